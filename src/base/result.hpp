@@ -1,0 +1,24 @@
+#pragma once
+
+#include <string>
+#include <tl/expected.hpp>
+#include <utility>
+
+namespace stargate {
+
+/// Why the world failed us: code branches on this.
+enum class Fault { malformed, not_found, conflict, unavailable, timed_out, denied, full };
+
+/// A failure of the world (file, network, input). `detail` is for people: what, where, and the remedy.
+struct Error {
+    Fault fault = Fault::unavailable;
+    std::string detail;
+};
+
+/// A value or an Error. The only header that names tl::expected.
+template <class T>
+using Result = tl::expected<T, Error>;
+
+inline auto fail(Fault fault, std::string detail) { return tl::unexpected<Error>(Error{fault, std::move(detail)}); }
+
+}  // namespace stargate
