@@ -9,9 +9,7 @@ namespace stargate {
 
 /// States what no input can bring about. Replay would meet the same event again, so what an input could cause is a
 /// refusal or a Result, never a CHECK.
-#define CHECK(condition) \
-    do { \
-        if (!(condition)) [[unlikely]] { \
-            ::stargate::check_failed(#condition, __FILE__, __LINE__); \
-        } \
+#define CHECK(condition)                                                                             \
+    do {                                                                                             \
+        if (!(condition)) [[unlikely]] { ::stargate::check_failed(#condition, __FILE__, __LINE__); } \
     } while (false)

@@ -16,8 +16,12 @@ public:
     constexpr explicit Quantity(Rep count) : count_{count} {}
     [[nodiscard]] constexpr Rep count() const { return count_; }
     friend constexpr auto operator<=>(Quantity, Quantity) = default;
-    friend constexpr Quantity operator+(Quantity a, Quantity b) { return Quantity{static_cast<Rep>(a.count_ + b.count_)}; }
-    friend constexpr Quantity operator-(Quantity a, Quantity b) { return Quantity{static_cast<Rep>(a.count_ - b.count_)}; }
+    friend constexpr Quantity operator+(Quantity a, Quantity b) {
+        return Quantity{static_cast<Rep>(a.count_ + b.count_)};
+    }
+    friend constexpr Quantity operator-(Quantity a, Quantity b) {
+        return Quantity{static_cast<Rep>(a.count_ - b.count_)};
+    }
     friend constexpr Quantity operator*(Quantity a, Rep times) { return Quantity{static_cast<Rep>(a.count_ * times)}; }
     constexpr Quantity& operator+=(Quantity other) { return *this = *this + other; }
     constexpr Quantity& operator-=(Quantity other) { return *this = *this - other; }

@@ -1,0 +1,68 @@
+#pragma once
+
+#include <boost/describe.hpp>
+#include <cstdint>
+#include <string>
+
+#include "core/command.hpp"
+
+namespace stargate {
+
+/// How the ranks of one generation on one node ended, the worst of them.
+enum class ExitKind : std::uint8_t {
+    exited,           // code is the exit status
+    signalled,        // code is the signal
+    could_not_start,  // never ran: folder, program or account; the user's to mend
+    refused,          // the sandbox could not be built, a tombstone stood there: ours to mend
+    killed,           // ended by the executor at a deadline or by a limit
+};
+BOOST_DESCRIBE_ENUM(ExitKind, exited, signalled, could_not_start, refused, killed)
+
+struct Exit {
+    ExitKind kind = ExitKind::exited;
+    std::int32_t code = 0;
+    std::string detail;  // one sentence where kind alone does not say enough
+    friend bool operator==(const Exit&, const Exit&) = default;
+};
+BOOST_DESCRIBE_STRUCT(Exit, (), (kind, code, detail))
+
+/// All ranks of this generation on this node have been executed.
+struct RanksRunning {
+    AttemptId attempt;
+    NodeId node;
+    std::uint32_t generation = 1;
+    friend bool operator==(const RanksRunning&, const RanksRunning&) = default;
+};
+BOOST_DESCRIBE_STRUCT(RanksRunning, (), (attempt, node, generation))
+
+/// All ranks of this generation that were to end on this node are gone, and so is every process they left behind.
+/// `warned`: they ended after a warning reached them. `step`: last step written to $STARGATE_PROGRESS, -1 if none.
+struct RanksEnded {
+    AttemptId attempt;
+    NodeId node;
+    std::uint32_t generation = 1;
+    Exit exit;
+    bool warned = false;
+    std::int64_t step = -1;
+    friend bool operator==(const RanksEnded&, const RanksEnded&) = default;
+};
+BOOST_DESCRIBE_STRUCT(RanksEnded, (), (attempt, node, generation, exit, warned, step))
+
+/// Proof that the attempt is dead on this node though it left no exit record: another boot id, or its lock is free.
+struct AttemptLost {
+    AttemptId attempt;
+    NodeId node;
+    std::string detail;
+    friend bool operator==(const AttemptLost&, const AttemptLost&) = default;
+};
+BOOST_DESCRIBE_STRUCT(AttemptLost, (), (attempt, node, detail))
+
+/// A step that the job says it can resume from; an absolute level, never falling within an attempt.
+struct Progress {
+    AttemptId attempt;
+    std::int64_t step = 0;
+    friend bool operator==(const Progress&, const Progress&) = default;
+};
+BOOST_DESCRIBE_STRUCT(Progress, (), (attempt, step))
+
+}  // namespace stargate

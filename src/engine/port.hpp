@@ -1,0 +1,39 @@
+#pragma once
+
+#include <functional>
+#include <variant>
+#include <vector>
+
+#include "base/result.hpp"
+#include "core/command.hpp"
+#include "core/report.hpp"
+#include "work/launch.hpp"
+
+namespace stargate {
+
+/// What an engine tells the core. Reports may come late, twice and out of order; the core sorts them out.
+using Report = std::variant<RanksRunning, RanksEnded, AttemptLost, Progress>;
+
+/// Runs work on machines. The core decides; an engine starts, warns, ends and tells what it saw.
+class Engine {
+public:
+    /// Called from any thread of the engine; must not block.
+    using Listener = std::function<void(Report)>;
+    /// How a job is run, from the store. Called from the engine's thread.
+    using LaunchOf = std::function<Result<Launch>(JobId)>;
+
+    Engine() = default;
+    Engine(const Engine&) = delete;
+    Engine& operator=(const Engine&) = delete;
+    virtual ~Engine() = default;
+
+    /// Looks for work that outlived the last control plane. `believed` are the attempts that State holds as live here:
+    /// each that is found is adopted (its state is reported again), each that provably is not is reported lost, and
+    /// what is found beyond them is left alone and returned as foreign.
+    virtual Result<std::vector<AttemptId>> adopt(const std::vector<AttemptId>& believed) = 0;
+
+    /// Carries out one command, in order for one attempt. Returns at once; the outcome comes as a report.
+    virtual void carry_out(const Command& command) = 0;
+};
+
+}  // namespace stargate
