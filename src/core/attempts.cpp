@@ -1,0 +1,222 @@
+#include "core/attempts.hpp"
+
+#include <algorithm>
+
+namespace stargate {
+
+namespace {
+
+const Part* part_on_node(const Parts& parts, NodeId node) {
+    const auto found = std::find_if(parts.begin(), parts.end(), [&](const Part& part) { return part.node == node; });
+    return found == parts.end() ? nullptr : &*found;
+}
+
+bool failed(const Exit& exit) { return exit.kind != ExitKind::exited || exit.code != 0; }
+
+std::int32_t status_of(const Exit& exit) {
+    switch (exit.kind) {
+        case ExitKind::exited:
+            return exit.code;
+        case ExitKind::signalled:
+            return 128 + exit.code;
+        case ExitKind::could_not_start:
+            return exit.code != 0 ? exit.code : 127;
+        case ExitKind::killed:
+            return 137;
+        case ExitKind::refused:
+            return 1;
+    }
+    return 1;
+}
+
+bool all_gone(const State& state, const Attempt& attempt) {
+    const auto& spec = state.spec_of(state.at<Job>(attempt.job));
+    return std::all_of(attempt.parts.begin(), attempt.parts.end(), [&](const Part& part) {
+        return part.phase == PartPhase::ended || (attempt.ending && !must_end(spec, *attempt.ending, part));
+    });
+}
+
+void end(Core& core, Instant now, const Attempt& attempt, Outcome outcome, std::int32_t status, std::string detail) {
+    const auto job = attempt.job;
+    core.apply(now, Ended{attempt.id, job, outcome, status, charge_of(attempt, now), std::move(detail)});
+    if (outcome != Outcome::succeeded) drop_dependents(core, now, job);
+}
+
+void requeue(Core& core, Instant now, const Attempt& attempt, EndCause cause, bool infrastructure, std::string detail) {
+    const auto& state = core.state();
+    const auto& job = state.at<Job>(attempt.job);
+    const auto& spec = state.spec_of(job);
+    auto failures = job.failures;
+    Instant not_before{};
+    if (infrastructure) {
+        ++failures;
+        if (failures > spec.retries) {
+            end(core, now, attempt, Outcome::failed, 1,
+                "gave up after " + std::to_string(failures) + " infrastructure failures; the last: " + detail);
+            return;
+        }
+        constexpr int most_doublings = 8;
+        not_before = now + state.settings().retry_backoff * (1 << std::min(failures - 1, most_doublings));
+    }
+    core.apply(now, Requeued{attempt.id, attempt.job, cause, failures, not_before, charge_of(attempt, now), detail});
+}
+
+/// The ranks are gone as the resize wanted: the next generation holds the next lease.
+void go_on(Core& core, Instant now, const Attempt& attempt) {
+    const auto& state = core.state();
+    const auto& settings = state.settings();
+    Resized fact;
+    fact.attempt = attempt.id;
+    fact.generation = attempt.generation + 1;
+    fact.parts = attempt.ending->next;
+    fact.cause = attempt.ending->cause;
+    fact.gpus_before = attempt.gpu_count();
+    for (auto& part : fact.parts) {
+        const auto* before = part_on_node(attempt.parts, part.node);
+        part.first = before == nullptr || before->first;
+        part.phase = PartPhase::owed;
+        fact.gpus += part.gpu_count();
+    }
+    fact.step = state.at<Job>(attempt.job).step;
+    fact.gang_deadline = now + settings.gang_limit;
+    fact.settled = now + settings.quiet_period;
+    fact.charge = charge_of(attempt, now);
+    core.apply(now, fact);
+}
+
+/// Every rank that was to go is gone: what becomes of the attempt.
+void conclude(Core& core, Instant now, AttemptId id) {
+    const auto attempt = core.state().at<Attempt>(id);
+    const auto cause = attempt.ending ? attempt.ending->cause : EndCause::none;
+    const auto natural = attempt.exit && !attempt.infrastructure_failed;  // an end that no warning asked for
+    switch (cause) {
+        case EndCause::cancel:
+            return end(core, now, attempt, Outcome::cancelled, 143, "cancelled");
+        case EndCause::time_limit:
+            return end(core, now, attempt, Outcome::failed, 143, "its time limit ended it");
+        case EndCause::none:
+        case EndCause::gang_broken:
+        case EndCause::superseded:
+            if (attempt.infrastructure_failed || !attempt.exit) {
+                const auto detail =
+                    attempt.exit ? attempt.exit->detail : std::string{"its ranks did not start in time"};
+                return requeue(core, now, attempt, cause, true, detail);
+            }
+            break;
+        case EndCause::resize:
+        case EndCause::preempt:
+        case EndCause::node_drained:
+            if (attempt.infrastructure_failed) {
+                return requeue(core, now, attempt, cause, true, attempt.exit ? attempt.exit->detail : "");
+            }
+            if (natural) break;
+            if (!attempt.ending->next.empty()) return go_on(core, now, attempt);
+            return requeue(core, now, attempt, cause, false, "");
+    }
+    const auto& exit = *attempt.exit;
+    end(core, now, attempt, failed(exit) ? Outcome::failed : Outcome::succeeded, status_of(exit), exit.detail);
+}
+
+void part_is_gone(Core& core, Instant now, const PartEnded& fact) {
+    core.apply(now, fact);
+    const auto& attempt = core.state().at<Attempt>(fact.attempt);
+    if (all_gone(core.state(), attempt)) return conclude(core, now, fact.attempt);
+    // One part failed while others run: a gang is whole or not at all.
+    const bool bad = !fact.acknowledged && (fact.infrastructure || failed(fact.exit));
+    if (bad && (!attempt.ending || !attempt.ending->next.empty())) {
+        warn(core, now, fact.attempt, EndCause::gang_broken, {}, {});
+    }
+}
+
+/// The live attempt of this generation whose part on this node has not ended; nothing when the report is late,
+/// doubled or about something else.
+const Attempt* expecting(const State& state, AttemptId id, NodeId node, std::uint32_t generation) {
+    const auto* attempt = state.find<Attempt>(id);
+    if (attempt == nullptr || attempt->generation != generation) return nullptr;
+    const auto* part = part_on_node(attempt->parts, node);
+    return part != nullptr && part->phase != PartPhase::ended ? attempt : nullptr;
+}
+
+}  // namespace
+
+void drop_dependents(Core& core, Instant now, JobId failed) {
+    std::vector<JobId> lost{failed};
+    while (!lost.empty()) {
+        const auto before = lost.back();
+        lost.pop_back();
+        const auto dependents = core.state().dependents_of(before);
+        for (const auto first : dependents) {
+            const auto count = core.state().at<Spec>(first).count;
+            for (std::int32_t task = 0; task < count; ++task) {
+                const JobId id{first.value + static_cast<std::uint64_t>(task)};
+                const auto* job = core.state().find<Job>(id);
+                if (job == nullptr || !std::holds_alternative<Waiting>(job->phase)) continue;
+                core.apply(now,
+                           Dropped{id, Outcome::cancelled,
+                                   "job " + std::to_string(before.value) + ", which it comes after, did not succeed"});
+                lost.push_back(id);
+            }
+        }
+    }
+}
+
+std::int64_t charge_of(const Attempt& attempt, Instant now) {
+    const auto held = std::chrono::duration_cast<std::chrono::milliseconds>(now - attempt.leased_since).count();
+    return milli_gpus(attempt.parts) * held / 1000;
+}
+
+bool must_end(const JobSpec& spec, const Ending& ending, const Part& part) {
+    if (!spec.resize_in_place || ending.next.empty()) return true;
+    const auto* after = part_on_node(ending.next, part.node);
+    return after == nullptr || after->ranks < part.ranks;
+}
+
+void start(Core& core, Instant now, JobId job, Parts parts) {
+    const auto& state = core.state();
+    const auto& spec = state.spec_of(state.at<Job>(job));
+    const AttemptId attempt{state.counters().attempts + 1};
+    core.apply(now,
+               Started{job, attempt, std::move(parts), now + spec.time_limit, now + state.settings().gang_limit, {}});
+}
+
+void ranks_running(Core& core, Instant now, const RanksRunning& report) {
+    const auto* attempt = expecting(core.state(), report.attempt, report.node, report.generation);
+    if (attempt == nullptr) return;
+    if (part_on_node(attempt->parts, report.node)->phase != PartPhase::owed) return;
+    core.apply(now, Running{report.attempt, report.node, report.generation});
+}
+
+void ranks_ended(Core& core, Instant now, const RanksEnded& report) {
+    const auto* attempt = expecting(core.state(), report.attempt, report.node, report.generation);
+    if (attempt == nullptr) return;
+    const bool asked = attempt->ending.has_value() && (report.warned || report.exit.kind == ExitKind::killed);
+    const bool ours = report.exit.kind == ExitKind::refused && !asked;
+    part_is_gone(core, now, {report.attempt, report.node, report.generation, report.exit, asked, ours, report.step});
+}
+
+void attempt_lost(Core& core, Instant now, AttemptId id, NodeId node, const std::string& detail) {
+    const auto* attempt = core.state().find<Attempt>(id);
+    if (attempt == nullptr) return;
+    const auto* part = part_on_node(attempt->parts, node);
+    if (part == nullptr || part->phase == PartPhase::ended) return;
+    part_is_gone(core, now, {id, node, attempt->generation, {ExitKind::refused, 0, detail}, false, true, -1});
+}
+
+void progress(Core& core, Instant now, const Progress& report) {
+    const auto* attempt = core.state().find<Attempt>(report.attempt);
+    if (attempt == nullptr || core.state().at<Job>(attempt->job).step >= report.step) return;
+    core.apply(now, Progressed{report.attempt, report.step});
+}
+
+void warn(Core& core, Instant now, AttemptId id, EndCause cause, Parts next, JobId for_job) {
+    const auto& state = core.state();
+    const auto& attempt = state.at<Attempt>(id);
+    const auto& spec = state.spec_of(state.at<Job>(attempt.job));
+    auto deadline = now + spec.grace;
+    if (attempt.ending) deadline = std::min(deadline, attempt.ending->deadline);  // a second warning gives no more time
+    const auto generation = attempt.generation;
+    core.apply(now, Warned{id, generation, {cause, std::move(next), deadline}, for_job});
+    if (all_gone(state, state.at<Attempt>(id))) conclude(core, now, id);
+}
+
+}  // namespace stargate

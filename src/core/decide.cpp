@@ -1,0 +1,272 @@
+#include "core/decide.hpp"
+
+#include <algorithm>
+
+#include "base/overloaded.hpp"
+#include "core/attempts.hpp"
+#include "core/policy/place.hpp"
+#include "core/policy/reclaim.hpp"
+#include "core/schedule.hpp"
+
+namespace stargate {
+
+namespace {
+
+/// Deadlines handled in one Due; more are handled by the next, which the timer asks for at once.
+constexpr int max_due = 10'000;
+
+Answer refuse(Why why, std::int64_t need = 0, std::int64_t have = 0, std::uint64_t about = 0) {
+    return {{why, need, have, about}, {}};
+}
+
+void take_office(Core& core, Instant now, const TakeOffice& in) {
+    if (core.state().settings() != in.settings) core.apply(now, Configured{in.settings});
+    core.apply(now, TookOffice{in.term});
+}
+
+/// Makes every ancestor of `lab/nlp` that is not there yet, then the tenant itself.
+void set_tenant(Core& core, Instant now, const SetTenant& in) {
+    TenantId parent;
+    for (std::size_t from = 0; from != std::string::npos;) {
+        const auto slash = in.name.find('/', from);
+        const auto path = in.name.substr(0, slash);
+        const auto known = core.state().tenant_named(path);
+        const bool is_leaf = slash == std::string::npos;
+        Tenant tenant;
+        tenant.id = known ? *known : TenantId{core.state().counters().tenants + 1};
+        tenant.parent = parent;
+        tenant.name = path;
+        if (is_leaf) {
+            tenant.quota = in.quota;
+            tenant.weight = in.weight;
+            tenant.may_use = in.may_use;
+        }
+        const auto* row = core.state().find<TenantRow>(tenant.id);
+        if (row == nullptr || (is_leaf && row->tenant != tenant)) core.apply(now, TenantSet{tenant});
+        parent = tenant.id;
+        from = is_leaf ? std::string::npos : slash + 1;
+    }
+}
+
+void lose_all_on(Core& core, Instant now, NodeId node, const std::string& detail) {
+    const auto attempts = core.state().attempts_on(node);  // a copy: losing edits the set
+    for (const auto attempt : attempts) attempt_lost(core, now, attempt, node, detail);
+}
+
+bool can_be_reshaped(const Node& node, const NodeShape& to) {
+    const GpuMask in_use = node.leased | node.claimed;
+    const auto all = to.gpus.count() >= max_gpus_per_node ? ~GpuMask{0} : (GpuMask{1} << to.gpus.count()) - 1;
+    return node.shape.gpu_type == to.gpu_type && node.shape.rack == to.rack && (in_use & ~all) == 0 &&
+           node.cpus_leased + node.cpus_claimed <= to.cpus && node.memory_leased + node.memory_claimed <= to.memory;
+}
+
+void node_up(Core& core, Instant now, const NodeUp& in) {
+    const auto id = core.state().node_named(in.shape.name);
+    if (!id) {
+        core.apply(now, NodeJoined{NodeId{core.state().counters().nodes + 1}, in.shape, in.boot});
+        return;
+    }
+    const auto node = core.state().at<Node>(id);
+    if (node.boot != in.boot) lose_all_on(core, now, id, "the node restarted: it came back with another boot id");
+    if (node.shape != in.shape && can_be_reshaped(core.state().at<Node>(id), in.shape)) {
+        core.apply(now, NodeJoined{id, in.shape, in.boot});
+    } else if (node.boot != in.boot || node.reach != Reach::up) {
+        core.apply(now, NodeChanged{id, Reach::up, node.draining, in.boot});
+    }
+}
+
+Answer change_reach(Core& core, Instant now, NodeId id, Reach reach) {
+    const auto* node = core.state().find<Node>(id);
+    if (node == nullptr) return refuse(Why::not_found);
+    if (reach == Reach::dead) lose_all_on(core, now, id, "its node died");
+    const auto& after = core.state().at<Node>(id);
+    if (after.reach == reach || (reach == Reach::silent && after.reach == Reach::dead)) return {};
+    core.apply(now, NodeChanged{id, reach, after.draining, after.boot});
+    return {};
+}
+
+Answer drain(Core& core, Instant now, const Drain& in) {
+    const auto* node = core.state().find<Node>(in.node);
+    if (node == nullptr) return refuse(Why::not_found);
+    if (node->draining != in.draining) core.apply(now, NodeChanged{in.node, node->reach, in.draining, node->boot});
+    return {};
+}
+
+/// Every element of every unfinished job of this name that the tenant has; empty when there is none.
+std::vector<JobId> resolve(const State& state, const std::string& name, TenantId tenant) {
+    std::vector<JobId> found;
+    const auto& named = state.named(name);
+    for (auto first = named.rbegin(); first != named.rend() && found.empty(); ++first) {
+        const auto& spec = state.at<Spec>(*first);
+        if (spec.spec.tenant != tenant) continue;
+        for (std::int32_t task = 0; task < spec.count; ++task) {
+            const JobId element{first->value + static_cast<std::uint64_t>(task)};
+            if (state.find<Job>(element) != nullptr) found.push_back(element);
+        }
+    }
+    return found;
+}
+
+Answer submit(Core& core, Instant now, const Submit& in) {
+    const auto& state = core.state();
+    const auto tenant = state.tenant_named(in.tenant);
+    if (!tenant) return refuse(Why::unknown_tenant);
+    auto spec = in.spec;
+    spec.tenant = *tenant;
+    if ((state.at<TenantRow>(*tenant).tenant.may_use & bit_of(spec.priority)) == 0) {
+        return refuse(Why::class_not_allowed, 0, 0, tenant->value);
+    }
+    if (in.count < 1 || in.count > state.settings().max_array) {
+        return refuse(Why::bad_array, in.count, state.settings().max_array);
+    }
+    if (state.waiting() + in.count > state.settings().max_waiting) {
+        return refuse(Why::too_many_waiting, state.waiting() + in.count, state.settings().max_waiting);
+    }
+    for (const auto& name : in.after) {
+        const auto before = resolve(state, name, *tenant);
+        if (before.empty()) return refuse(Why::unknown_dependency);
+        for (const auto job : before) {
+            const auto* finished = std::get_if<Finished>(&state.at<Job>(job).phase);
+            if (finished != nullptr && finished->outcome != Outcome::succeeded) {
+                return refuse(Why::dependency_failed, 0, 0, job.value);
+            }
+            spec.after.push_back(job);
+        }
+    }
+    if (const auto why = can_ever_run(state, spec); why.why != Why::none) return {why, {}};
+    const JobId first{state.counters().jobs + 1};
+    core.apply(now, Submitted{first, in.count, spec, in.held});
+    return {{}, first};
+}
+
+Answer cancel(Core& core, Instant now, JobId id) {
+    const auto* job = core.state().find<Job>(id);
+    if (job == nullptr) return refuse(Why::not_found);
+    if (std::holds_alternative<Finished>(job->phase)) return refuse(Why::wrong_state, 0, 0, id.value);
+    if (std::holds_alternative<Waiting>(job->phase)) {
+        core.apply(now, Dropped{id, Outcome::cancelled, "cancelled before it ran"});
+        drop_dependents(core, now, id);
+    } else {
+        const auto attempt = std::get<Active>(job->phase).attempt;
+        const auto& ending = core.state().at<Attempt>(attempt).ending;
+        if (!ending || ending->cause != EndCause::cancel) warn(core, now, attempt, EndCause::cancel, {}, {});
+    }
+    return {};
+}
+
+Answer hold(Core& core, Instant now, const Hold& in) {
+    const auto* job = core.state().find<Job>(in.job);
+    if (job == nullptr) return refuse(Why::not_found);
+    if (!std::holds_alternative<Waiting>(job->phase)) return refuse(Why::wrong_state, 0, 0, in.job.value);
+    if (job->held != in.held) core.apply(now, HoldChanged{in.job, in.held});
+    return {};
+}
+
+Answer resize(Core& core, Instant now, const Resize& in) {
+    const auto& state = core.state();
+    const auto* job = state.find<Job>(in.job);
+    if (job == nullptr) return refuse(Why::not_found);
+    const auto* active = std::get_if<Active>(&job->phase);
+    if (active == nullptr) return refuse(Why::wrong_state, 0, 0, in.job.value);
+    const auto& spec = state.spec_of(*job);
+    if (!spec.is_elastic()) return refuse(Why::not_elastic, in.gpus, spec.min_gpus.count());
+    if (in.gpus != 0 && (in.gpus < std::max(1, spec.min_gpus.count()) || in.gpus > spec.max_gpus.count())) {
+        return refuse(Why::never_fits, in.gpus, spec.max_gpus.count());
+    }
+    const auto attempt = state.at<Attempt>(active->attempt);
+    if (attempt.ending) return refuse(Why::wrong_state, 0, 0, in.job.value);
+    if (attempt.want_gpus != in.gpus) core.apply(now, SizeWanted{attempt.id, in.gpus});
+    if (in.gpus != 0 && in.gpus < attempt.gpu_count()) {
+        warn(core, now, attempt.id, EndCause::resize, cut_to(spec, attempt.parts, in.gpus), {});
+    }
+    return {};  // growth comes with the pass, as GPUs are spare
+}
+
+void due(Core& core, Instant now) {
+    const auto& state = core.state();
+    for (int handled = 0; handled < max_due && !state.deadlines().empty(); ++handled) {
+        const auto deadline = *state.deadlines().begin();
+        if (deadline.at > now) return;
+        switch (deadline.kind) {
+            case DeadlineKind::growth:
+                return;  // the pass that follows grows, or plans anew
+            case DeadlineKind::time_limit:
+                warn(core, now, AttemptId{deadline.id}, EndCause::time_limit, {}, {});
+                break;
+            case DeadlineKind::gang:
+                warn(core, now, AttemptId{deadline.id}, EndCause::gang_broken, {}, {});
+                break;
+            case DeadlineKind::settle:
+                core.apply(now, Settled{AttemptId{deadline.id}});
+                break;
+            case DeadlineKind::claim:
+                core.apply(now, ClaimDropped{JobId{deadline.id}});
+                break;
+            case DeadlineKind::backoff:
+                core.apply(now, BackoffOver{JobId{deadline.id}});
+                break;
+        }
+    }
+}
+
+}  // namespace
+
+Refusal can_ever_run(const State& state, const JobSpec& spec) {
+    const auto want = spec.min_gpus.count();
+    Refusal quota;
+    const auto asked = spec.share > 0 ? spec.share : std::int64_t{1000} * want;
+    for_each_tenant(state, spec.tenant, [&](TenantId id) {
+        const auto& tenant = state.at<TenantRow>(id).tenant;
+        if (tenant.quota >= 0 && asked > tenant.quota) quota = {Why::never_fits, asked, tenant.quota, id.value};
+    });
+    if (quota.why != Why::none) return quota;
+    const auto least = spec.share > 0 ? 1 : want;
+    if (least > state.all_gpus(spec.gpu_types)) return {Why::never_fits, least, state.all_gpus(spec.gpu_types), 0};
+    // One rank, or one GPU's worth, must fit the host of some node; a gang within one node must fit one node.
+    Refusal closest{Why::never_fits, least, 0, 0};
+    bool fits = false;
+    std::int32_t most = 0;
+    state.table<Node>().for_each([&](const Node& node) {
+        if (fits || !allows(spec.gpu_types, node.shape.gpu_type)) return;
+        const auto here = spec.require == Level::node || want == 0 ? least : std::min(1, least);
+        most = std::max(most, node.shape.gpus.count());
+        if (node.shape.gpus.count() < here) return;
+        const auto part = part_on(spec, node.id, lowest(node.all(), here));
+        if (part.cpus > node.shape.cpus) {
+            closest = {Why::no_cpus, part.cpus.count(), node.shape.cpus.count(), node.id.value};
+        } else if (part.memory > node.shape.memory) {
+            closest = {Why::no_memory, part.memory.count(), node.shape.memory.count(), node.id.value};
+        } else {
+            fits = true;
+        }
+    });
+    if (fits) return {};
+    if (closest.why == Why::never_fits) closest.have = most;
+    return closest;
+}
+
+Answer decide(Core& core, Instant now, const Input& input) {
+    return std::visit(overloaded{
+                          [&](const TakeOffice& in) -> Answer { return take_office(core, now, in), Answer{}; },
+                          [&](const SetTenant& in) -> Answer { return set_tenant(core, now, in), Answer{}; },
+                          [&](const NodeUp& in) -> Answer { return node_up(core, now, in), Answer{}; },
+                          [&](const NodeSilent& in) { return change_reach(core, now, in.node, Reach::silent); },
+                          [&](const NodeDead& in) { return change_reach(core, now, in.node, Reach::dead); },
+                          [&](const Drain& in) { return drain(core, now, in); },
+                          [&](const Submit& in) { return submit(core, now, in); },
+                          [&](const Cancel& in) { return cancel(core, now, in.job); },
+                          [&](const Hold& in) { return hold(core, now, in); },
+                          [&](const Resize& in) { return resize(core, now, in); },
+                          [&](const Due&) -> Answer { return due(core, now), Answer{}; },
+                          [&](const Pass&) -> Answer { return schedule(core, now), Answer{}; },
+                          [&](const RanksRunning& in) -> Answer { return ranks_running(core, now, in), Answer{}; },
+                          [&](const RanksEnded& in) -> Answer { return ranks_ended(core, now, in), Answer{}; },
+                          [&](const AttemptLost& in) -> Answer {
+                              return attempt_lost(core, now, in.attempt, in.node, in.detail), Answer{};
+                          },
+                          [&](const Progress& in) -> Answer { return progress(core, now, in), Answer{}; },
+                      },
+                      input);
+}
+
+}  // namespace stargate

@@ -1,0 +1,327 @@
+#include "core/evolve.hpp"
+
+#include "base/overloaded.hpp"
+
+namespace stargate {
+
+void lease(State& state, const Parts& parts, TenantId tenant, int sign) {
+    for (const auto& part : parts) {
+        GpuMask whole = part.gpus;
+        if (part.share > 0) {
+            const SharedKey key{part.node, std::countr_zero(part.gpus)};
+            if (sign > 0) {
+                if (state.find<SharedGpu>(key) == nullptr) {
+                    state.put(SharedGpu{part.node, key.second, tenant, part.share});
+                } else {
+                    state.change<SharedGpu>(key, [&](SharedGpu& row) { row.used += part.share; });
+                    whole = 0;  // opened already
+                }
+            } else if (state.at<SharedGpu>(key).used > part.share) {
+                state.change<SharedGpu>(key, [&](SharedGpu& row) { row.used -= part.share; });
+                whole = 0;  // others still share it
+            } else {
+                state.erase<SharedGpu>(key);
+            }
+        }
+        state.change<Node>(part.node, [&](Node& node) {
+            if (sign > 0) {
+                CHECK((node.leased & whole) == 0);
+                node.leased |= whole;
+                node.cpus_leased += part.cpus;
+                node.memory_leased += part.memory;
+            } else {
+                CHECK((node.leased & whole) == whole);
+                node.leased &= ~whole;
+                node.cpus_leased -= part.cpus;
+                node.memory_leased -= part.memory;
+            }
+        });
+    }
+    const auto amount = milli_gpus(parts) * sign;
+    if (amount == 0) return;
+    for_each_tenant(state, tenant,
+                    [&](TenantId id) { state.change<TenantRow>(id, [&](TenantRow& row) { row.used += amount; }); });
+}
+
+namespace {
+
+void reserve(State& state, const Parts& parts, int sign) {
+    for (const auto& part : parts) {
+        state.change<Node>(part.node, [&](Node& node) {
+            if (sign > 0) {
+                CHECK((node.claimed & part.gpus) == 0);
+                node.claimed |= part.gpus;
+                node.cpus_claimed += part.cpus;
+                node.memory_claimed += part.memory;
+            } else {
+                CHECK((node.claimed & part.gpus) == part.gpus);
+                node.claimed &= ~part.gpus;
+                node.cpus_claimed -= part.cpus;
+                node.memory_claimed -= part.memory;
+            }
+        });
+    }
+}
+
+void drop_claim(State& state, JobId job) {
+    if (const auto* claim = state.find<Claim>(job)) {
+        reserve(state, claim->parts, -1);
+        state.erase<Claim>(job);
+    }
+}
+
+template <class Row>
+void drop(State& state, JobId job) {
+    if (state.find<Row>(job) != nullptr) state.erase<Row>(job);
+}
+
+/// The job no longer waits for a place: what was noted about its waiting goes.
+void forget_waiting(State& state, JobId job) {
+    drop_claim(state, job);
+    drop<Reservation>(state, job);
+}
+
+void charge(State& state, TenantId tenant, std::int64_t amount) {
+    if (amount == 0) return;
+    for_each_tenant(state, tenant,
+                    [&](TenantId id) { state.change<TenantRow>(id, [&](TenantRow& row) { row.charged += amount; }); });
+}
+
+/// Ends the lease of a live attempt and takes its row away.
+void close(State& state, AttemptId id, std::int64_t charged) {
+    const auto attempt = state.at<Attempt>(id);
+    const auto tenant = state.spec_of(state.at<Job>(attempt.job)).tenant;
+    state.change<Job>(attempt.job, [&](Job& job) {
+        job.last_generation = attempt.generation;
+        job.last_gpus = attempt.gpu_count();
+    });
+    state.erase<Attempt>(id);
+    lease(state, attempt.parts, tenant, -1);
+    charge(state, tenant, charged);
+    drop_claim(state, attempt.job);  // a growth that was under way
+}
+
+void submit(State& state, Instant at, const Submitted& fact) {
+    state.put(Spec{fact.first, fact.spec, fact.count, fact.count, at});
+    for (std::int32_t task = 0; task < fact.count; ++task) {
+        Job job;
+        job.id = JobId{fact.first.value + static_cast<std::uint64_t>(task)};
+        job.spec = fact.first;
+        job.task = task;
+        job.held = fact.held;
+        job.phase = Waiting{at, {}};
+        state.put(std::move(job));
+    }
+    state.change<Counters>(0, [&](Counters& row) { row.jobs += static_cast<std::uint64_t>(fact.count); });
+}
+
+void retire(State& state, JobId id) {
+    const auto spec = state.at<Job>(id).spec;
+    state.erase<Job>(id);
+    if (state.at<Spec>(spec).left == 1) {
+        state.erase<Spec>(spec);
+        drop<Blocked>(state, spec);
+    } else {
+        state.change<Spec>(spec, [](Spec& row) { --row.left; });
+    }
+}
+
+void start(State& state, Instant at, const Started& fact) {
+    forget_waiting(state, fact.job);
+    Attempt attempt;
+    attempt.id = fact.attempt;
+    attempt.job = fact.job;
+    attempt.parts = fact.parts;
+    attempt.started = at;
+    attempt.leased_since = at;
+    attempt.limit = fact.limit;
+    attempt.gang_deadline = fact.gang_deadline;
+    attempt.settled = fact.settled;
+    state.change<Job>(fact.job, [&](Job& job) {
+        job.phase = Active{fact.attempt};
+        job.last_attempt = fact.attempt;
+        job.last_generation = 1;
+        job.last_gpus = attempt.gpu_count();
+    });
+    lease(state, fact.parts, state.spec_of(state.at<Job>(fact.job)).tenant, 1);
+    state.put(std::move(attempt));
+    state.change<Counters>(0, [&](Counters& row) { row.attempts = fact.attempt.value; });
+}
+
+void resize(State& state, Instant at, const Resized& fact) {
+    const auto& attempt = state.at<Attempt>(fact.attempt);
+    const auto job = attempt.job;
+    const auto tenant = state.spec_of(state.at<Job>(job)).tenant;
+    const Parts old = attempt.parts;
+    drop_claim(state, job);
+    lease(state, old, tenant, -1);
+    lease(state, fact.parts, tenant, 1);
+    charge(state, tenant, fact.charge);
+    state.change<Attempt>(fact.attempt, [&](Attempt& row) {
+        row.generation = fact.generation;
+        row.parts = fact.parts;
+        row.ending.reset();
+        row.leased_since = at;
+        row.gang_deadline = fact.gang_deadline;
+        row.settled = fact.settled;
+        row.exit.reset();
+    });
+    state.change<Job>(job, [&](Job& row) {
+        row.last_generation = fact.generation;
+        row.last_gpus = fact.gpus;
+        if (fact.step > row.step) row.step = fact.step;
+    });
+}
+
+void note_running(State& state, const Running& fact) {
+    state.change<Attempt>(fact.attempt, [&](Attempt& row) {
+        bool all = true;
+        for (auto& part : row.parts) {
+            if (part.node == fact.node && part.phase == PartPhase::owed) {
+                part.phase = PartPhase::running;
+                part.first = false;
+            }
+            all = all && part.phase != PartPhase::owed;
+        }
+        if (all) row.gang_deadline = never;
+    });
+}
+
+bool is_worse(const Exit& a, const std::optional<Exit>& b) {
+    if (!b) return true;
+    const auto failed = [](const Exit& exit) { return exit.kind != ExitKind::exited || exit.code != 0; };
+    return failed(a) && !failed(*b);
+}
+
+void note_end_of_part(State& state, const PartEnded& fact) {
+    const auto job = state.at<Attempt>(fact.attempt).job;
+    state.change<Attempt>(fact.attempt, [&](Attempt& row) {
+        for (auto& part : row.parts) {
+            if (part.node == fact.node) {
+                part.phase = PartPhase::ended;
+                part.first = false;
+            }
+        }
+        row.gang_deadline = never;
+        if (!fact.acknowledged && is_worse(fact.exit, row.exit)) row.exit = fact.exit;
+        row.infrastructure_failed = row.infrastructure_failed || fact.infrastructure;
+    });
+    if (fact.step > state.at<Job>(job).step) state.change<Job>(job, [&](Job& row) { row.step = fact.step; });
+}
+
+void change_node(State& state, const NodeChanged& fact) {
+    state.change<Node>(fact.node, [&](Node& node) {
+        node.reach = fact.reach;
+        node.draining = fact.draining;
+        node.boot = fact.boot;
+    });
+}
+
+void join(State& state, const NodeJoined& fact) {
+    if (state.find<Node>(fact.node) != nullptr) {  // the same machine with another inventory
+        state.change<Node>(fact.node, [&](Node& node) {
+            node.shape = fact.shape;
+            node.boot = fact.boot;
+            node.reach = Reach::up;
+        });
+        return;
+    }
+    Node node;
+    node.id = fact.node;
+    node.shape = fact.shape;
+    node.boot = fact.boot;
+    state.put(std::move(node));
+    state.change<Counters>(0, [&](Counters& row) { row.nodes = fact.node.value; });
+}
+
+void set_tenant(State& state, const Tenant& tenant) {
+    if (state.find<TenantRow>(tenant.id) != nullptr) {
+        state.change<TenantRow>(tenant.id, [&](TenantRow& row) { row.tenant = tenant; });
+        return;
+    }
+    state.put(TenantRow{tenant, 0, 0});
+    state.change<Counters>(0, [&](Counters& row) { row.tenants = tenant.id.value; });
+}
+
+void warn(State& state, const Warned& fact) {
+    const auto job = state.at<Attempt>(fact.attempt).job;
+    state.change<Attempt>(fact.attempt, [&](Attempt& row) {
+        row.ending = fact.ending;
+        row.gang_deadline = never;
+    });
+    if (fact.ending.next.empty()) drop_claim(state, job);  // a growth that was under way ends with the attempt
+}
+
+void requeue(State& state, Instant at, const Requeued& fact) {
+    close(state, fact.attempt, fact.charge);
+    state.change<Job>(fact.job, [&](Job& job) {
+        job.failures = fact.failures;
+        job.phase = Waiting{at, fact.not_before};
+    });
+}
+
+void finish(State& state, JobId id, Finished finished) {
+    state.change<Job>(id, [&](Job& job) { job.phase = std::move(finished); });
+}
+
+}  // namespace
+
+void evolve(State& state, Instant at, const Fact& fact) {
+    std::visit(
+        overloaded{
+            [&](const Configured& f) { state.change<Settings>(0, [&](Settings& row) { row = f.settings; }); },
+            [&](const TenantSet& f) { set_tenant(state, f.tenant); },
+            [&](const NodeJoined& f) { join(state, f); },
+            [&](const NodeChanged& f) { change_node(state, f); },
+            [&](const Submitted& f) { submit(state, at, f); },
+            [&](const HoldChanged& f) {
+                if (f.held) forget_waiting(state, f.job);
+                state.change<Job>(f.job, [&](Job& job) { job.held = f.held; });
+            },
+            [&](const BackoffOver& f) {
+                state.change<Job>(f.job, [&](Job& job) { std::get<Waiting>(job.phase).not_before = {}; });
+            },
+            [&](const BlockedBecause& f) {
+                drop<Blocked>(state, f.spec);
+                state.put(Blocked{f.spec, f.job, f.why});
+            },
+            [&](const Reserved& f) {
+                drop<Reservation>(state, f.job);
+                state.put(Reservation{f.job, f.at, f.spare});
+            },
+            [&](const ReservationDropped& f) { drop<Reservation>(state, f.job); },
+            [&](const Claimed& f) {
+                reserve(state, f.claim.parts, 1);
+                state.put(f.claim);
+            },
+            [&](const ClaimDropped& f) { drop_claim(state, f.job); },
+            [&](const Started& f) { start(state, at, f); },
+            [&](const Running& f) { note_running(state, f); },
+            [&](const Warned& f) { warn(state, f); },
+            [&](const PartEnded& f) { note_end_of_part(state, f); },
+            [&](const Resized& f) { resize(state, at, f); },
+            [&](const SizeWanted& f) {
+                state.change<Attempt>(f.attempt, [&](Attempt& row) { row.want_gpus = f.gpus; });
+            },
+            [&](const Progressed& f) {
+                state.change<Job>(state.at<Attempt>(f.attempt).job, [&](Job& job) { job.step = f.step; });
+            },
+            [&](const Requeued& f) { requeue(state, at, f); },
+            [&](const Ended& f) {
+                close(state, f.attempt, f.charge);
+                finish(state, f.job, {at, f.outcome, f.exit_status, f.detail});
+            },
+            [&](const Dropped& f) {
+                forget_waiting(state, f.job);
+                finish(state, f.job, {at, f.outcome, 0, f.detail});
+            },
+            [&](const Retired& f) { retire(state, f.job); },
+            [&](const TookOffice& f) { state.change<Counters>(0, [&](Counters& row) { row.term = f.term; }); },
+            [&](const Settled& f) { state.change<Attempt>(f.attempt, [](Attempt& row) { row.settled = {}; }); },
+            [&](const GrowthPlanned& f) { state.change<Counters>(0, [&](Counters& row) { row.grow_at = f.at; }); },
+        },
+        fact);
+    if (at > state.counters().now) state.change<Counters>(0, [&](Counters& row) { row.now = at; });
+}
+
+}  // namespace stargate

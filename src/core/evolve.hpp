@@ -1,0 +1,30 @@
+#pragma once
+
+#include "core/fact.hpp"
+#include "core/state.hpp"
+
+namespace stargate {
+
+/// Folds one fact that happened at `at` into State. The only way State changes: deciding, recovery, the view, the
+/// follower and replay all come through here. Chooses nothing.
+void evolve(State& state, Instant at, const Fact& fact);
+
+/// Grants or returns what `parts` hold on their nodes; the caller sees to claims and tenants. `sign` is 1 or -1.
+void lease(State& state, const Parts& parts, TenantId tenant, int sign);
+
+/// The job's tenant and all above it, from the leaf up, through `visit(TenantId)`.
+template <class Visit>
+void for_each_tenant(const State& state, TenantId tenant, Visit visit) {
+    while (tenant) {
+        visit(tenant);
+        tenant = state.at<TenantRow>(tenant).tenant.parent;
+    }
+}
+
+inline std::int64_t milli_gpus(const Parts& parts) {
+    std::int64_t sum = 0;
+    for (const auto& part : parts) sum += part.milli_gpus();
+    return sum;
+}
+
+}  // namespace stargate

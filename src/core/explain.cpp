@@ -1,0 +1,63 @@
+#include "core/explain.hpp"
+
+#include "core/policy/place.hpp"
+#include "core/schedule.hpp"
+
+namespace stargate {
+
+namespace {
+/// What stands before a job may even try: a hold, a back-off, jobs it comes after.
+std::vector<Refusal> not_ready(const State& state, const Job& job, const Waiting& waiting) {
+    std::vector<Refusal> reasons;
+    if (job.held) reasons.push_back({Why::held, 0, 0, 0});
+    if (waiting.not_before != Instant{}) {
+        reasons.push_back({Why::backing_off, job.failures, state.spec_of(job).retries, 0});
+    }
+    for (const auto before : state.spec_of(job).after) {
+        const auto* other = state.find<Job>(before);
+        if (other == nullptr) continue;
+        const auto* finished = std::get_if<Finished>(&other->phase);
+        if (finished == nullptr || finished->outcome != Outcome::succeeded) {
+            reasons.push_back({Why::dependency, 0, 0, before.value});
+            break;
+        }
+    }
+    return reasons;
+}
+}  // namespace
+
+std::vector<Refusal> explain(const State& state, Instant now, JobId id) {
+    const auto* job = state.find<Job>(id);
+    if (job == nullptr) return {};
+    const auto* waiting = std::get_if<Waiting>(&job->phase);
+    if (waiting == nullptr) return {};
+    auto reasons = not_ready(state, *job, *waiting);
+    const auto collect = [&](Refusal why) {
+        if (why.why != Why::none) reasons.push_back(why);
+    };
+    const auto& spec = state.spec_of(*job);
+    if (const auto* claim = state.find<Claim>(id)) {
+        std::int64_t free = 0;
+        for (const auto& part : claim->parts) { free += std::popcount(part.gpus & ~state.at<Node>(part.node).leased); }
+        reasons.push_back({Why::claim_pending, spec.min_gpus.count(), free, 0});
+        return reasons;
+    }
+    const auto least = spec.share > 0 ? spec.share : std::int64_t{1000} * spec.min_gpus.count();
+    collect(quota_allows(state, spec.tenant, least));
+    collect(reservation_allows(state, now, id, spec, spec.min_gpus.count()));
+    collect(place(state, spec, spec.min_gpus.count()).why);
+    return reasons;
+}
+
+Refusal recorded_reason(const State& state, const Job& job) {
+    const auto* waiting = std::get_if<Waiting>(&job.phase);
+    if (waiting == nullptr) return {};
+    if (const auto reasons = not_ready(state, job, *waiting); !reasons.empty()) return reasons.front();
+    if (state.find<Claim>(job.id) != nullptr) return {Why::claim_pending, 0, 0, 0};
+    if (const auto* blocked = state.find<Blocked>(job.spec)) return blocked->why;
+    const auto& ready = state.shape_of_job(job).ready;
+    if (!ready.empty() && *ready.begin() != job.id) return {Why::behind_same, 0, 0, ready.begin()->value};
+    return {};
+}
+
+}  // namespace stargate

@@ -1,0 +1,230 @@
+#pragma once
+
+#include <array>
+#include <boost/describe.hpp>
+#include <cstdint>
+#include <string>
+#include <variant>
+
+#include "base/units.hpp"
+#include "core/rows.hpp"
+#include "core/settings.hpp"
+
+/// What is true from now on. Each fact is complete in itself: folding it chooses nothing. The instant it happened is
+/// that of the input that caused it and is logged beside it. New facts and members are appended, never reordered.
+namespace stargate {
+
+struct Configured {
+    Settings settings;
+};
+BOOST_DESCRIBE_STRUCT(Configured, (), (settings))
+
+struct TenantSet {
+    Tenant tenant;
+};
+BOOST_DESCRIBE_STRUCT(TenantSet, (), (tenant))
+
+struct NodeJoined {
+    NodeId node;
+    NodeShape shape;
+    std::string boot;
+};
+BOOST_DESCRIBE_STRUCT(NodeJoined, (), (node, shape, boot))
+
+struct NodeChanged {
+    NodeId node;
+    Reach reach = Reach::up;
+    bool draining = false;
+    std::string boot;
+};
+BOOST_DESCRIBE_STRUCT(NodeChanged, (), (node, reach, draining, boot))
+
+struct Submitted {
+    JobId first;
+    std::int32_t count = 1;
+    JobSpec spec;
+    bool held = false;
+};
+BOOST_DESCRIBE_STRUCT(Submitted, (), (first, count, spec, held))
+
+struct HoldChanged {
+    JobId job;
+    bool held = false;
+};
+BOOST_DESCRIBE_STRUCT(HoldChanged, (), (job, held))
+
+/// The back-off after an infrastructure failure is over.
+struct BackoffOver {
+    JobId job;
+};
+BOOST_DESCRIBE_STRUCT(BackoffOver, (), (job))
+
+/// The head of an equivalence class was tried and could not be placed. `spec` is its array.
+struct BlockedBecause {
+    JobId spec;
+    JobId job;
+    Refusal why;
+};
+BOOST_DESCRIBE_STRUCT(BlockedBecause, (), (spec, job, why))
+
+struct Reserved {
+    JobId job;
+    Instant at{};
+    std::int32_t spare = 0;
+};
+BOOST_DESCRIBE_STRUCT(Reserved, (), (job, at, spare))
+
+struct ReservationDropped {
+    JobId job;
+};
+BOOST_DESCRIBE_STRUCT(ReservationDropped, (), (job))
+
+struct Claimed {
+    Claim claim;
+};
+BOOST_DESCRIBE_STRUCT(Claimed, (), (claim))
+
+struct ClaimDropped {
+    JobId job;
+};
+BOOST_DESCRIBE_STRUCT(ClaimDropped, (), (job))
+
+/// A lease is granted; the job's claim, if it had one, is used up.
+struct Started {
+    JobId job;
+    AttemptId attempt;
+    Parts parts;
+    Instant limit{};
+    Instant gang_deadline{};
+    Instant settled{};
+};
+BOOST_DESCRIBE_STRUCT(Started, (), (job, attempt, parts, limit, gang_deadline, settled))
+
+/// The ranks of this generation run on this node.
+struct Running {
+    AttemptId attempt;
+    NodeId node;
+    std::uint32_t generation = 1;
+};
+BOOST_DESCRIBE_STRUCT(Running, (), (attempt, node, generation))
+
+/// The ranks are told to end; a resize when `next` is not empty.
+struct Warned {
+    AttemptId attempt;
+    std::uint32_t generation = 1;
+    Ending ending;
+    JobId for_job;
+};
+BOOST_DESCRIBE_STRUCT(Warned, (), (attempt, generation, ending, for_job))
+
+/// The ranks of this generation on this node are gone. `acknowledged`: they ended because they were warned.
+struct PartEnded {
+    AttemptId attempt;
+    NodeId node;
+    std::uint32_t generation = 1;
+    Exit exit;
+    bool acknowledged = false;
+    bool infrastructure = false;
+    std::int64_t step = -1;
+};
+BOOST_DESCRIBE_STRUCT(PartEnded, (), (attempt, node, generation, exit, acknowledged, infrastructure, step))
+
+/// A new generation with a new lease; GPUs that it no longer holds are free, or go to the claim that waits for them.
+struct Resized {
+    AttemptId attempt;
+    std::uint32_t generation = 1;
+    Parts parts;
+    EndCause cause = EndCause::resize;
+    std::int32_t gpus_before = 0;
+    std::int32_t gpus = 0;
+    std::int64_t step = -1;
+    Instant gang_deadline{};
+    Instant settled{};
+    std::int64_t charge = 0;
+};
+BOOST_DESCRIBE_STRUCT(Resized, (),
+                      (attempt, generation, parts, cause, gpus_before, gpus, step, gang_deadline, settled, charge))
+
+/// A resize that was under way goes on to another size, or the warning now means the end.
+struct SizeWanted {
+    AttemptId attempt;
+    std::int32_t gpus = 0;
+};
+BOOST_DESCRIBE_STRUCT(SizeWanted, (), (attempt, gpus))
+
+struct Progressed {
+    AttemptId attempt;
+    std::int64_t step = -1;
+};
+BOOST_DESCRIBE_STRUCT(Progressed, (), (attempt, step))
+
+/// The attempt is over, its lease is free and its charge made; its job waits again.
+struct Requeued {
+    AttemptId attempt;
+    JobId job;
+    EndCause cause = EndCause::none;
+    std::int32_t failures = 0;
+    Instant not_before{};
+    std::int64_t charge = 0;
+    std::string detail;
+};
+BOOST_DESCRIBE_STRUCT(Requeued, (), (attempt, job, cause, failures, not_before, charge, detail))
+
+/// The attempt is over and so is its job.
+struct Ended {
+    AttemptId attempt;
+    JobId job;
+    Outcome outcome = Outcome::succeeded;
+    std::int32_t exit_status = 0;
+    std::int64_t charge = 0;
+    std::string detail;
+};
+BOOST_DESCRIBE_STRUCT(Ended, (), (attempt, job, outcome, exit_status, charge, detail))
+
+/// A job that never ran, or waits between attempts, is over.
+struct Dropped {
+    JobId job;
+    Outcome outcome = Outcome::cancelled;
+    std::string detail;
+};
+BOOST_DESCRIBE_STRUCT(Dropped, (), (job, outcome, detail))
+
+/// An ended job leaves State for the history table.
+struct Retired {
+    JobId job;
+};
+BOOST_DESCRIBE_STRUCT(Retired, (), (job))
+
+/// A control plane took office: a new term of this store.
+struct TookOffice {
+    std::uint64_t term = 0;
+};
+BOOST_DESCRIBE_STRUCT(TookOffice, (), (term))
+
+/// A resized lease has been kept for a quiet period: it may be resized again.
+struct Settled {
+    AttemptId attempt;
+};
+BOOST_DESCRIBE_STRUCT(Settled, (), (attempt))
+
+/// Spare GPUs go to elastic attempts at `at`, unless someone else takes them first; the zero instant: not at all.
+struct GrowthPlanned {
+    Instant at{};
+};
+BOOST_DESCRIBE_STRUCT(GrowthPlanned, (), (at))
+
+using Fact =
+    std::variant<Configured, TenantSet, NodeJoined, NodeChanged, Submitted, HoldChanged, BackoffOver, BlockedBecause,
+                 Reserved, ReservationDropped, Claimed, ClaimDropped, Started, Running, Warned, PartEnded, Resized,
+                 SizeWanted, Progressed, Requeued, Ended, Dropped, Retired, TookOffice, Settled, GrowthPlanned>;
+
+/// The word of a fact's type in `events` and in docs/events.md, in the order of Fact.
+constexpr std::array<std::string_view, std::variant_size_v<Fact>> fact_names{
+    "configured",    "tenant_set",    "node_joined", "node_changed", "submitted",
+    "hold_changed",  "backoff_over",  "blocked",     "reserved",     "reservation_dropped",
+    "claimed",       "claim_dropped", "started",     "running",      "warned",
+    "part_ended",    "resized",       "size_wanted", "progressed",   "requeued",
+    "ended",         "dropped",       "retired",     "took_office",  "settled",
+    "growth_planned"};
+
+}  // namespace stargate

@@ -1,0 +1,105 @@
+#pragma once
+
+#include <array>
+#include <boost/describe.hpp>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "base/units.hpp"
+#include "core/report.hpp"
+#include "core/settings.hpp"
+#include "fleet/node.hpp"
+#include "work/job.hpp"
+#include "work/tenant.hpp"
+
+/// What comes in from the world. Inputs are logged beside the facts they caused, so that a replay can decide again.
+/// An input that changes nothing is not logged.
+namespace stargate {
+
+/// A control plane starts: raises the term, and gives every deadline that passed while it was away a fresh start.
+struct TakeOffice {
+    std::uint64_t term = 0;
+    Settings settings;
+};
+BOOST_DESCRIBE_STRUCT(TakeOffice, (), (term, settings))
+
+struct SetTenant {
+    std::string name;
+    std::int64_t quota = -1;
+    std::int32_t weight = 1;
+    std::uint32_t may_use = 0b1111;
+};
+BOOST_DESCRIBE_STRUCT(SetTenant, (), (name, quota, weight, may_use))
+
+/// A node reports for work. Another boot id than before proves that what ran on it is dead.
+struct NodeUp {
+    NodeShape shape;
+    std::string boot;
+};
+BOOST_DESCRIBE_STRUCT(NodeUp, (), (shape, boot))
+
+/// A node does not answer: its work is unknown, not failed.
+struct NodeSilent {
+    NodeId node;
+};
+BOOST_DESCRIBE_STRUCT(NodeSilent, (), (node))
+
+/// Proof that a node and all that ran on it are dead: power off, or the engine's verdict.
+struct NodeDead {
+    NodeId node;
+};
+BOOST_DESCRIBE_STRUCT(NodeDead, (), (node))
+
+struct Drain {
+    NodeId node;
+    bool draining = true;
+};
+BOOST_DESCRIBE_STRUCT(Drain, (), (node, draining))
+
+/// `tenant` and `after` come as names, resolved here because only the writer's State is up to date.
+struct Submit {
+    JobSpec spec;
+    std::string tenant;
+    std::vector<std::string> after;
+    std::int32_t count = 1;
+    bool held = false;
+};
+BOOST_DESCRIBE_STRUCT(Submit, (), (spec, tenant, after, count, held))
+
+struct Cancel {
+    JobId job;
+};
+BOOST_DESCRIBE_STRUCT(Cancel, (), (job))
+
+struct Hold {
+    JobId job;
+    bool held = true;
+};
+BOOST_DESCRIBE_STRUCT(Hold, (), (job, held))
+
+/// A person asks an elastic job to run at so many GPUs; 0: as many as can be had.
+struct Resize {
+    JobId job;
+    std::int32_t gpus = 0;
+};
+BOOST_DESCRIBE_STRUCT(Resize, (), (job, gpus))
+
+/// A deadline in State may have come.
+struct Due {};
+BOOST_DESCRIBE_STRUCT(Due, (), ())
+
+/// Ends each batch: schedule what can be scheduled.
+struct Pass {};
+BOOST_DESCRIBE_STRUCT(Pass, (), ())
+
+using Input = std::variant<TakeOffice, SetTenant, NodeUp, NodeSilent, NodeDead, Drain, Submit, Cancel, Hold, Resize,
+                           Due, Pass, RanksRunning, RanksEnded, AttemptLost, Progress>;
+
+constexpr std::array<std::string_view, std::variant_size_v<Input>> input_names{
+    "take_office", "set_tenant", "node_up", "node_silent", "node_dead",     "drain",       "submit",       "cancel",
+    "hold",        "resize",     "due",     "pass",        "ranks_running", "ranks_ended", "attempt_lost", "progress"};
+
+}  // namespace stargate

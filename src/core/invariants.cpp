@@ -1,0 +1,168 @@
+#include "core/invariants.hpp"
+
+#include <map>
+
+#include "base/overloaded.hpp"
+#include "core/evolve.hpp"
+
+namespace stargate {
+
+namespace {
+
+std::string on(std::string what, NodeId node) { return what + " on node " + std::to_string(node.value); }
+std::string of(std::string what, std::uint64_t id) { return what + " " + std::to_string(id); }
+
+std::optional<std::string> broken_node(const State& state, NodeId id) {
+    const auto& node = state.at<Node>(id);
+    GpuMask whole = 0;
+    GpuMask shared = 0;
+    MilliCpus cpus;
+    Bytes memory;
+    for (const auto attempt_id : state.attempts_on(id)) {
+        const auto& attempt = state.at<Attempt>(attempt_id);
+        for (const auto& part : attempt.parts) {
+            if (part.node != id) continue;
+            cpus += part.cpus;
+            memory += part.memory;
+            if (part.share > 0) {
+                shared |= part.gpus;
+                continue;
+            }
+            if ((whole & part.gpus) != 0) return on("two attempts hold one GPU", id);
+            whole |= part.gpus;
+        }
+    }
+    if ((whole & shared) != 0) return on("a shared GPU is also held whole", id);
+    if ((whole | shared) != node.leased) return on("leased GPUs are not those that attempts hold", id);
+    if ((node.leased & ~node.all()) != 0) return on("a GPU is leased that the node does not have", id);
+    if (cpus != node.cpus_leased || memory != node.memory_leased) return on("leased CPUs or memory do not add up", id);
+    if (cpus > node.shape.cpus || memory > node.shape.memory) return on("more CPUs or memory leased than there is", id);
+    return std::nullopt;
+}
+
+std::optional<std::string> broken_attempt(const State& state, AttemptId id) {
+    const auto* attempt = state.find<Attempt>(id);
+    if (attempt == nullptr) return std::nullopt;
+    const auto* job = state.find<Job>(attempt->job);
+    if (job == nullptr) return of("no job for attempt", id.value);
+    const auto* active = std::get_if<Active>(&job->phase);
+    if (active == nullptr || active->attempt != id) return of("the job does not know its live attempt", id.value);
+    const auto& spec = state.spec_of(*job);
+    const auto gpus = attempt->gpu_count();
+    if (spec.share == 0 && (gpus < spec.min_gpus.count() || gpus > spec.max_gpus.count())) {
+        return of("a gang is smaller or larger than asked: attempt", id.value);
+    }
+    if (attempt->parts.empty()) return of("an attempt without parts:", id.value);
+    for (const auto& part : attempt->parts) {
+        if (auto what = broken_node(state, part.node)) return what;
+    }
+    return std::nullopt;
+}
+
+std::optional<std::string> broken_claim(const State& state, const Claim& claim) {
+    const auto* job = state.find<Job>(claim.job);
+    if (job == nullptr) return of("a claim without its job", claim.job.value);
+    const bool waits = std::holds_alternative<Waiting>(job->phase);
+    if (waits == static_cast<bool>(claim.grows)) return of("a claim of a job in the wrong phase:", claim.job.value);
+    for (const auto& part : claim.parts) {
+        if ((state.at<Node>(part.node).claimed & part.gpus) != part.gpus) return on("a claim is not marked", part.node);
+    }
+    return std::nullopt;
+}
+
+std::optional<std::string> broken_quota(const State& state) {
+    std::map<TenantId, std::int64_t> used;
+    state.table<Attempt>().for_each([&](const Attempt& attempt) {
+        for_each_tenant(state, state.spec_of(state.at<Job>(attempt.job)).tenant,
+                        [&](TenantId id) { used[id] += milli_gpus(attempt.parts); });
+    });
+    std::optional<std::string> what;
+    state.table<TenantRow>().for_each([&](const TenantRow& row) {
+        if (used[row.tenant.id] != row.used)
+            what = of("quota in use is not what attempts hold: tenant", row.tenant.id.value);
+        if (row.used < 0 || row.charged < 0) what = of("a quota or charge is negative: tenant", row.tenant.id.value);
+    });
+    return what;
+}
+
+}  // namespace
+
+std::optional<std::string> broken_by(const State& state, const Fact& fact) {
+    return std::visit(overloaded{
+                          [&](const Started& f) { return broken_attempt(state, f.attempt); },
+                          [&](const Resized& f) { return broken_attempt(state, f.attempt); },
+                          [&](const Warned& f) { return broken_attempt(state, f.attempt); },
+                          [&](const Running& f) { return broken_attempt(state, f.attempt); },
+                          [&](const PartEnded& f) { return broken_attempt(state, f.attempt); },
+                          [&](const Claimed& f) { return broken_claim(state, f.claim); },
+                          [&](const NodeJoined& f) { return broken_node(state, f.node); },
+                          [&](const NodeChanged& f) { return broken_node(state, f.node); },
+                          [&](const Ended& f) -> std::optional<std::string> {
+                              if (state.find<Attempt>(f.attempt) != nullptr)
+                                  return of("an ended attempt lives on:", f.attempt.value);
+                              return std::nullopt;
+                          },
+                          [&](const Requeued& f) -> std::optional<std::string> {
+                              if (state.find<Attempt>(f.attempt) != nullptr)
+                                  return of("an ended attempt lives on:", f.attempt.value);
+                              if (!std::holds_alternative<Waiting>(state.at<Job>(f.job).phase))
+                                  return of("not waiting: job", f.job.value);
+                              return std::nullopt;
+                          },
+                          [](const Configured&) { return std::optional<std::string>{}; },
+                          [](const TenantSet&) { return std::optional<std::string>{}; },
+                          [](const Submitted&) { return std::optional<std::string>{}; },
+                          [](const HoldChanged&) { return std::optional<std::string>{}; },
+                          [](const BackoffOver&) { return std::optional<std::string>{}; },
+                          [](const BlockedBecause&) { return std::optional<std::string>{}; },
+                          [](const Reserved&) { return std::optional<std::string>{}; },
+                          [](const ReservationDropped&) { return std::optional<std::string>{}; },
+                          [](const ClaimDropped&) { return std::optional<std::string>{}; },
+                          [](const SizeWanted&) { return std::optional<std::string>{}; },
+                          [](const Progressed&) { return std::optional<std::string>{}; },
+                          [](const Dropped&) { return std::optional<std::string>{}; },
+                          [](const Retired&) { return std::optional<std::string>{}; },
+                          [](const TookOffice&) { return std::optional<std::string>{}; },
+                          [](const Settled&) { return std::optional<std::string>{}; },
+                          [](const GrowthPlanned&) { return std::optional<std::string>{}; },
+                      },
+                      fact);
+}
+
+std::optional<std::string> broken(const State& state) {
+    std::optional<std::string> what;
+    const auto keep = [&](std::optional<std::string> found) {
+        if (!what) what = std::move(found);
+    };
+    std::map<NodeId, GpuMask> claimed;
+    state.table<Claim>().for_each([&](const Claim& claim) {
+        keep(broken_claim(state, claim));
+        for (const auto& part : claim.parts) {
+            if ((claimed[part.node] & part.gpus) != 0) keep(on("two claims wait for one GPU", part.node));
+            claimed[part.node] |= part.gpus;
+        }
+    });
+    state.table<Node>().for_each([&](const Node& node) {
+        keep(broken_node(state, node.id));
+        if (claimed[node.id] != node.claimed) keep(on("claimed GPUs are not those of the claims", node.id));
+    });
+    state.table<Attempt>().for_each([&](const Attempt& attempt) { keep(broken_attempt(state, attempt.id)); });
+    state.table<Job>().for_each([&](const Job& job) {
+        const auto* active = std::get_if<Active>(&job.phase);
+        if (active != nullptr && state.find<Attempt>(active->attempt) == nullptr) {
+            keep(of("an active job without its attempt:", job.id.value));
+        }
+    });
+    keep(broken_quota(state));
+    if (what) return what;
+    const auto rebuilt = State::from_rows(state.rows());
+    if (!rebuilt) return "rows do not read back";
+    if (rebuilt->rows() != state.rows()) return "rows do not read back as they were";
+    if (rebuilt->derived_text() != state.derived_text()) {
+        return "derived data is not what its rows make it:\n" + state.derived_text() + "\nrebuilt:\n" +
+               rebuilt->derived_text();
+    }
+    return std::nullopt;
+}
+
+}  // namespace stargate

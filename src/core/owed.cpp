@@ -1,0 +1,57 @@
+#include "core/owed.hpp"
+
+#include <algorithm>
+
+#include "core/attempts.hpp"
+
+namespace stargate {
+
+namespace {
+std::int32_t world_of(const Parts& parts) {
+    std::int32_t ranks = 0;
+    for (const auto& part : parts) ranks += part.ranks;
+    return ranks;
+}
+
+std::int32_t ranks_on(const Parts& parts, NodeId node) {
+    const auto found = std::find_if(parts.begin(), parts.end(), [&](const Part& part) { return part.node == node; });
+    return found == parts.end() ? 0 : found->ranks;
+}
+}  // namespace
+
+std::vector<Command> owed(const State& state, const Attempt& attempt) {
+    std::vector<Command> commands;
+    const auto& job = state.at<Job>(attempt.job);
+    const auto& spec = state.spec_of(job);
+    const auto world = world_of(attempt.parts);
+    std::int32_t first_rank = 0;
+    for (const auto& part : attempt.parts) {
+        const auto rank = first_rank;
+        first_rank += part.ranks;
+        if (state.at<Node>(part.node).reach == Reach::dead) continue;
+        if (attempt.ending) {
+            const auto& ending = *attempt.ending;
+            const auto staying = ranks_on(ending.next, part.node);
+            if (part.phase == PartPhase::ended && staying > 0) continue;
+            if (!must_end(spec, ending, part)) continue;
+            commands.push_back(EndRanks{attempt.id, part.node, attempt.generation, ending.cause,
+                                        spec.resize_in_place ? staying : 0, staying > 0 ? world_of(ending.next) : 0,
+                                        ending.deadline});
+        } else if (part.phase == PartPhase::owed) {
+            commands.push_back(RunRanks{attempt.id, job.id, part.node, attempt.generation, part.first, part.gpus, rank,
+                                        part.ranks, world, job.task, 0});
+        }
+    }
+    return commands;
+}
+
+std::vector<Command> owed(const State& state) {
+    std::vector<Command> commands;
+    state.table<Attempt>().for_each([&](const Attempt& attempt) {
+        const auto more = owed(state, attempt);
+        commands.insert(commands.end(), more.begin(), more.end());
+    });
+    return commands;
+}
+
+}  // namespace stargate

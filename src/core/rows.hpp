@@ -1,0 +1,219 @@
+#pragma once
+
+#include <bit>
+#include <boost/container/small_vector.hpp>
+#include <boost/describe.hpp>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+
+#include "base/units.hpp"
+#include "core/command.hpp"
+#include "core/reason.hpp"
+#include "core/report.hpp"
+#include "fleet/node.hpp"
+#include "work/job.hpp"
+#include "work/tenant.hpp"
+
+/// The rows of State. A row is a plain value: everything that a snapshot holds is in rows, and everything else in
+/// State (queues, buckets, sums) is derived from them and rebuilt with them.
+namespace stargate {
+
+/// A machine and what is promised of it. A GPU is free when it is in neither mask.
+struct Node {
+    NodeId id;
+    NodeShape shape;
+    Reach reach = Reach::up;
+    bool draining = false;
+    std::string boot;     // boot id of the running system; another one proves the old work dead
+    GpuMask leased = 0;   // held by an attempt's part, or opened for shares
+    GpuMask claimed = 0;  // promised to a claim; may still be leased to the one who lets go
+    MilliCpus cpus_leased;
+    MilliCpus cpus_claimed;
+    Bytes memory_leased;
+    Bytes memory_claimed;
+    friend bool operator==(const Node&, const Node&) = default;
+
+    [[nodiscard]] GpuMask all() const {
+        const auto count = shape.gpus.count();
+        return count >= max_gpus_per_node ? ~GpuMask{0} : (GpuMask{1} << count) - 1;
+    }
+    [[nodiscard]] GpuMask free() const { return all() & ~leased & ~claimed; }
+    [[nodiscard]] bool takes_work() const { return reach == Reach::up && !draining; }
+};
+BOOST_DESCRIBE_STRUCT(Node, (),
+                      (id, shape, reach, draining, boot, leased, claimed, cpus_leased, cpus_claimed, memory_leased,
+                       memory_claimed))
+
+/// Where a part of an attempt stands: its ranks are owed to the engine, run, or have ended.
+enum class PartPhase : std::uint8_t { owed, running, ended };
+BOOST_DESCRIBE_ENUM(PartPhase, owed, running, ended)
+
+/// What an attempt or a claim holds on one node.
+struct Part {
+    NodeId node;
+    GpuMask gpus = 0;
+    std::int32_t share = 0;  // thousandths of the one GPU in `gpus`; 0: whole GPUs
+    std::int32_t ranks = 1;
+    MilliCpus cpus;
+    Bytes memory;
+    PartPhase phase = PartPhase::owed;
+    bool first = true;  // no generation of this attempt has run on this node yet
+    friend bool operator==(const Part&, const Part&) = default;
+
+    [[nodiscard]] std::int32_t gpu_count() const { return share > 0 ? 0 : std::popcount(gpus); }
+    [[nodiscard]] std::int64_t milli_gpus() const {
+        return share > 0 ? share : std::int64_t{1000} * std::popcount(gpus);
+    }
+};
+BOOST_DESCRIBE_STRUCT(Part, (), (node, gpus, share, ranks, cpus, memory, phase, first))
+using Parts = boost::container::small_vector<Part, 1>;
+
+/// The specification that the elements of an array share. Leaves State with its last element.
+struct Spec {
+    JobId first;  // the array's first element is its id
+    JobSpec spec;
+    std::int32_t count = 1;
+    std::int32_t left = 1;  // elements still in State
+    Instant submitted{};
+    friend bool operator==(const Spec&, const Spec&) = default;
+};
+BOOST_DESCRIBE_STRUCT(Spec, (), (first, spec, count, left, submitted))
+
+/// Where a job stands. Each phase carries only what is true in that phase.
+struct Waiting {
+    Instant since{};
+    Instant not_before{};  // after an infrastructure failure: back off until then
+    friend bool operator==(const Waiting&, const Waiting&) = default;
+};
+BOOST_DESCRIBE_STRUCT(Waiting, (), (since, not_before))
+struct Active {
+    AttemptId attempt;
+    friend bool operator==(const Active&, const Active&) = default;
+};
+BOOST_DESCRIBE_STRUCT(Active, (), (attempt))
+struct Finished {
+    Instant at{};
+    Outcome outcome = Outcome::succeeded;
+    std::int32_t exit_status = 0;  // as a shell tells it: the exit code, or 128 + the signal
+    std::string detail;            // one sentence, empty when all went well
+    friend bool operator==(const Finished&, const Finished&) = default;
+};
+BOOST_DESCRIBE_STRUCT(Finished, (), (at, outcome, exit_status, detail))
+using Phase = std::variant<Waiting, Active, Finished>;
+
+struct Job {
+    JobId id;
+    JobId spec;
+    std::int32_t task = 0;  // index in its array
+    bool held = false;
+    std::int32_t failures = 0;  // infrastructure failures so far
+    std::int64_t step = -1;     // last step it can resume from, -1 unknown
+    AttemptId last_attempt;     // newest attempt, running or ended
+    std::uint32_t last_generation = 0;
+    std::int32_t last_gpus = 0;  // GPUs that the newest attempt held last
+    Phase phase;
+    friend bool operator==(const Job&, const Job&) = default;
+};
+BOOST_DESCRIBE_STRUCT(Job, (), (id, spec, task, held, failures, step, last_attempt, last_generation, last_gpus, phase))
+
+/// A generation on its way out: warned, and ended by its executor at the deadline.
+struct Ending {
+    EndCause cause = EndCause::cancel;
+    Parts next;  // what the next generation holds; empty when none follows
+    Instant deadline{};
+    friend bool operator==(const Ending&, const Ending&) = default;
+};
+BOOST_DESCRIBE_STRUCT(Ending, (), (cause, next, deadline))
+
+/// One run of a job. Only live attempts have a row; what is left of an ended one stands in its job.
+struct Attempt {
+    AttemptId id;
+    JobId job;
+    std::uint32_t generation = 1;
+    Parts parts;
+    std::optional<Ending> ending;
+    Instant started{};           // of the attempt
+    Instant leased_since{};      // of this generation's lease: what is charged next counts from here
+    Instant limit{};             // end by time limit
+    Instant gang_deadline{};     // all parts run by then; `never` once they do
+    Instant settled{};           // no resize takes back or grows before this
+    std::int32_t want_gpus = 0;  // asked for by a person's resize; 0: up to max_gpus
+    std::optional<Exit> exit;    // worst unwarned end so far
+    bool infrastructure_failed = false;
+    friend bool operator==(const Attempt&, const Attempt&) = default;
+
+    [[nodiscard]] std::int32_t gpu_count() const {
+        std::int32_t sum = 0;
+        for (const auto& part : parts) sum += part.gpu_count();
+        return sum;
+    }
+};
+BOOST_DESCRIBE_STRUCT(Attempt, (),
+                      (id, job, generation, parts, ending, started, leased_since, limit, gang_deadline, settled,
+                       want_gpus, exit, infrastructure_failed))
+
+/// GPUs promised to a job while others still let go of them, or to an attempt that is about to grow into them.
+/// A claim waits on leases, never on another claim, and ends whole by its deadline.
+struct Claim {
+    JobId job;
+    AttemptId grows;  // none: the job starts with `parts`
+    Parts parts;
+    Instant deadline{};
+    friend bool operator==(const Claim&, const Claim&) = default;
+};
+BOOST_DESCRIBE_STRUCT(Claim, (), (job, grows, parts, deadline))
+
+/// One GPU cut into shares, all of one tenant.
+struct SharedGpu {
+    NodeId node;
+    std::int32_t gpu = 0;
+    TenantId tenant;
+    std::int32_t used = 0;  // thousandths, 1..1000
+    friend bool operator==(const SharedGpu&, const SharedGpu&) = default;
+};
+BOOST_DESCRIBE_STRUCT(SharedGpu, (), (node, gpu, tenant, used))
+
+/// What a tenant holds and has had, its descendants' included.
+struct TenantRow {
+    Tenant tenant;
+    std::int64_t used = 0;     // thousandths of GPUs held now
+    std::int64_t charged = 0;  // GPU-milliseconds charged, ever
+    friend bool operator==(const TenantRow&, const TenantRow&) = default;
+};
+BOOST_DESCRIBE_STRUCT(TenantRow, (), (tenant, used, charged))
+
+/// Why the elements of an array wait: what the last Pass that tried one of them, `job`, met.
+struct Blocked {
+    JobId spec;
+    JobId job;
+    Refusal why;
+    friend bool operator==(const Blocked&, const Blocked&) = default;
+};
+BOOST_DESCRIBE_STRUCT(Blocked, (), (spec, job, why))
+
+/// The earliest instant at which a blocked gang can count on its GPUs, by others' time limits. Lower work may start
+/// only if it does not move it.
+struct Reservation {
+    JobId job;
+    Instant at{};
+    std::int32_t spare = 0;  // GPUs beyond the gang's need that are free at that instant
+    friend bool operator==(const Reservation&, const Reservation&) = default;
+};
+BOOST_DESCRIBE_STRUCT(Reservation, (), (job, at, spare))
+
+/// What is counted or set once for the whole fleet. Ids are handed out here.
+struct Counters {
+    std::uint64_t jobs = 0;
+    std::uint64_t attempts = 0;
+    std::uint64_t tenants = 0;
+    std::uint64_t nodes = 0;
+    std::uint64_t term = 0;  // of the control plane in office
+    Instant grow_at{};       // spare GPUs go to elastic attempts then; zero: not planned
+    Instant now{};           // of the newest fact
+    friend bool operator==(const Counters&, const Counters&) = default;
+};
+BOOST_DESCRIBE_STRUCT(Counters, (), (jobs, attempts, tenants, nodes, term, grow_at, now))
+
+}  // namespace stargate

@@ -1,0 +1,394 @@
+#include "core/state.hpp"
+
+#include <boost/mp11.hpp>
+
+#include "base/codec.hpp"
+#include "base/json_text.hpp"
+
+namespace stargate {
+
+namespace {
+const std::set<JobId> no_jobs;
+const boost::container::flat_set<AttemptId> no_attempts;
+const NodeSet no_nodes;
+
+bool has_type(GpuTypeBits types, std::size_t type) { return types == 0 || (types >> type & 1U) != 0; }
+
+std::int32_t sum_of(const FreeByType& counts, GpuTypeBits types) {
+    std::int32_t sum = 0;
+    for (std::size_t type = 0; type < counts.size(); ++type) {
+        if (has_type(types, type)) sum += counts[type];
+    }
+    return sum;
+}
+
+void grow_to(FreeByType& counts, std::size_t size) {
+    if (counts.size() < size) counts.resize(size);
+}
+
+constexpr std::size_t first_domain_level = 1;  // a node is its own domain: nodes_by_free_ has it
+
+std::uint32_t domain_of(const NodeShape& shape, std::size_t level) {
+    switch (static_cast<Level>(level)) {
+        case Level::rack:
+            return shape.rack;
+        case Level::pod:
+            return shape.pod;
+        case Level::hall:
+            return shape.hall;
+        case Level::site:
+            return shape.site;
+        case Level::node:
+        case Level::fleet:
+            return 0;
+    }
+    return 0;
+}
+}  // namespace
+
+ShapeKey shape_of(const JobSpec& spec) {
+    return {-static_cast<std::int32_t>(rank_of(spec.priority)),
+            spec.tenant,
+            spec.min_gpus.count(),
+            spec.max_gpus.count(),
+            spec.share,
+            spec.gpu_types,
+            spec.cpus_per_rank,
+            spec.memory_per_rank,
+            spec.require,
+            spec.one_rank_a_node,
+            spec.time_limit};
+}
+
+State::State() = default;
+
+void State::take_back(Edit edit) {
+    CHECK(undo_ == nullptr);
+    std::visit(
+        [this]<class Row>(Old<Row>& old) {
+            auto& rows = std::get<TableFor<Row>>(tables_);
+            if (Row* now = rows.find(old.key)) {
+                unindex(*now);
+                if constexpr (std::is_same_v<Row, Node>) {
+                    if (!old.row) left(*now);
+                }
+                if (!old.row) rows.erase(old.key);
+            }
+            if (old.row) {
+                rows.put(old.key, std::move(*old.row));
+                index(*rows.find(old.key));
+            }
+        },
+        edit);
+}
+
+bool State::dependencies_met(const JobSpec& spec) const {
+    for (const auto before : spec.after) {
+        const auto* job = find<Job>(before);
+        if (job == nullptr) continue;  // retired: had it not succeeded, its dependents would have been dropped
+        const auto* finished = std::get_if<Finished>(&job->phase);
+        if (finished == nullptr || finished->outcome != Outcome::succeeded) return false;
+    }
+    return true;
+}
+
+void State::index(const Job& row) {
+    if (const auto* finished = std::get_if<Finished>(&row.phase)) {
+        finished_.emplace(finished->at, row.id);
+    } else if (const auto* waiting = std::get_if<Waiting>(&row.phase)) {
+        ++waiting_;
+        if (waiting->not_before != Instant{}) set_deadline(waiting->not_before, DeadlineKind::backoff, row.id.value, 1);
+        refresh_readiness(row);
+    }
+    if (!dependents_.empty()) {
+        for (const auto dependent : dependents_of(row.id)) {
+            const auto& spec = at<Spec>(dependent);
+            for (auto element = spec.first.value; element < spec.first.value + static_cast<std::uint64_t>(spec.count);
+                 ++element) {
+                if (const auto* job = find<Job>(JobId{element})) refresh_readiness(*job);
+            }
+        }
+    }
+}
+
+void State::unindex(const Job& row) {
+    if (const auto* finished = std::get_if<Finished>(&row.phase)) {
+        finished_.erase({finished->at, row.id});
+    } else if (const auto* waiting = std::get_if<Waiting>(&row.phase)) {
+        --waiting_;
+        if (waiting->not_before != Instant{})
+            set_deadline(waiting->not_before, DeadlineKind::backoff, row.id.value, -1);
+        (*shape_of_spec_.find(row.spec))->ready.erase(row.id);
+    }
+}
+
+void State::refresh_readiness(const Job& job) {
+    const auto* waiting = std::get_if<Waiting>(&job.phase);
+    const auto& spec = at<Spec>(job.spec).spec;
+    auto& ready = (*shape_of_spec_.find(job.spec))->ready;
+    if (waiting != nullptr && !job.held && waiting->not_before == Instant{} && dependencies_met(spec)) {
+        ready.insert(job.id);
+    } else {
+        ready.erase(job.id);
+    }
+}
+
+void State::index(const Spec& row) {
+    const auto key = shape_of(row.spec);
+    auto& shape = shapes_[key];
+    if (shape.specs++ == 0) {
+        shape.key = key;
+        shape.sample = row.spec;
+    }
+    shape_of_spec_.put(row.first, &shape);
+    named_[row.spec.name].insert(row.first);
+    for (const auto before : row.spec.after) dependents_[before].insert(row.first);
+}
+
+void State::unindex(const Spec& row) {
+    // The jobs of a specification that is only being changed keep their place: its shape never changes.
+    const auto key = shape_of(row.spec);
+    const auto shape = shapes_.find(key);
+    if (--shape->second.specs == 0 && shape->second.ready.empty()) shapes_.erase(shape);
+    shape_of_spec_.erase(row.first);
+    auto named = named_.find(row.spec.name);
+    named->second.erase(row.first);
+    if (named->second.empty()) named_.erase(named);
+    for (const auto before : row.spec.after) {
+        const auto found = dependents_.find(before);
+        found->second.erase(row.first);
+        if (found->second.empty()) dependents_.erase(found);
+    }
+}
+
+void State::account(const Attempt& row, int sign) {
+    const auto& spec = spec_of(at<Job>(row.job));
+    const auto gpus = row.gpu_count();
+    held_[rank_of(spec.priority)] += sign * gpus;
+    if (spec.is_elastic()) {
+        surplus_[rank_of(spec.priority)] += sign * (gpus - spec.min_gpus.count());
+        if (sign > 0) {
+            elastic_.insert(row.id);
+        } else {
+            elastic_.erase(row.id);
+        }
+    }
+    for (const auto& part : row.parts) {
+        if (part.node.value >= attempts_on_.size()) attempts_on_.resize(part.node.value + 1);
+        auto& here = attempts_on_[part.node.value];
+        if (sign > 0) {
+            here.insert(row.id);
+        } else {
+            here.erase(row.id);
+        }
+    }
+    if (!row.ending) set_deadline(row.limit, DeadlineKind::time_limit, row.id.value, sign);
+    set_deadline(row.gang_deadline, DeadlineKind::gang, row.id.value, sign);
+    if (row.settled != Instant{}) set_deadline(row.settled, DeadlineKind::settle, row.id.value, sign);
+}
+
+void State::index(const Node& row) { account(row, 1); }
+void State::unindex(const Node& row) { account(row, -1); }
+
+void State::account(const Node& row, int sign) {
+    const auto type = static_cast<std::size_t>(row.shape.gpu_type);
+    grow_to(free_, type + 1);
+    grow_to(all_, type + 1);
+    if (nodes_by_free_.size() <= type) nodes_by_free_.resize(type + 1);
+    const auto free = std::popcount(row.free());
+    all_[type] += sign * row.shape.gpus.count();
+    if (!row.takes_work()) return;
+    for (auto level = first_domain_level; level < domains_.size(); ++level) {
+        domains_[level][domain_of(row.shape, level)].free[type] += sign * free;
+    }
+    free_[type] += sign * free;
+    auto& bucket = nodes_by_free_[type][static_cast<std::size_t>(free)];
+    if (sign > 0) {
+        bucket.insert(row.id);
+    } else {
+        bucket.erase(row.id);
+    }
+}
+
+void State::joined(const Node& row) {
+    nodes_by_name_[row.shape.name] = row.id;
+    for (auto level = first_domain_level; level < domains_.size(); ++level) {
+        auto& domains = domains_[level];
+        const auto index = domain_of(row.shape, level);
+        if (domains.size() <= index) domains.resize(index + 1);
+        grow_to(domains[index].free, row.shape.gpu_type + 1);
+        auto& nodes = domains[index].nodes;
+        nodes.insert(std::lower_bound(nodes.begin(), nodes.end(), row.id), row.id);
+    }
+}
+
+void State::left(const Node& row) {
+    nodes_by_name_.erase(row.shape.name);
+    for (auto level = first_domain_level; level < domains_.size(); ++level) {
+        auto& nodes = domains_[level][domain_of(row.shape, level)].nodes;
+        nodes.erase(std::lower_bound(nodes.begin(), nodes.end(), row.id));
+    }
+}
+
+void State::index(const TenantRow& row) { tenants_by_name_[row.tenant.name] = row.tenant.id; }
+void State::unindex(const TenantRow& row) { tenants_by_name_.erase(row.tenant.name); }
+void State::index(const Claim& row) { set_deadline(row.deadline, DeadlineKind::claim, row.job.value, 1); }
+void State::unindex(const Claim& row) { set_deadline(row.deadline, DeadlineKind::claim, row.job.value, -1); }
+void State::index(const Counters& row) {
+    if (row.grow_at != Instant{}) set_deadline(row.grow_at, DeadlineKind::growth, 0, 1);
+}
+void State::unindex(const Counters& row) {
+    if (row.grow_at != Instant{}) set_deadline(row.grow_at, DeadlineKind::growth, 0, -1);
+}
+
+void State::set_deadline(Instant at, DeadlineKind kind, std::uint64_t id, int sign) {
+    if (at == never) return;
+    if (sign > 0) {
+        deadlines_.insert({at, kind, id});
+    } else {
+        deadlines_.erase({at, kind, id});
+    }
+}
+
+const NodeSet& State::nodes_with(std::uint32_t type, std::int32_t free) const {
+    if (type >= nodes_by_free_.size()) return no_nodes;
+    return nodes_by_free_[type][static_cast<std::size_t>(free)];
+}
+std::int32_t State::free_gpus(GpuTypeBits types) const { return sum_of(free_, types); }
+std::int32_t State::all_gpus(GpuTypeBits types) const { return sum_of(all_, types); }
+
+const boost::container::flat_set<AttemptId>& State::attempts_on(NodeId node) const {
+    return node.value < attempts_on_.size() ? attempts_on_[node.value] : no_attempts;
+}
+const std::set<JobId>& State::named(const std::string& name) const {
+    const auto at = named_.find(name);
+    return at == named_.end() ? no_jobs : at->second;
+}
+const std::set<JobId>& State::dependents_of(JobId job) const {
+    const auto at = dependents_.find(job);
+    return at == dependents_.end() ? no_jobs : at->second;
+}
+std::optional<TenantId> State::tenant_named(const std::string& name) const {
+    const auto at = tenants_by_name_.find(name);
+    return at == tenants_by_name_.end() ? std::nullopt : std::optional{at->second};
+}
+NodeId State::node_named(const std::string& name) const {
+    const auto at = nodes_by_name_.find(name);
+    return at == nodes_by_name_.end() ? NodeId{} : at->second;
+}
+
+std::string State::rows() const {
+    std::string out;
+    Encoder encoder{out};
+    const auto write = [&]<class Row>(std::type_identity<Row>) {
+        encoder.number(table<Row>().size());
+        table<Row>().for_each([&](const Row& row) { encode(encoder, row); });
+    };
+    write(std::type_identity<Settings>{});
+    write(std::type_identity<Counters>{});
+    write(std::type_identity<TenantRow>{});
+    write(std::type_identity<Node>{});
+    write(std::type_identity<SharedGpu>{});
+    write(std::type_identity<Spec>{});
+    write(std::type_identity<Job>{});
+    write(std::type_identity<Attempt>{});
+    write(std::type_identity<Claim>{});
+    write(std::type_identity<Blocked>{});
+    write(std::type_identity<Reservation>{});
+    return out;
+}
+
+std::optional<State> State::from_rows(std::string_view bytes) {
+    Decoder in{bytes};
+    State state;
+    const auto read = [&]<class Row>(std::type_identity<Row>) {
+        const auto count = in.number();
+        for (std::uint64_t i = 0; i < count && in.ok(); ++i) {
+            Row row;
+            decode(in, row);
+            if (!in.ok()) return;
+            if constexpr (std::is_same_v<Row, Counters> || std::is_same_v<Row, Settings>) {
+                state.change<Row>(0, [&](Row& here) { here = row; });
+            } else {
+                state.put(std::move(row));
+            }
+        }
+    };
+    read(std::type_identity<Settings>{});
+    read(std::type_identity<Counters>{});
+    read(std::type_identity<TenantRow>{});
+    read(std::type_identity<Node>{});
+    read(std::type_identity<SharedGpu>{});
+    read(std::type_identity<Spec>{});
+    read(std::type_identity<Job>{});
+    read(std::type_identity<Attempt>{});
+    read(std::type_identity<Claim>{});
+    read(std::type_identity<Blocked>{});
+    read(std::type_identity<Reservation>{});
+    if (!in.ok() || !in.at_end()) return std::nullopt;
+    return state;
+}
+
+std::string State::derived_text() const {
+    std::string out;
+    const auto number = [&](auto value) {
+        out += std::to_string(value);
+        out += ' ';
+    };
+    for (std::size_t type = 0; type < free_.size(); ++type) {
+        out += "type ";
+        number(free_[type]);
+        number(all_[type]);
+        for (const auto& bucket : nodes_by_free_[type]) {
+            for (auto id = bucket.first(); id; id = bucket.next(id)) number(id.value);
+            out += '|';
+        }
+    }
+    for (std::size_t level = 1; level < domains_.size(); ++level) {
+        out += "\nlevel ";
+        for (const auto& domain : domains_[level]) {
+            for (const auto node : domain.nodes) number(node.value);
+            for (const auto free : domain.free) number(free);
+            out += '|';
+        }
+    }
+    out += "\nheld ";
+    for (const auto held : held_) number(held);
+    for (const auto surplus : surplus_) number(surplus);
+    out += "\nshapes ";
+    for (const auto& [key, shape] : shapes_) {
+        number(shape.specs);
+        for (const auto job : shape.ready) number(job.value);
+        out += '|';
+    }
+    out += "\ndeadlines ";
+    for (const auto& deadline : deadlines_) {
+        number(deadline.at.time_since_epoch().count());
+        number(static_cast<int>(deadline.kind));
+        number(deadline.id);
+    }
+    out += "\non ";
+    for (std::size_t node = 0; node < attempts_on_.size(); ++node) {
+        if (attempts_on_[node].empty()) continue;
+        number(node);
+        for (const auto attempt : attempts_on_[node]) number(attempt.value);
+        out += '|';
+    }
+    out += "\nsets ";
+    for (const auto attempt : elastic_) number(attempt.value);
+    for (const auto& [at, job] : finished_) number(job.value);
+    for (const auto& [name, specs] : named_) {
+        out += name + ' ';
+        for (const auto spec : specs) number(spec.value);
+    }
+    for (const auto& [job, specs] : dependents_) {
+        number(job.value);
+        for (const auto spec : specs) number(spec.value);
+    }
+    for (const auto& [name, id] : tenants_by_name_) out += name + ' ';
+    for (const auto& [name, id] : nodes_by_name_) out += name + ' ';
+    number(waiting_);
+    return out;
+}
+
+}  // namespace stargate

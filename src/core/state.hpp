@@ -1,0 +1,329 @@
+#pragma once
+
+#include <array>
+#include <boost/container/flat_set.hpp>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <tuple>
+#include <variant>
+#include <vector>
+
+#include "core/node_set.hpp"
+#include "core/rows.hpp"
+#include "core/settings.hpp"
+#include "core/table.hpp"
+
+namespace stargate {
+
+/// A table for the few rows of their kind: the same verbs as Table, kept in order by key.
+template <class Key, class Row>
+class SmallTable {
+public:
+    [[nodiscard]] const Row* find(Key key) const {
+        const auto at = rows_.find(key);
+        return at == rows_.end() ? nullptr : &at->second;
+    }
+    [[nodiscard]] Row* find(Key key) { return const_cast<Row*>(std::as_const(*this).find(key)); }
+    void put(Key key, Row row) { rows_.insert_or_assign(key, std::move(row)); }
+    void erase(Key key) { rows_.erase(key); }
+    [[nodiscard]] std::size_t size() const { return rows_.size(); }
+    template <class Visit>
+    void for_each(Visit visit) const {
+        for (const auto& [key, row] : rows_) visit(row);
+    }
+
+private:
+    std::map<Key, Row> rows_;
+};
+
+/// The one row of its kind (key 0).
+template <class Row>
+class Single {
+public:
+    [[nodiscard]] const Row* find(int) const { return &row_; }
+    [[nodiscard]] Row* find(int) { return &row_; }
+    void put(int, Row row) { row_ = std::move(row); }
+    void erase(int) { row_ = Row{}; }
+    [[nodiscard]] std::size_t size() const { return 1; }
+    template <class Visit>
+    void for_each(Visit visit) const {
+        visit(row_);
+    }
+
+private:
+    Row row_{};
+};
+
+using SharedKey = std::pair<NodeId, std::int32_t>;
+
+inline JobId key_of(const Job& row) { return row.id; }
+inline JobId key_of(const Spec& row) { return row.first; }
+inline AttemptId key_of(const Attempt& row) { return row.id; }
+inline NodeId key_of(const Node& row) { return row.id; }
+inline TenantId key_of(const TenantRow& row) { return row.tenant.id; }
+inline JobId key_of(const Claim& row) { return row.job; }
+inline JobId key_of(const Blocked& row) { return row.spec; }
+inline JobId key_of(const Reservation& row) { return row.job; }
+inline SharedKey key_of(const SharedGpu& row) { return {row.node, row.gpu}; }
+inline int key_of(const Counters&) { return 0; }
+inline int key_of(const Settings&) { return 0; }
+
+/// What makes two waiting jobs the same to a scheduler. Ordered: higher classes first.
+struct ShapeKey {
+    std::int32_t class_order = 0;  // lower goes first
+    TenantId tenant;
+    std::int32_t min_gpus = 0, max_gpus = 0, share = 0;
+    GpuTypeBits gpu_types = 0;
+    MilliCpus cpus_per_rank;
+    Bytes memory_per_rank;
+    Level require = Level::fleet;
+    bool one_rank_a_node = false;
+    Duration time_limit{};
+    friend auto operator<=>(const ShapeKey&, const ShapeKey&) = default;
+};
+ShapeKey shape_of(const JobSpec& spec);
+
+/// An equivalence class of waiting jobs, in order of age.
+struct Shape {
+    ShapeKey key;
+    JobSpec sample;          // a specification of this shape; name, owner and dependencies mean nothing
+    std::set<JobId> ready;   // waiting, not held, dependencies met, not backing off
+    std::int32_t specs = 0;  // rows that use it
+};
+
+/// What fires when an instant comes.
+enum class DeadlineKind : std::uint8_t { growth, time_limit, gang, settle, claim, backoff };
+struct Deadline {
+    Instant at{};
+    DeadlineKind kind = DeadlineKind::growth;
+    std::uint64_t id = 0;  // of the attempt or job
+    friend auto operator<=>(const Deadline&, const Deadline&) = default;
+};
+
+/// GPUs of one domain that are free on nodes which take work, by GPU type.
+using FreeByType = std::vector<std::int32_t>;
+struct Domain {
+    std::vector<NodeId> nodes;
+    FreeByType free;
+};
+
+/// Everything the core knows: rows, and what is derived from them for speed. Edited only through put, change and
+/// erase, which keep the derived data in step and, when an undo log is attached, record how to go back. A row's edit
+/// costs O(log n) at most.
+class State {
+public:
+    template <class Row>
+    struct Old {
+        decltype(key_of(std::declval<Row>())) key;
+        std::optional<Row> row;
+    };
+    using Edit = std::variant<Old<Job>, Old<Spec>, Old<Attempt>, Old<Node>, Old<TenantRow>, Old<Claim>, Old<Blocked>,
+                              Old<Reservation>, Old<SharedGpu>, Old<Counters>, Old<Settings>>;
+    using UndoLog = std::vector<Edit>;
+
+    State();
+    State(State&&) = default;
+    State& operator=(State&&) = default;
+
+    template <class Row>
+    [[nodiscard]] const auto& table() const {
+        return std::get<TableFor<Row>>(tables_);
+    }
+    template <class Row, class Key>
+    [[nodiscard]] const Row* find(Key key) const {
+        return table<Row>().find(key);
+    }
+    template <class Row, class Key>
+    [[nodiscard]] const Row& at(Key key) const {
+        const auto* row = find<Row>(key);
+        CHECK(row != nullptr);
+        return *row;
+    }
+    [[nodiscard]] const Settings& settings() const { return *find<Settings>(0); }
+    [[nodiscard]] const Counters& counters() const { return *find<Counters>(0); }
+    [[nodiscard]] const JobSpec& spec_of(const Job& job) const { return at<Spec>(job.spec).spec; }
+
+    /// A new row; there must be none with its key.
+    template <class Row>
+    void put(Row row);
+    /// Changes the row of this key, which must exist, in place.
+    template <class Row, class Key, class Change>
+    void change(Key key, Change change);
+    template <class Row, class Key>
+    void erase(Key key);
+
+    void attach(UndoLog* undo) { undo_ = undo; }
+    void take_back(Edit edit);
+
+    // Derived; each says what it is a function of.
+    /// Nodes that take work, by GPU type and number of free GPUs.
+    [[nodiscard]] const NodeSet& nodes_with(std::uint32_t type, std::int32_t free) const;
+    [[nodiscard]] std::int32_t free_gpus(GpuTypeBits types) const;
+    [[nodiscard]] std::int32_t all_gpus(GpuTypeBits types) const;  // of every node, reachable or not
+    /// Whole GPUs leased to attempts of this class, and of these what elastic ones hold above their minimum.
+    [[nodiscard]] std::int32_t held_by(PriorityClass priority) const { return held_[rank_of(priority)]; }
+    [[nodiscard]] std::int32_t surplus_of(PriorityClass priority) const { return surplus_[rank_of(priority)]; }
+    [[nodiscard]] const std::map<ShapeKey, Shape>& shapes() const { return shapes_; }
+    [[nodiscard]] const Shape& shape_of_job(const Job& job) const {
+        return shapes_.at(stargate::shape_of(spec_of(job)));
+    }
+    [[nodiscard]] const std::set<Deadline>& deadlines() const { return deadlines_; }
+    [[nodiscard]] const boost::container::flat_set<AttemptId>& attempts_on(NodeId node) const;
+    [[nodiscard]] const std::set<AttemptId>& elastic_attempts() const { return elastic_; }
+    [[nodiscard]] const std::set<std::pair<Instant, JobId>>& finished() const { return finished_; }
+    [[nodiscard]] const std::vector<Domain>& domains(Level level) const {
+        return domains_[static_cast<std::size_t>(level)];
+    }
+    /// First ids of the specifications of this name, oldest first.
+    [[nodiscard]] const std::set<JobId>& named(const std::string& name) const;
+    [[nodiscard]] const std::set<JobId>& dependents_of(JobId job) const;
+    [[nodiscard]] std::optional<TenantId> tenant_named(const std::string& name) const;
+    [[nodiscard]] NodeId node_named(const std::string& name) const;
+    [[nodiscard]] std::int64_t waiting() const { return waiting_; }
+    [[nodiscard]] bool dependencies_met(const JobSpec& spec) const;
+
+    /// All rows, in the order of their tables and keys: what a snapshot holds and what a digest is made of.
+    [[nodiscard]] std::string rows() const;
+    /// A State of these rows, its derived data built anew; nothing when the bytes are not such rows.
+    [[nodiscard]] static std::optional<State> from_rows(std::string_view bytes);
+    /// The derived data as text, to compare a kept State with a rebuilt one.
+    [[nodiscard]] std::string derived_text() const;
+
+private:
+    template <class Row>
+    struct TableOf;
+    template <class Row>
+    using TableFor = typename TableOf<Row>::type;
+
+    void index(const Job& row);
+    void unindex(const Job& row);
+    void index(const Spec& row);
+    void unindex(const Spec& row);
+    void index(const Attempt& row) { account(row, 1); }
+    void unindex(const Attempt& row) { account(row, -1); }
+    void index(const Node& row);
+    void unindex(const Node& row);
+    void index(const TenantRow& row);
+    void unindex(const TenantRow& row);
+    void index(const Claim& row);
+    void unindex(const Claim& row);
+    void index(const Counters& row);
+    void unindex(const Counters& row);
+    static void index(const Blocked&) {}
+    static void unindex(const Blocked&) {}
+    static void index(const Reservation&) {}
+    static void unindex(const Reservation&) {}
+    static void index(const SharedGpu&) {}
+    static void unindex(const SharedGpu&) {}
+    static void index(const Settings&) {}
+    static void unindex(const Settings&) {}
+    void account(const Attempt& row, int sign);
+    void account(const Node& row, int sign);
+    void joined(const Node& row);  // nodes join and, by undo alone, leave again
+    void left(const Node& row);
+    void set_deadline(Instant at, DeadlineKind kind, std::uint64_t id, int sign);
+    void refresh_readiness(const Job& job);
+
+    std::tuple<Table<JobId, Job>, Table<JobId, Spec>, Table<AttemptId, Attempt>, Table<NodeId, Node>,
+               Table<TenantId, TenantRow>, SmallTable<JobId, Claim>, SmallTable<JobId, Blocked>,
+               SmallTable<JobId, Reservation>, SmallTable<SharedKey, SharedGpu>, Single<Counters>, Single<Settings>>
+        tables_;
+    UndoLog* undo_ = nullptr;
+
+    std::vector<std::array<NodeSet, max_gpus_per_node + 1>> nodes_by_free_;
+    FreeByType free_, all_;
+    std::array<std::vector<Domain>, 6> domains_;
+    std::array<std::int32_t, priority_classes> held_{}, surplus_{};
+    std::map<ShapeKey, Shape> shapes_;
+    Table<JobId, Shape*> shape_of_spec_;
+    std::set<Deadline> deadlines_;
+    std::vector<boost::container::flat_set<AttemptId>> attempts_on_;
+    std::set<AttemptId> elastic_;
+    std::set<std::pair<Instant, JobId>> finished_;
+    std::map<std::string, std::set<JobId>> named_;
+    std::map<JobId, std::set<JobId>> dependents_;
+    std::map<std::string, TenantId> tenants_by_name_;
+    std::map<std::string, NodeId> nodes_by_name_;
+    std::int64_t waiting_ = 0;
+};
+
+template <>
+struct State::TableOf<Job> {
+    using type = Table<JobId, Job>;
+};
+template <>
+struct State::TableOf<Spec> {
+    using type = Table<JobId, Spec>;
+};
+template <>
+struct State::TableOf<Attempt> {
+    using type = Table<AttemptId, Attempt>;
+};
+template <>
+struct State::TableOf<Node> {
+    using type = Table<NodeId, Node>;
+};
+template <>
+struct State::TableOf<TenantRow> {
+    using type = Table<TenantId, TenantRow>;
+};
+template <>
+struct State::TableOf<Claim> {
+    using type = SmallTable<JobId, Claim>;
+};
+template <>
+struct State::TableOf<Blocked> {
+    using type = SmallTable<JobId, Blocked>;
+};
+template <>
+struct State::TableOf<Reservation> {
+    using type = SmallTable<JobId, Reservation>;
+};
+template <>
+struct State::TableOf<SharedGpu> {
+    using type = SmallTable<SharedKey, SharedGpu>;
+};
+template <>
+struct State::TableOf<Counters> {
+    using type = Single<Counters>;
+};
+template <>
+struct State::TableOf<Settings> {
+    using type = Single<Settings>;
+};
+
+template <class Row>
+void State::put(Row row) {
+    auto& rows = std::get<TableFor<Row>>(tables_);
+    const auto key = key_of(row);
+    CHECK(rows.find(key) == nullptr);
+    if (undo_ != nullptr) undo_->push_back(Old<Row>{key, std::nullopt});
+    rows.put(key, std::move(row));
+    if constexpr (std::is_same_v<Row, Node>) joined(*rows.find(key));
+    index(*rows.find(key));
+}
+
+template <class Row, class Key, class Change>
+void State::change(Key key, Change change) {
+    auto& rows = std::get<TableFor<Row>>(tables_);
+    Row* row = rows.find(key);
+    CHECK(row != nullptr);
+    if (undo_ != nullptr) undo_->push_back(Old<Row>{key, *row});
+    unindex(*row);
+    change(*row);
+    index(*row);
+}
+
+template <class Row, class Key>
+void State::erase(Key key) {
+    auto& rows = std::get<TableFor<Row>>(tables_);
+    Row* row = rows.find(key);
+    CHECK(row != nullptr);
+    unindex(*row);
+    if (undo_ != nullptr) undo_->push_back(Old<Row>{key, std::move(*row)});
+    rows.erase(key);
+}
+
+}  // namespace stargate

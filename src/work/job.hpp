@@ -1,0 +1,54 @@
+#pragma once
+
+#include <boost/describe.hpp>
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/units.hpp"
+#include "work/priority.hpp"
+
+namespace stargate {
+
+/// A GPU type by its index in Settings::gpu_types.
+using GpuTypeBits = std::uint32_t;
+constexpr std::size_t max_gpu_types = 32;  // the width of GpuTypeBits
+
+/// How close together a gang must be.
+enum class Level : std::uint8_t { node, rack, pod, hall, site, fleet };
+BOOST_DESCRIBE_ENUM(Level, node, rack, pod, hall, site, fleet)
+
+/// What a job asks for, as far as decisions go. Shared by all elements of an array; immutable once submitted.
+/// How it is run is its Launch, which decisions never see.
+struct JobSpec {
+    std::string name;
+    TenantId tenant;
+    PriorityClass priority = PriorityClass::research;
+    GpuCount min_gpus{1};          // >= 0; a gang of exactly so many when max_gpus is the same
+    GpuCount max_gpus{1};          // > min_gpus: elastic
+    std::int32_t share = 0;        // thousandths of one GPU, 1..999; then min_gpus and max_gpus are 0
+    GpuTypeBits gpu_types = 0;     // any of these; 0: any type
+    MilliCpus cpus_per_rank;       // host CPUs leased for each rank; 0: none are counted
+    Bytes memory_per_rank;         // host memory leased for each rank; 0: none is counted
+    Level require = Level::fleet;  // the gang lies within one domain of this level
+    Duration time_limit{};         // of running time, > 0
+    Duration grace{};              // between warning and end, >= 0
+    std::int32_t retries = 3;      // infrastructure failures survived
+    bool one_rank_a_node = false;  // else one rank a GPU
+    bool resize_in_place = false;  // survivors keep running through a resize
+    std::vector<JobId> after;      // start only when all these succeeded
+    std::uint32_t owner = 0;       // uid that submitted it and may act on it
+    friend bool operator==(const JobSpec&, const JobSpec&) = default;
+
+    [[nodiscard]] bool is_elastic() const { return max_gpus > min_gpus; }
+};
+BOOST_DESCRIBE_STRUCT(JobSpec, (),
+                      (name, tenant, priority, min_gpus, max_gpus, share, gpu_types, cpus_per_rank, memory_per_rank,
+                       require, time_limit, grace, retries, one_rank_a_node, resize_in_place, after, owner))
+
+/// How a job ended.
+enum class Outcome : std::uint8_t { succeeded, failed, cancelled };
+BOOST_DESCRIBE_ENUM(Outcome, succeeded, failed, cancelled)
+
+}  // namespace stargate
