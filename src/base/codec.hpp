@@ -266,7 +266,7 @@ std::optional<T> decoded(std::string_view bytes) {
 }
 
 /// FNV-1a, 64 bits: a digest to compare runs by, not a defence against anyone. Public domain, Fowler, Noll and Vo.
-class Digest {
+class Fingerprint {
 public:
     void add(std::string_view bytes) {
         for (const char byte : bytes) value_ = (value_ ^ static_cast<std::uint8_t>(byte)) * 0x100000001b3ULL;

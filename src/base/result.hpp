@@ -6,8 +6,9 @@
 
 namespace stargate {
 
-/// Why the world failed us: code branches on this.
-enum class Fault { malformed, not_found, conflict, unavailable, timed_out, denied, full };
+/// Why the world failed us: code branches on this. After `unknown_outcome` nobody knows whether the change is durable
+/// (an fsync failed, a connection was lost after COMMIT): the process stops, recovers and looks; it never retries.
+enum class Fault { malformed, not_found, conflict, unavailable, timed_out, denied, full, unknown_outcome };
 
 /// A failure of the world (file, network, input). `detail` is for people: what, where, and the remedy.
 struct Error {

@@ -1,0 +1,40 @@
+#include "base/file_lock.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdlib>
+
+namespace stargate {
+namespace {
+
+/// Who wrote itself into the lock file: "pid 123", or "another process" in the instant before it has done so.
+std::string holder(int descriptor) {
+    std::array<char, 32> text{};
+    const auto got = ::pread(descriptor, text.data(), text.size() - 1, 0);
+    const long pid = got > 0 ? std::strtol(text.data(), nullptr, 10) : 0;
+    return pid > 0 ? fmt::format("pid {}", pid) : std::string{"another process"};
+}
+
+}  // namespace
+
+Result<FileLock> FileLock::take(const std::string& path) {
+    FileDescriptor descriptor{::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600)};
+    if (!descriptor) return fail_with_errno("open", path);
+    if (::flock(descriptor.get(), LOCK_EX | LOCK_NB) != 0) {
+        if (errno != EWOULDBLOCK) return fail_with_errno("lock", path);
+        return fail(Fault::conflict, fmt::format("{} is held by {}", path, holder(descriptor.get())));
+    }
+    // The pid only serves the sentence above: it need not be durable, and whether it could be written does not matter.
+    const auto pid = fmt::format("{}\n", ::getpid());
+    if (::ftruncate(descriptor.get(), 0) == 0) {
+        [[maybe_unused]] const auto put = ::pwrite(descriptor.get(), pid.data(), pid.size(), 0);
+    }
+    return FileLock{std::move(descriptor)};
+}
+
+}  // namespace stargate

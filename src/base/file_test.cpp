@@ -1,0 +1,79 @@
+#include "base/file.hpp"
+
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/file_lock.hpp"
+#include "base/scratch_folder.hpp"
+
+namespace stargate {
+namespace {
+
+TEST(DurableFile, IsReplacedWholeAndLeavesNothingBeside) {
+    const ScratchFolder folder;
+    ASSERT_TRUE(write_durably(folder / "exit", "old, and longer"));
+    ASSERT_TRUE(write_durably(folder / "exit", "new"));
+    EXPECT_EQ(read_file(folder / "exit", Bytes{100}).value(), "new");
+    EXPECT_EQ(real_disk().list(folder.path()).value(), (std::vector<std::string>{"exit"}));
+    struct stat status {};
+    ASSERT_EQ(::stat((folder / "exit").c_str(), &status), 0);
+    EXPECT_EQ(status.st_mode & 0777U, 0600U);
+}
+
+TEST(DurableFile, LongerThanTheLimitIsNotRead) {
+    const ScratchFolder folder;
+    ASSERT_TRUE(write_durably(folder / "big", std::string(101, 'x')));
+    EXPECT_EQ(read_file(folder / "big", Bytes{100}).error().fault, Fault::malformed);
+    EXPECT_EQ(read_file(folder / "none", Bytes{100}).error().fault, Fault::not_found);
+}
+
+TEST(DurableFile, MayBeRemovedTwice) {
+    const ScratchFolder folder;
+    ASSERT_TRUE(write_durably(folder / "token", "x"));
+    EXPECT_TRUE(remove_durably(folder / "token"));
+    EXPECT_TRUE(remove_durably(folder / "token"));
+    EXPECT_FALSE(real_disk().exists(folder / "token"));
+}
+
+TEST(Folder, IsMadeByOneOnly) {
+    const ScratchFolder folder;
+    EXPECT_TRUE(make_folder_exclusively(folder / "attempt"));
+    EXPECT_EQ(make_folder_exclusively(folder / "attempt").error().fault, Fault::conflict);
+    EXPECT_EQ(make_folder_exclusively(folder / "none/attempt").error().fault, Fault::not_found);
+}
+
+TEST(Segment, GoesOnWhereItEnded) {
+    const ScratchFolder folder;
+    {
+        auto segment = Segment::open(folder / "levels");
+        ASSERT_TRUE(segment);
+        ASSERT_TRUE(segment->append("one "));
+        ASSERT_TRUE(segment->sync());
+    }
+    auto segment = Segment::open(folder / "levels");
+    ASSERT_TRUE(segment);
+    EXPECT_EQ(segment->size(), Bytes{4});
+    ASSERT_TRUE(segment->append("two"));
+    EXPECT_EQ(read_file(folder / "levels", Bytes{100}).value(), "one two");
+}
+
+TEST(FileLock, IsHeldByOneAndNamesItsPid) {
+    const ScratchFolder folder;
+    auto first = FileLock::take(folder / "lock");
+    ASSERT_TRUE(first);
+    const auto second = FileLock::take(folder / "lock");
+    ASSERT_FALSE(second);
+    EXPECT_EQ(second.error().fault, Fault::conflict);
+    EXPECT_NE(second.error().detail.find("pid " + std::to_string(::getpid())), std::string::npos);
+}
+
+TEST(FileLock, IsFreeWhenItsHolderIsGone) {
+    const ScratchFolder folder;
+    { ASSERT_TRUE(FileLock::take(folder / "lock")); }
+    EXPECT_TRUE(FileLock::take(folder / "lock"));
+}
+
+}  // namespace
+}  // namespace stargate

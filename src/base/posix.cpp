@@ -1,0 +1,49 @@
+#include "base/posix.hpp"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+namespace stargate {
+namespace {
+
+Fault fault_of(int code) {
+    switch (code) {
+        case ENOENT:
+        case ENOTDIR: return Fault::not_found;
+        case EEXIST: return Fault::conflict;
+        case EACCES:
+        case EPERM:
+        case EROFS: return Fault::denied;
+        case ENOSPC:
+        case EDQUOT:
+        case EFBIG: return Fault::full;
+        default: return Fault::unavailable;
+    }
+}
+
+}  // namespace
+
+FileDescriptor& FileDescriptor::operator=(FileDescriptor&& other) noexcept {
+    std::swap(descriptor_, other.descriptor_);
+    return *this;
+}
+
+FileDescriptor::~FileDescriptor() {
+    if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+tl::unexpected<Error> fail_with_errno(std::string_view verb, std::string_view path) {
+    const int code = errno;
+    return fail(fault_of(code), fmt::format("cannot {} {}: {}", verb, path, std::strerror(code)));
+}
+
+tl::unexpected<Error> fail_sync(std::string_view path) {
+    return fail(Fault::unknown_outcome,
+                fmt::format("cannot make {} durable: {}; the last change to it may or may not survive a power cut", path,
+                            std::strerror(errno)));
+}
+
+}  // namespace stargate

@@ -1,0 +1,107 @@
+#include "store/sqlite/opening.hpp"
+
+#include <fmt/format.h>
+
+#include "base/digest.hpp"
+#include "base/file.hpp"
+#include "store/sqlite/schema.hpp"
+#include "store/sqlite/sqlite_store.hpp"
+#include "store/sqlite/writer.hpp"
+
+namespace stargate::store {
+namespace {
+
+std::string database_path(const std::string& folder) { return fmt::format("{}/{}", folder, database_name); }
+
+// wal_autocheckpoint = 0: maintain() checkpoints, after the answers. cache_size in KiB: bounded, and enough for a large
+// batch to stay in memory until it is committed.
+constexpr const char* settings =
+    "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -32768; PRAGMA temp_store = MEMORY; "
+    "PRAGMA cell_size_check = ON; PRAGMA trusted_schema = OFF;";
+
+Result<Opened> open_database(const std::string& folder, Access access, Disk* disk) {
+    Opened opened;
+    if (disk != nullptr) opened.vfs = std::make_unique<DiskVfs>(*disk);
+    auto database =
+        Database::open(database_path(folder), access, opened.vfs == nullptr ? std::string{} : opened.vfs->name());
+    if (!database) return tl::unexpected(database.error());
+    opened.database = std::make_unique<Database>(std::move(*database));
+    // Without shared memory, SQLite keeps the index of the WAL in its heap, which one connection alone may do.
+    if (disk != nullptr) {
+        if (auto set = opened.database->execute("PRAGMA locking_mode = EXCLUSIVE"); !set) {
+            return tl::unexpected(set.error());
+        }
+    }
+    if (auto set = opened.database->execute(settings); !set) return tl::unexpected(set.error());
+    if (auto known = check_schema(*opened.database); !known) return tl::unexpected(known.error());
+    return opened;
+}
+
+/// Makes an empty store, or looks at the one that is there before SQLite touches it.
+Result<void> make_or_check(const std::string& folder, Disk& disk) {
+    const auto path = database_path(folder);
+    if (disk.exists(path)) return check_untouched(path, disk);
+    if (disk.exists(path + "-wal")) {
+        return fail(Fault::malformed,
+                    fmt::format("{0} is missing, but {0}-wal is there: put the file back or restore a backup; to begin "
+                                "an empty store, move {0}-wal away",
+                                path));
+    }
+    const auto image = empty_store(random_bytes());
+    if (!image) return tl::unexpected(image.error());
+    return write_durably(path, *image, disk);
+}
+
+Result<std::unique_ptr<Store>> open_locked(const std::string& folder, std::optional<FileLock> lock, Disk* disk) {
+    if (auto ready = make_or_check(folder, disk == nullptr ? real_disk() : *disk); !ready) {
+        return tl::unexpected(ready.error());
+    }
+    auto opened = open_database(folder, Access::read_write, disk);
+    if (!opened) return tl::unexpected(opened.error());
+    opened->lock = std::move(lock);
+    auto store = std::make_unique<SqliteStore>(std::move(*opened));
+    if (auto begun = store->begin(); !begun) return tl::unexpected(begun.error());
+    return store;
+}
+
+Error in_folder(const std::string& folder, Error error) {
+    return {error.fault, fmt::format("the store in {}: {}", folder, error.detail)};
+}
+
+}  // namespace
+
+Result<Opened> open_for_reading(const std::string& folder, Disk* disk) {
+    if (!(disk == nullptr ? real_disk() : *disk).exists(database_path(folder))) {
+        return fail(Fault::not_found, fmt::format("there is no store in {}; name a state folder with --state", folder));
+    }
+    return open_database(folder, Access::read_only, disk).map_error([&](Error error) {
+        return in_folder(folder, std::move(error));
+    });
+}
+
+Result<std::unique_ptr<Store>> open_sqlite_store(const std::string& folder) {
+    auto lock = FileLock::take(folder + "/lock");
+    if (!lock && lock.error().fault == Fault::conflict) {
+        return fail(Fault::conflict, fmt::format("another Stargate runs on this state: {}; stop it with `stargate down "
+                                                 "--state {}`, or use another state folder",
+                                                 lock.error().detail, folder));
+    }
+    if (!lock) return tl::unexpected(lock.error());
+    return open_locked(folder, std::move(*lock), nullptr).map_error([&](Error error) {
+        return in_folder(folder, std::move(error));
+    });
+}
+
+Result<std::unique_ptr<Store>> open_sqlite_store_on(Disk& disk, const std::string& folder) {
+    return open_locked(folder, std::nullopt, &disk);
+}
+
+Result<std::unique_ptr<Reader>> open_sqlite_reader(const std::string& folder) {
+    auto opened = open_for_reading(folder, nullptr);
+    if (!opened) return tl::unexpected(opened.error());
+    auto reader = std::make_unique<SqliteReader>(std::move(*opened));
+    if (auto prepared = reader->prepare(); !prepared) return tl::unexpected(in_folder(folder, prepared.error()));
+    return reader;
+}
+
+}  // namespace stargate::store
