@@ -40,6 +40,8 @@ public:
         return look(state_);
     }
     [[nodiscard]] std::uint64_t last_fact() const;
+    /// The same, for a look that holds the lock already.
+    [[nodiscard]] std::uint64_t folded() const { return last_fact_; }
 
     /// `notify` runs on the view's thread after each fold, with the newest seq; it must not block.
     void on_fold(std::function<void(std::uint64_t)> notify);

@@ -19,6 +19,10 @@ constexpr std::size_t max_gpu_types = 32;  // the width of GpuTypeBits
 enum class Level : std::uint8_t { node, rack, pod, hall, site, fleet };
 BOOST_DESCRIBE_ENUM(Level, node, rack, pod, hall, site, fleet)
 
+/// What sort of work it is, as its file says. Shown to people; no decision looks at it.
+enum class Kind : std::uint8_t { batch, training, shell };
+BOOST_DESCRIBE_ENUM(Kind, batch, training, shell)
+
 /// What a job asks for, as far as decisions go. Shared by all elements of an array; immutable once submitted.
 /// How it is run is its Launch, which decisions never see.
 struct JobSpec {
@@ -39,13 +43,15 @@ struct JobSpec {
     bool resize_in_place = false;  // survivors keep running through a resize
     std::vector<JobId> after;      // start only when all these succeeded
     std::uint32_t owner = 0;       // uid that submitted it and may act on it
+    Kind kind = Kind::batch;
     friend bool operator==(const JobSpec&, const JobSpec&) = default;
 
     [[nodiscard]] bool is_elastic() const { return max_gpus > min_gpus; }
 };
 BOOST_DESCRIBE_STRUCT(JobSpec, (),
                       (name, tenant, priority, min_gpus, max_gpus, share, gpu_types, cpus_per_rank, memory_per_rank,
-                       require, time_limit, grace, retries, one_rank_a_node, resize_in_place, after, owner))
+                       require, time_limit, grace, retries, one_rank_a_node, resize_in_place, after, owner,
+                       kind))
 
 /// How a job ended.
 enum class Outcome : std::uint8_t { succeeded, failed, cancelled };
