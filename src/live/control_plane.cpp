@@ -112,8 +112,8 @@ Result<void> ControlPlane::adopt() {
                                        [this] { return clock_->now(); }});
     if (!engine) return tl::unexpected(engine.error());
     engine_ = std::move(*engine);
+    engine_ready_ = engine_.get();  // what adoption reports may at once lead to commands
     std::vector<Believed> believed;
-    std::vector<Command> commands;
     std::uint64_t newest_attempt = 0;
     view_->read([&](const State& state) {
         newest_attempt = state.counters().attempts;
@@ -122,7 +122,6 @@ Result<void> ControlPlane::adopt() {
                 if (part.node == here) believed.push_back({attempt.id, !part.first});
             }
         });
-        commands = owed(state);
     });
     const auto unknown = engine_->adopt(believed);
     if (!unknown) return tl::unexpected(unknown.error());
@@ -138,8 +137,7 @@ Result<void> ControlPlane::adopt() {
                        attempt.value);
         }
     }
-    engine_ready_ = engine_.get();
-    for (const auto& command : commands) engine_->carry_out(command);
+    writer_->send_owed();
     return {};
 }
 

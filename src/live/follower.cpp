@@ -1,5 +1,6 @@
 #include "live/follower.hpp"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <spawn.h>
 #include <sys/wait.h>

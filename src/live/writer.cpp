@@ -80,13 +80,22 @@ void Writer::between_batches(std::function<void(store::Store&)> work) {
     arrived_.notify_one();
 }
 
+void Writer::send_owed() {
+    {
+        const std::lock_guard lock{mutex_};
+        send_owed_ = true;
+    }
+    arrived_.notify_one();
+}
+
 Writer::Figures Writer::figures() const {
     const std::lock_guard lock{mutex_};
     return figures_;
 }
 
 /// Takes what has piled up; waits until there is something or a deadline of State comes. False: time to end.
-bool Writer::wait_for_work(std::deque<Request>& taken, std::vector<std::function<void(store::Store&)>>& chores) {
+bool Writer::wait_for_work(std::deque<Request>& taken, std::vector<std::function<void(store::Store&)>>& chores,
+                           bool& send_owed) {
     std::unique_lock lock{mutex_};
     while (true) {
         const auto now = parts_.clock.now();
@@ -96,7 +105,7 @@ bool Writer::wait_for_work(std::deque<Request>& taken, std::vector<std::function
         if (!may_try) wake = std::max(wake, try_again_);
         if (!deferred_.empty()) wake = std::min(wake, try_again_);
         const bool due = may_try && wake <= now;
-        if (!inbox_.empty() || !chores_.empty() || due || stopping_) {
+        if (!inbox_.empty() || !chores_.empty() || due || send_owed_ || stopping_) {
             if (stopping_ && inbox_.empty() && chores_.empty()) return false;
             if (may_try) {
                 taken = std::move(deferred_);
@@ -107,6 +116,7 @@ bool Writer::wait_for_work(std::deque<Request>& taken, std::vector<std::function
                 inbox_.pop_front();
             }
             chores.swap(chores_);
+            send_owed = std::exchange(send_owed_, false);
             if (due) taken.push_back({Due{}, {}, {}, {}, {}});
             return true;
         }
@@ -122,7 +132,11 @@ void Writer::work() {
     while (true) {
         std::deque<Request> requests;
         std::vector<std::function<void(store::Store&)>> chores;
-        if (!wait_for_work(requests, chores)) return;
+        bool send_owed = false;
+        if (!wait_for_work(requests, chores, send_owed)) return;
+        if (send_owed) {
+            for (const auto& command : owed(core_.state())) parts_.carry_out(command);
+        }
         for (auto& chore : chores) chore(parts_.store);
         if (!requests.empty()) run_batch(std::move(requests));
         clean_up();

@@ -56,6 +56,10 @@ public:
     /// Runs `work` between two batches, on the writer's thread: for what only the store's one user may do.
     void between_batches(std::function<void(store::Store&)> work);
 
+    /// Sends all that State owes, again: after a restart, once what still runs has been looked for. It goes through the
+    /// writer's thread so that no command overtakes a later one.
+    void send_owed();
+
     [[nodiscard]] bool is_read_only() const { return read_only_.load(std::memory_order_relaxed); }
     struct Figures {
         std::uint64_t batches = 0, inputs = 0, facts = 0;
@@ -68,7 +72,7 @@ private:
     struct Pending;
     void work();
     [[nodiscard]] bool wait_for_work(std::deque<Request>& taken,
-                                     std::vector<std::function<void(store::Store&)>>& chores);
+                                     std::vector<std::function<void(store::Store&)>>& chores, bool& send_owed);
     void run_batch(std::deque<Request> requests);
     Result<Answer> decide_one(Pending& pending, Instant now, Request& request);
     std::optional<Result<Answer>> known_key(const Pending& pending, Instant now, const Request& request);
@@ -91,6 +95,7 @@ private:
     std::condition_variable arrived_;
     std::deque<Request> inbox_;
     std::vector<std::function<void(store::Store&)>> chores_;
+    bool send_owed_ = false;
     bool stopping_ = false;
     std::atomic<bool> read_only_{false};
     Figures figures_;
