@@ -13,10 +13,9 @@ namespace {
 
 std::string database_path(const std::string& folder) { return fmt::format("{}/{}", folder, database_name); }
 
-// wal_autocheckpoint = 0: maintain() checkpoints, after the answers. cache_size in KiB: bounded, and enough for a large
-// batch to stay in memory until it is committed.
+// cache_size in KiB: bounded, and enough for most batches to stay in memory until they are committed.
 constexpr const char* settings =
-    "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -32768; PRAGMA temp_store = MEMORY; "
+    "PRAGMA synchronous = FULL; PRAGMA cache_size = -32768; PRAGMA temp_store = MEMORY; "
     "PRAGMA cell_size_check = ON; PRAGMA trusted_schema = OFF;";
 
 Result<Opened> open_database(const std::string& folder, Access access, Disk* disk) {
