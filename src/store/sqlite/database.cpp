@@ -99,6 +99,8 @@ void Database::Close::operator()(sqlite3* database) const { sqlite3_close_v2(dat
 Database::Database(sqlite3* database) : database_{database} {
     sqlite3_extended_result_codes(database, 1);
     sqlite3_busy_timeout(database, 1000);  // ms; only a reader that recovers a WAL can be in the way, and only briefly
+    // Takes the place of SQLite's own hook, which would checkpoint within a commit (and PRAGMA wal_autocheckpoint would
+    // put that one back).
     sqlite3_wal_hook(database, note_wal_pages, wal_pages_.get());
 }
 

@@ -17,8 +17,12 @@ namespace stargate::store {
 /// Opens it for reading, also beside a live writer. Fault::not_found when there is none.
 [[nodiscard]] Result<std::unique_ptr<Reader>> open_sqlite_reader(const std::string& folder);
 
+/// Pages (4 KiB) in the WAL from which maintain() copies them into the database: SQLite's own default.
+inline constexpr int default_checkpoint_pages = 1000;
+
 /// The same on another disk, for tests of faults. SQLite's files go through it too; there is no lock, and whoever has
 /// the store open must close it before it is opened again.
-[[nodiscard]] Result<std::unique_ptr<Store>> open_sqlite_store_on(Disk& disk, const std::string& folder);
+[[nodiscard]] Result<std::unique_ptr<Store>> open_sqlite_store_on(Disk& disk, const std::string& folder,
+                                                                  int checkpoint_pages = default_checkpoint_pages);
 
 }  // namespace stargate::store

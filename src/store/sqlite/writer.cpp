@@ -8,13 +8,6 @@
 #include "base/digest.hpp"
 
 namespace stargate::store {
-namespace {
-
-/// Pages (4 KiB) in the WAL from which maintain() copies them into the database: SQLite's own default.
-constexpr int checkpoint_pages = 1000;
-
-}  // namespace
-
 SqliteStore::~SqliteStore() {
     // An orderly close checkpoints and removes the WAL. After a failure nothing is touched: recovery shall see it as it is.
     if (stopped_) database().leave_files_alone();
@@ -252,7 +245,7 @@ Result<std::uint64_t> SqliteStore::forget_log(const Retention& retention) {
 
 Result<void> SqliteStore::maintain() {
     if (stopped_) return tl::unexpected(*stopped_);
-    if (database().wal_pages() < checkpoint_pages) return {};
+    if (database().wal_pages() < checkpoint_pages_) return {};
     const auto done = database().checkpoint();
     // Without an fsync that failed, a checkpoint left half is simply done again: the WAL still holds every page.
     if (!done && done.error().fault == Fault::unknown_outcome) return stop(done.error());
