@@ -7,7 +7,6 @@ import os
 import pathlib
 import random
 import shutil
-import signal
 import socket
 import statistics
 import subprocess
@@ -15,7 +14,7 @@ import tempfile
 import threading
 import time
 
-from harness import BINARY, ROOT, Stargate, give_to_job_user, is_alive, scratch_folder, wait_until
+from harness import BINARY, ROOT, Stargate, give_to_job_user, scratch_folder, wait_until
 
 
 @dataclasses.dataclass
@@ -74,6 +73,12 @@ class Connection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self.path)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
 
     def post(self, path, body, headers=None):
         self.request("POST", path, json.dumps(body), {"Content-Type": "application/json", **(headers or {})})
