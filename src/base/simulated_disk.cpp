@@ -223,9 +223,12 @@ std::uint64_t SimulatedDisk::draw(std::uint64_t below) {
 
 bool SimulatedDisk::has_arrived(std::uint64_t step) {
     switch (plan_.cut) {
-        case Cut::drop_unsynced: return false;
-        case Cut::keep_some: return draw(2) == 0;
-        case Cut::tear: return step != plan_.cut_at_step || draw(2) == 0;
+        case Cut::drop_unsynced:
+            return false;
+        case Cut::keep_some:
+            return draw(2) == 0;
+        case Cut::tear:
+            return step != plan_.cut_at_step || draw(2) == 0;
     }
     return false;
 }

@@ -89,10 +89,11 @@ private:
         check_seqs<InputRow>("inputs", input_columns, read_input_row, log->first_input, log->end_input,
                              [](const InputRow&) {});
         std::size_t orphans = 0;
-        check_seqs<FactRow>("facts", fact_columns, read_fact_row, log->first_fact, log->end_fact, [&](const FactRow& row) {
-            if (row.input_seq < log->end_input || ++orphans > findings_of_a_kind) return;
-            find(fmt::format("fact {} was caused by input {}, which is not there", row.seq, row.input_seq));
-        });
+        check_seqs<FactRow>(
+            "facts", fact_columns, read_fact_row, log->first_fact, log->end_fact, [&](const FactRow& row) {
+                if (row.input_seq < log->end_input || ++orphans > findings_of_a_kind) return;
+                find(fmt::format("fact {} was caused by input {}, which is not there", row.seq, row.input_seq));
+            });
     }
 
     template <class Row, class Visit>

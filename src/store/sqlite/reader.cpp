@@ -67,18 +67,17 @@ Result<void> SqliteReader::prepare() {
         if (done) done = database().prepare_into(into, sql);
     };
     prepared(extent_, fmt::format("SELECT {}, (SELECT max(seq) FROM inputs), (SELECT max(seq) FROM facts) "
-                                         "FROM store WHERE one = 1",
-                                         store_columns));
+                                  "FROM store WHERE one = 1",
+                                  store_columns));
     prepared(store_row_, fmt::format("SELECT {} FROM store WHERE one = 1", store_columns));
     prepared(inputs_, fmt::format("SELECT {} FROM inputs WHERE seq >= ? ORDER BY seq", input_columns));
     prepared(facts_, fmt::format("SELECT {} FROM facts WHERE seq >= ? ORDER BY seq", fact_columns));
-    prepared(launch_,
-             fmt::format("SELECT {} FROM launches WHERE job <= ? ORDER BY job DESC LIMIT 1", launch_columns));
+    prepared(launch_, fmt::format("SELECT {} FROM launches WHERE job <= ? ORDER BY job DESC LIMIT 1", launch_columns));
     prepared(key_, fmt::format("SELECT {} FROM keys WHERE tenant = ? AND key = ?", key_columns));
     prepared(one_history_, fmt::format("SELECT {} FROM history WHERE job = ?", history_columns));
     prepared(history_, fmt::format("SELECT {} FROM history WHERE (at, job) < (?, ?) "
-                                          "ORDER BY at DESC, job DESC LIMIT ?",
-                                          history_columns));
+                                   "ORDER BY at DESC, job DESC LIMIT ?",
+                                   history_columns));
     prepared(snapshots_, fmt::format("SELECT {} FROM snapshots ORDER BY fact_seq DESC", snapshot_columns));
     return done;
 }

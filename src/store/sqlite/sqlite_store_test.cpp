@@ -1,7 +1,6 @@
 // What only a store in real files has: modes, locks, versions, readers beside the writer, damage.
 #include "store/sqlite/sqlite_store.hpp"
 
-#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -68,7 +67,8 @@ TEST(SqliteStore, ExcludesASecondWriterByName) {
     const auto second = open_sqlite_store(folder.path());
     ASSERT_FALSE(second);
     EXPECT_EQ(second.error().fault, Fault::conflict);
-    EXPECT_NE(second.error().detail.find("pid " + std::to_string(::getpid())), std::string::npos) << second.error().detail;
+    EXPECT_NE(second.error().detail.find("pid " + std::to_string(::getpid())), std::string::npos)
+        << second.error().detail;
     store.reset();
     EXPECT_TRUE(open_sqlite_store(folder.path()));
 }
@@ -165,6 +165,18 @@ TEST(Doctor, FindsASnapshotThatIsGoneOrAltered) {
     EXPECT_EQ(examine_store(folder.path()).value().findings.size(), 1U);
 }
 
+TEST(Doctor, FindsThatTheEndOfTheLogIsLostByASnapshotFromBeyondIt) {
+    const ScratchFolder folder;
+    fill(folder);
+    {
+        auto store = open_sqlite_store(folder.path()).value();
+        ASSERT_TRUE(store->add_snapshot({41, 40, "snapshot-40", digest_of("state"), true}));
+    }
+    const auto report = examine_store(folder.path()).value();
+    ASSERT_EQ(report.findings.size(), 1U);
+    EXPECT_NE(report.findings[0].what.find("its end was lost"), std::string::npos);
+}
+
 /// What a control plane would have read at its start; empty as soon as something is refused as damaged.
 std::string everything_read(const std::string& folder) {
     auto reader = open_sqlite_reader(folder);
@@ -200,9 +212,7 @@ TEST(Doctor, ReportsEveryFlippedByteThatMatters) {
         const bool is_reported = !report || !report->is_sound();
         const auto read = everything_read(folder.path());
         // Free space may hold anything; and what is read without a word must be the truth.
-        if (!is_reported) {
-            EXPECT_EQ(read, truth) << "byte " << place;
-        }
+        if (!is_reported) { EXPECT_EQ(read, truth) << "byte " << place; }
         found += is_reported ? 1 : 0;
         ++tried;
         overwrite(path, place, {&sound[place], 1});
