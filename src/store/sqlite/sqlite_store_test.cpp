@@ -11,6 +11,7 @@
 #include "base/file.hpp"
 #include "base/scratch_folder.hpp"
 #include "store/doctor.hpp"
+#include "store/sqlite/database.hpp"
 
 namespace stargate::store {
 namespace {
@@ -141,6 +142,22 @@ TEST(SqliteStore, AWalWithoutItsDatabaseIsNotBuriedUnderAnEmptyStore) {
     ASSERT_TRUE(write_durably(folder / "stargate.db-wal", "frames"));
     EXPECT_EQ(open_sqlite_store(folder.path()).error().fault, Fault::malformed);
     EXPECT_EQ(bytes_of(folder / "stargate.db-wal"), "frames");
+}
+
+TEST(SqliteStore, AGapInTheLogIsNeverReadOver) {
+    const ScratchFolder folder;
+    fill(folder);
+    {
+        auto database = Database::open(folder / "stargate.db", Access::read_write, "").value();
+        ASSERT_TRUE(database.execute("DELETE FROM facts WHERE seq IN (1, 20)"));
+    }
+    auto reader = open_sqlite_reader(folder.path()).value();
+    const auto all = [](const FactRow&) { return true; };
+    EXPECT_TRUE(reader->read_facts(21, all));
+    for (const std::uint64_t from : {1U, 2U, 20U}) {
+        EXPECT_EQ(reader->read_facts(from, all).error().fault, Fault::malformed) << from;
+    }
+    EXPECT_EQ(examine_store(folder.path()).value().findings.size(), 2U);
 }
 
 TEST(Doctor, FindsNothingInASoundStore) {
