@@ -8,7 +8,7 @@ namespace stargate {
 enum class Cut {
     drop_unsynced,  // none arrived
     keep_some,      // a seeded choice of their 512-byte sectors, name changes and file sizes did, in any combination
-    tear,           // all did, but of the one in progress only a part
+    tear,           // all did, but of the one in progress only the first sectors: from none to all of them
 };
 
 /// What a simulated disk shall suffer, and when. A *step* is a call that changes something or makes it durable: making,

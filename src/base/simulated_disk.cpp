@@ -223,21 +223,27 @@ std::uint64_t SimulatedDisk::draw(std::uint64_t below) {
 
 bool SimulatedDisk::has_arrived(std::uint64_t step) {
     switch (plan_.cut) {
-        case Cut::drop_unsynced: return false;
-        case Cut::keep_some: return draw(2) == 0;
-        case Cut::tear: return step != plan_.cut_at_step || draw(2) == 0;
+        case Cut::drop_unsynced:
+            return false;
+        case Cut::keep_some:
+            return draw(2) == 0;
+        case Cut::tear:
+            return step != plan_.cut_at_step || draw(2) == 0;
     }
     return false;
 }
 
 void SimulatedDisk::settle(Content& content) {
     for (const auto& change : content.unsynced) {
-        const std::string_view bytes = change.bytes;
-        if (bytes.empty() && has_arrived(change.step)) Content::apply(content.durable, change);
-        for (std::uint64_t done = 0; done < bytes.size();) {
+        if (change.bytes.empty() && has_arrived(change.step)) Content::apply(content.durable, change);
+        const bool is_torn = plan_.cut == Cut::tear && change.step == plan_.cut_at_step;
+        // From nothing of it to all of it: a write may have arrived although its caller was never told.
+        const auto torn_at = is_torn ? draw(change.bytes.size() / sector + 2) * sector : 0;
+        for (std::uint64_t done = 0; done < change.bytes.size();) {
             const auto at = change.offset + done;
-            const auto size = std::min<std::uint64_t>(bytes.size() - done, sector - at % sector);
-            if (has_arrived(change.step)) put(content.durable, at, bytes.substr(done, size));
+            const auto size = std::min<std::uint64_t>(change.bytes.size() - done, sector - at % sector);
+            const bool is_there = is_torn ? done < torn_at : has_arrived(change.step);
+            if (is_there) put(content.durable, at, std::string_view{change.bytes}.substr(done, size));
             done += size;
         }
     }

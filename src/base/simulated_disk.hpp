@@ -11,9 +11,9 @@
 
 namespace stargate {
 
-/// A disk in memory that keeps apart what is durable from what is only written, and obeys a fault plan. Pessimistic where
-/// POSIX leaves it open: syncing a file does not make its name durable, and nothing unsynced survives by luck alone.
-/// After a cut every call fails until reboot(); files opened before it stay dead.
+/// A disk in memory that keeps apart what is durable from what is only written, and obeys a fault plan. Pessimistic
+/// where POSIX leaves it open: syncing a file does not make its name durable, and nothing unsynced survives by luck
+/// alone. After a cut every call fails until reboot(); files opened before it stay dead.
 class SimulatedDisk final : public Disk {
 public:
     /// Begins with one empty, durable folder.

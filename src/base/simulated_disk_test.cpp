@@ -79,15 +79,9 @@ TEST(DurableFiles, SurviveAPowerCutAtEveryStep) {
                 const bool is_old = text == std::string(3000, 'o');
                 const bool is_new = text == std::string(4000, 'n');
                 EXPECT_TRUE(is_old || is_new || (written && text == "(none)")) << step;
-                if (written) {
-                    EXPECT_FALSE(is_old) << step;
-                }
-                if (made) {
-                    EXPECT_TRUE(disk.exists("/state/attempt")) << step;
-                }
-                if (removed) {
-                    EXPECT_EQ(text, "(none)") << step;
-                }
+                if (written) { EXPECT_FALSE(is_old) << step; }
+                if (made) { EXPECT_TRUE(disk.exists("/state/attempt")) << step; }
+                if (removed) { EXPECT_EQ(text, "(none)") << step; }
                 EXPECT_TRUE(write_durably("/state/a", "again", disk)) << "left-overs are in nobody's way";
                 cuts += was_cut ? 1 : 0;
             }
@@ -102,9 +96,7 @@ TEST(DurableFiles, AFullDiskLeavesTheOldContent) {
         ASSERT_TRUE(write_durably("/state/a", "old", disk));
         disk.set_plan({.full_from_step = disk.steps() + step});
         const auto written = write_durably("/state/a", "new", disk);
-        if (!written) {
-            EXPECT_EQ(written.error().fault, Fault::full);
-        }
+        if (!written) { EXPECT_EQ(written.error().fault, Fault::full); }
         disk.set_plan({});
         EXPECT_EQ(text_of(disk, "/state/a"), written ? "new" : "old");
         EXPECT_EQ(disk.list("/state").value().size(), 1U) << "the room is given back";

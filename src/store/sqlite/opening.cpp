@@ -92,8 +92,7 @@ Result<std::unique_ptr<Store>> open_sqlite_store(const std::string& folder) {
     });
 }
 
-Result<std::unique_ptr<Store>> open_sqlite_store_on(Disk& disk, const std::string& folder,
-                                                    int checkpoint_pages) {
+Result<std::unique_ptr<Store>> open_sqlite_store_on(Disk& disk, const std::string& folder, int checkpoint_pages) {
     return open_locked(folder, std::nullopt, &disk, checkpoint_pages);
 }
 

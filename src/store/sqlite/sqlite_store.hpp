@@ -10,8 +10,8 @@
 namespace stargate::store {
 
 /// Opens the store in `folder`, which must exist, for writing; makes an empty one where there is none. Holds the file
-/// `folder`/lock as long as it lives: Fault::conflict names the pid of another control plane that does. Fault::denied: a
-/// newer schema, untouched. Fault::malformed: damage, or a file that is no store.
+/// `folder`/lock as long as it lives: Fault::conflict names the pid of another control plane that does. Fault::denied:
+/// a newer schema, untouched. Fault::malformed: damage, or a file that is no store.
 [[nodiscard]] Result<std::unique_ptr<Store>> open_sqlite_store(const std::string& folder);
 
 /// Opens it for reading, also beside a live writer. Fault::not_found when there is none.
