@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <ctime>
 
+#include "base/codec.hpp"
 #include "base/overloaded.hpp"
-#include "core/log.hpp"
 #include "core/owed.hpp"
 
 namespace stargate::live {
@@ -35,10 +35,11 @@ struct Writer::Pending {
 };
 
 Writer::Writer(Parts parts, State state, std::uint64_t last_fact, std::uint64_t last_input)
-    : parts_{std::move(parts)}, core_{std::move(state)}, last_fact_{last_fact}, last_input_{last_input} {
-    core_.state().table<Attempt>().for_each([this](const Attempt& attempt) {
-        for (const auto& part : attempt.parts) places_[attempt.id].push_back(part.node);
-    });
+    : parts_{std::move(parts)},
+      core_{std::move(state)},
+      due_{core_.state()},
+      last_fact_{last_fact},
+      last_input_{last_input} {
     figures_.last_fact = last_fact;
     thread_ = std::thread{[this] { work(); }};
 }
@@ -155,7 +156,7 @@ void Writer::run_batch(std::deque<Request> requests) {
     for (auto& request : requests) { pending.answers.push_back(decide_one(pending, now, request)); }
     const auto before_pass = core_.batch().size();
     (void)decide(core_, now, Pass{});
-    log_facts(pending, now, Pass{}, before_pass);
+    log_facts(pending.batch, core_, now, Pass{}, before_pass);
     commit(std::move(pending), now, std::move(requests));
 }
 
@@ -163,7 +164,7 @@ Result<Answer> Writer::decide_one(Pending& pending, Instant now, Request& reques
     if (auto known = known_key(pending, now, request)) return *known;
     const auto from = core_.batch().size();
     auto answer = decide(core_, now, request.input);
-    log_facts(pending, now, request.input, from);
+    log_facts(pending.batch, core_, now, request.input, from);
     if (!answer.accepted() || !std::holds_alternative<Submit>(request.input)) return answer;
     const auto& submit = std::get<Submit>(request.input);
     if (request.launch) {
@@ -196,24 +197,11 @@ std::optional<Result<Answer>> Writer::known_key(const Pending& pending, Instant 
     return Answer{{}, row->first_job};
 }
 
-/// An input that changed nothing is not logged.
-void Writer::log_facts(Pending& pending, Instant now, const Input& input, std::size_t from) {
-    const auto& facts = core_.batch();
-    if (facts.size() == from) return;
-    const auto cause = static_cast<std::uint32_t>(pending.batch.inputs.size());
-    pending.batch.inputs.push_back({now, type_of(input), encoded(input)});
-    for (auto i = from; i < facts.size(); ++i) {
-        pending.batch.facts.push_back({type_of(facts[i]), encode_entry(now, type_of(input), facts[i]), cause});
-    }
-}
-
 void Writer::commit(Pending pending, Instant now, std::deque<Request> requests) {
+    log_history(pending.batch, core_);
     for (const auto& retired : core_.retired()) {
-        const auto* finished = std::get_if<Finished>(&retired.job.phase);
-        pending.batch.history.push_back({retired.job.id, finished->at, encoded(retired)});
         if (core_.state().find<Spec>(retired.job.spec) == nullptr) launches_over_.push_back(retired.job.spec);
     }
-    std::vector<Command> commands;
     if (!pending.batch.inputs.empty()) {
         timespec begun{}, ended{};
         clock_gettime(CLOCK_MONOTONIC, &begun);
@@ -239,7 +227,7 @@ void Writer::commit(Pending pending, Instant now, std::deque<Request> requests) 
                                                                    (ended.tv_nsec - begun.tv_nsec) / 1000);
         read_only_ = false;
     }
-    commands = commands_for(core_.batch());
+    const auto commands = due_.after(core_.state(), core_.batch());
     View::Batch folded{now, core_.batch(), last_fact_, {}};
     core_.commit();
     for (const auto& command : commands) parts_.carry_out(command);
@@ -262,39 +250,6 @@ void Writer::give_back(Pending&, std::deque<Request>& requests, const Error& why
         }
     }
     parts_.view.fold(std::move(answers));
-}
-
-/// What became owed with these facts, and the attempts that are over and may be forgotten where they ran.
-std::vector<Command> Writer::commands_for(const std::vector<Fact>& facts) {
-    std::vector<AttemptId> touched;
-    std::vector<Command> commands;
-    const auto over = [&](AttemptId id) {
-        for (const auto node : places_[id]) commands.push_back(Forget{id, node});
-        places_.erase(id);
-    };
-    const auto placed = [&](AttemptId id, const stargate::Parts& on) {
-        auto& nodes = places_[id];
-        for (const auto& part : on) {
-            if (std::find(nodes.begin(), nodes.end(), part.node) == nodes.end()) nodes.push_back(part.node);
-        }
-        touched.push_back(id);
-    };
-    for (const auto& fact : facts) {
-        if (const auto* started = std::get_if<Started>(&fact)) placed(started->attempt, started->parts);
-        if (const auto* resized = std::get_if<Resized>(&fact)) placed(resized->attempt, resized->parts);
-        if (const auto* warned = std::get_if<Warned>(&fact)) touched.push_back(warned->attempt);
-        if (const auto* ended = std::get_if<Ended>(&fact)) over(ended->attempt);
-        if (const auto* requeued = std::get_if<Requeued>(&fact)) over(requeued->attempt);
-    }
-    std::sort(touched.begin(), touched.end());
-    touched.erase(std::unique(touched.begin(), touched.end()), touched.end());
-    for (const auto id : touched) {
-        if (const auto* attempt = core_.state().find<Attempt>(id)) {
-            const auto more = owed(core_.state(), *attempt);
-            commands.insert(commands.end(), more.begin(), more.end());
-        }
-    }
-    return commands;
 }
 
 /// Housekeeping that no answer waits for.

@@ -4,7 +4,6 @@
 #include <condition_variable>
 #include <deque>
 #include <functional>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -16,6 +15,7 @@
 #include "core/decide.hpp"
 #include "engine/port.hpp"
 #include "live/clock.hpp"
+#include "loop/round.hpp"
 #include "store/port.hpp"
 #include "view/view.hpp"
 #include "work/launch.hpp"
@@ -76,19 +76,17 @@ private:
     void run_batch(std::deque<Request> requests);
     Result<Answer> decide_one(Pending& pending, Instant now, Request& request);
     std::optional<Result<Answer>> known_key(const Pending& pending, Instant now, const Request& request);
-    void log_facts(Pending& pending, Instant now, const Input& input, std::size_t from);
     void commit(Pending pending, Instant now, std::deque<Request> requests);
     void give_back(Pending& pending, std::deque<Request>& requests, const Error& why);
-    std::vector<Command> commands_for(const std::vector<Fact>& facts);
     void clean_up();
 
     Parts parts_;
     Core core_;
+    CommandsDue due_;
     std::uint64_t last_fact_ = 0;
     std::uint64_t last_input_ = 0;
-    std::map<AttemptId, std::vector<NodeId>> places_;  // nodes that a live attempt has been on, to forget it there
-    std::vector<JobId> launches_over_;                 // arrays that left State: their launches may go
-    std::deque<Request> deferred_;                     // reports that a full disk kept from being written
+    std::vector<JobId> launches_over_;  // arrays that left State: their launches may go
+    std::deque<Request> deferred_;      // reports that a full disk kept from being written
     Instant try_again_{};
 
     mutable std::mutex mutex_;
