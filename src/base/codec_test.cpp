@@ -71,8 +71,9 @@ TEST(Codec, EveryTruncationIsRejectedAndNoFlippedByteCrashes) {
 TEST(JsonText, EscapesAndNames) {
     std::string out;
     json_text(out, sample());
-    EXPECT_EQ(out.substr(0, 97),
-              R"({"job":300,"memory":3221225472,"at":-5,"colour":"green","note":"a\"b\n","list":[{"number":1},{"n)");
+    const std::string_view begin =
+        R"({"job":300,"memory":3221225472,"at":-5,"colour":"green","note":"a\"b\n","list":[{"number":1},)";
+    EXPECT_TRUE(out.starts_with(begin)) << out;
 }
 
 }  // namespace

@@ -2,13 +2,19 @@
 
 #include <array>
 #include <cstdint>
+#include <string>
 #include <string_view>
+
+#include "base/disk.hpp"
+#include "base/result.hpp"
 
 namespace stargate {
 
 /// BLAKE2b of some bytes, 256 bits: equal digests mean equal bytes, also against somebody who would like otherwise.
 using Digest = std::array<std::uint8_t, 32>;
 Digest digest_of(std::string_view bytes);
+/// The same of a file of any size, read in pieces.
+[[nodiscard]] Result<Digest> digest_of_file(const std::string& path, Disk& disk = real_disk());
 
 /// Bytes nobody can foresee, from the kernel. For identities, never for decisions.
 std::array<std::uint8_t, 16> random_bytes();

@@ -11,9 +11,9 @@
 namespace stargate {
 
 /// Durable work on files outside the database. Everything that answers success has survived a power cut from then on.
-/// Fault::full and the like mean that the old state still stands; Fault::unknown_outcome means that an fsync failed: the
-/// caller stops the process and looks again after its next start. No fsync is ever tried twice.
-/// One path has one writer at a time; who that is, the caller knows (a FileLock, or a folder made exclusively).
+/// Fault::full and the like mean that the old state still stands; Fault::unknown_outcome means that an fsync failed:
+/// the caller stops the process and looks again after its next start. No fsync is ever tried twice. One path has one
+/// writer at a time; who that is, the caller knows (a FileLock, or a folder made exclusively).
 
 /// Replaces the file by `bytes` in one step: a reader, or a start after a power cut, finds the old content or the new.
 [[nodiscard]] Result<void> write_durably(const std::string& path, std::string_view bytes, Disk& disk = real_disk());

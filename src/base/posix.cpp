@@ -12,15 +12,20 @@ namespace {
 Fault fault_of(int code) {
     switch (code) {
         case ENOENT:
-        case ENOTDIR: return Fault::not_found;
-        case EEXIST: return Fault::conflict;
+        case ENOTDIR:
+            return Fault::not_found;
+        case EEXIST:
+            return Fault::conflict;
         case EACCES:
         case EPERM:
-        case EROFS: return Fault::denied;
+        case EROFS:
+            return Fault::denied;
         case ENOSPC:
         case EDQUOT:
-        case EFBIG: return Fault::full;
-        default: return Fault::unavailable;
+        case EFBIG:
+            return Fault::full;
+        default:
+            return Fault::unavailable;
     }
 }
 
@@ -42,8 +47,8 @@ tl::unexpected<Error> fail_with_errno(std::string_view verb, std::string_view pa
 
 tl::unexpected<Error> fail_sync(std::string_view path) {
     return fail(Fault::unknown_outcome,
-                fmt::format("cannot make {} durable: {}; the last change to it may or may not survive a power cut", path,
-                            std::strerror(errno)));
+                fmt::format("cannot make {} durable: {}; the last change to it may or may not survive a power cut",
+                            path, std::strerror(errno)));
 }
 
 }  // namespace stargate

@@ -1,6 +1,5 @@
 #include <dirent.h>
 #include <fcntl.h>
-#include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -22,8 +21,8 @@ public:
     Result<std::size_t> read(std::uint64_t offset, std::span<char> into) override {
         std::size_t done = 0;
         while (done < into.size()) {
-            const auto got = ::pread(descriptor_.get(), into.data() + done, into.size() - done,
-                                     static_cast<off_t>(offset + done));
+            const auto got =
+                ::pread(descriptor_.get(), into.data() + done, into.size() - done, static_cast<off_t>(offset + done));
             if (got < 0 && errno == EINTR) continue;
             if (got < 0) return fail_with_errno("read", path_);
             if (got == 0) break;
@@ -69,9 +68,12 @@ private:
 
 int flags_of(Opening how) {
     switch (how) {
-        case Opening::read: return O_RDONLY | O_CLOEXEC;
-        case Opening::edit: return O_RDWR | O_CLOEXEC;
-        case Opening::edit_or_create: return O_RDWR | O_CREAT | O_CLOEXEC;
+        case Opening::read:
+            return O_RDONLY | O_CLOEXEC;
+        case Opening::edit:
+            return O_RDWR | O_CLOEXEC;
+        case Opening::edit_or_create:
+            return O_RDWR | O_CREAT | O_CLOEXEC;
     }
     return O_RDONLY | O_CLOEXEC;
 }

@@ -14,6 +14,14 @@ namespace stargate {
 /// What an engine tells the core. Reports may come late, twice and out of order; the core sorts them out.
 using Report = std::variant<RanksRunning, RanksEnded, AttemptLost, Progress>;
 
+/// What State holds of an attempt on a node, for the search after a restart.
+struct Believed {
+    AttemptId attempt;
+    /// It has been seen running. When it has not, finding nothing proves nothing: its RunRanks is still owed.
+    bool started = false;
+    friend bool operator==(const Believed&, const Believed&) = default;
+};
+
 /// Runs work on machines. The core decides; an engine starts, warns, ends and tells what it saw.
 class Engine {
 public:
@@ -30,7 +38,7 @@ public:
     /// Looks for work that outlived the last control plane. `believed` are the attempts that State holds as live here:
     /// each that is found is adopted (its state is reported again), each that provably is not is reported lost, and
     /// what is found beyond them is left alone and returned as foreign.
-    virtual Result<std::vector<AttemptId>> adopt(const std::vector<AttemptId>& believed) = 0;
+    virtual Result<std::vector<AttemptId>> adopt(const std::vector<Believed>& believed) = 0;
 
     /// Carries out one command, in order for one attempt. Returns at once; the outcome comes as a report.
     virtual void carry_out(const Command& command) = 0;

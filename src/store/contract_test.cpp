@@ -111,7 +111,8 @@ TYPED_TEST(StoreContract, NumbersInputsAndFactsWithoutAGap) {
     EXPECT_EQ(second.first_input, 3U);
     EXPECT_EQ(second.first_fact, 4U);
     EXPECT_EQ(inputs_of(this->store()), (Texts{"1:submit", "2:pass", "3:submit", "4:pass"}));
-    EXPECT_EQ(facts_of(this->store(), 2), (Texts{"2<2:started", "3<0:soft", "4<3:submitted", "5<4:started", "6<0:soft"}));
+    EXPECT_EQ(facts_of(this->store(), 2),
+              (Texts{"2<2:started", "3<0:soft", "4<3:submitted", "5<4:started", "6<0:soft"}));
     EXPECT_EQ(this->store().extent().value(), (LogExtent{1, 5, 1, 7}));
 }
 
@@ -165,7 +166,8 @@ TYPED_TEST(StoreContract, AConflictWritesNothingOfItsBatch) {
     this->commit(batch);
     for (int which = 0; which < 2; ++which) {
         Batch again = two_inputs_three_facts();
-        (which == 0 ? again.launches.push_back({JobId{1}, 1, "two"}) : again.history.push_back({JobId{1}, at(6), "again"}));
+        (which == 0 ? again.launches.push_back({JobId{1}, 1, "two"})
+                    : again.history.push_back({JobId{1}, at(6), "again"}));
         const auto refused = this->store().commit(again);
         EXPECT_EQ(refused.outcome, Outcome::not_written);
         EXPECT_EQ(refused.error.fault, Fault::conflict);
@@ -194,7 +196,8 @@ TYPED_TEST(StoreContract, AKeyIsFreeAgainOnceItHasExpired) {
 
 TYPED_TEST(StoreContract, HistoryIsListedNewestFirstAndInPages) {
     Batch batch;
-    batch.history = {{JobId{1}, at(30), "a"}, {JobId{2}, at(10), "b"}, {JobId{3}, at(30), "c"}, {JobId{4}, at(20), "d"}};
+    batch.history = {
+        {JobId{1}, at(30), "a"}, {JobId{2}, at(10), "b"}, {JobId{3}, at(30), "c"}, {JobId{4}, at(20), "d"}};
     this->commit(batch);
     const auto page = this->store().newest_history(2).value();
     ASSERT_EQ(page.size(), 2U);

@@ -14,8 +14,9 @@ namespace stargate::store {
 using InputVisitor = std::function<bool(const InputRow&)>;
 using FactVisitor = std::function<bool(const FactRow&)>;
 
-/// Reads a store. Used by one thread; beside a live writer a reader of its own sees every batch whole or not at all, and
-/// each call sees the newest one. Fault::malformed means damage: a row whose checksum does not fit is never handed out.
+/// Reads a store. Used by one thread; beside a live writer a reader of its own sees every batch whole or not at all,
+/// and each call sees the newest one. Fault::malformed means damage: a row whose checksum does not fit is never handed
+/// out.
 class Reader {
 public:
     Reader() = default;
@@ -26,8 +27,8 @@ public:
     [[nodiscard]] virtual Result<Identity> identity() = 0;
     [[nodiscard]] virtual Result<LogExtent> extent() = 0;
 
-    /// In order of seq, starting with `from` or the first one kept. A gap is Fault::malformed. The visitor must not call
-    /// this store.
+    /// In order of seq, starting with `from` or the first one kept. A gap is Fault::malformed. The visitor must not
+    /// call this store.
     [[nodiscard]] virtual Result<void> read_inputs(std::uint64_t from, const InputVisitor& visit) = 0;
     [[nodiscard]] virtual Result<void> read_facts(std::uint64_t from, const FactVisitor& visit) = 0;
 

@@ -38,6 +38,7 @@ BOOST_DESCRIBE_STRUCT(Account, (), (uid, gid, groups, name, home, shell))
 /// How a job is run on a machine: everything that the executor needs and no decision does. It is stored beside the
 /// log under the job's id and never enters State, so a hundred thousand waiting jobs stay small.
 struct Launch {
+    std::string name;                                      // of the job, for people: $STARGATE_JOB_NAME
     std::vector<std::string> argv;                         // executed directly; or
     std::string shell;                                     // given to `/bin/sh -c` when argv is empty
     std::string folder;                                    // absolute; where the command starts
@@ -53,7 +54,7 @@ struct Launch {
     friend bool operator==(const Launch&, const Launch&) = default;
 };
 BOOST_DESCRIBE_STRUCT(Launch, (),
-                      (argv, shell, folder, env, keep_environment, mounts, account, sandbox, one_rank_a_node,
+                      (name, argv, shell, folder, env, keep_environment, mounts, account, sandbox, one_rank_a_node,
                        resize_in_place, checkpoint_folder, output_limit))
 
 }  // namespace stargate

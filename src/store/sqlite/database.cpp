@@ -11,15 +11,20 @@ namespace {
 Fault fault_of(int extended_code) {
     if (extended_code == SQLITE_IOERR_FSYNC || extended_code == SQLITE_IOERR_DIR_FSYNC) return Fault::unknown_outcome;
     switch (extended_code & 0xff) {
-        case SQLITE_FULL: return Fault::full;
+        case SQLITE_FULL:
+            return Fault::full;
         case SQLITE_CORRUPT:
         case SQLITE_NOTADB:
-        case SQLITE_MISMATCH: return Fault::malformed;
-        case SQLITE_CONSTRAINT: return Fault::conflict;
+        case SQLITE_MISMATCH:
+            return Fault::malformed;
+        case SQLITE_CONSTRAINT:
+            return Fault::conflict;
         case SQLITE_PERM:
         case SQLITE_READONLY:
-        case SQLITE_CANTOPEN: return Fault::denied;
-        default: return Fault::unavailable;
+        case SQLITE_CANTOPEN:
+            return Fault::denied;
+        default:
+            return Fault::unavailable;
     }
 }
 
@@ -99,6 +104,8 @@ void Database::Close::operator()(sqlite3* database) const { sqlite3_close_v2(dat
 Database::Database(sqlite3* database) : database_{database} {
     sqlite3_extended_result_codes(database, 1);
     sqlite3_busy_timeout(database, 1000);  // ms; only a reader that recovers a WAL can be in the way, and only briefly
+    // Takes the place of SQLite's own hook, which would checkpoint within a commit (and PRAGMA wal_autocheckpoint would
+    // put that one back).
     sqlite3_wal_hook(database, note_wal_pages, wal_pages_.get());
 }
 
@@ -166,15 +173,12 @@ bool Database::is_in_transaction() const { return sqlite3_get_autocommit(databas
 Result<void> Database::checkpoint() {
     int left = 0;
     int copied = 0;
-    const int code =
-        sqlite3_wal_checkpoint_v2(database_.get(), nullptr, SQLITE_CHECKPOINT_PASSIVE, &left, &copied);
+    const int code = sqlite3_wal_checkpoint_v2(database_.get(), nullptr, SQLITE_CHECKPOINT_PASSIVE, &left, &copied);
     if (code != SQLITE_OK && code != SQLITE_BUSY) return fail_with(database_.get());
     if (code == SQLITE_OK && copied == left) *wal_pages_ = 0;
     return {};
 }
 
-void Database::leave_files_alone() {
-    sqlite3_db_config(database_.get(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
-}
+void Database::leave_files_alone() { sqlite3_db_config(database_.get(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr); }
 
 }  // namespace stargate::store

@@ -56,8 +56,8 @@ private:
 enum class Access { read_only, read_write };
 
 /// A connection to one database file, and the only place that knows SQLite's calls and result codes.
-/// Faults: full (disk full, nothing torn), unknown_outcome (an fsync failed), malformed (damaged, or no database at all),
-/// conflict (a constraint), denied, unavailable (anything else).
+/// Faults: full (disk full, nothing torn), unknown_outcome (an fsync failed), malformed (damaged, or no database at
+/// all), conflict (a constraint), denied, unavailable (anything else).
 class Database {
 public:
     /// `vfs` names SQLite's file layer; empty for the ordinary one. The file must exist.

@@ -72,27 +72,28 @@ int check_lock(sqlite3_file*, int* is_reserved) {
     return SQLITE_OK;
 }
 int control_file(sqlite3_file*, int, void*) { return SQLITE_NOTFOUND; }
-int sector_size(sqlite3_file*) { return 4096; }                                     // as "unix" says
-int characteristics(sqlite3_file*) { return SQLITE_IOCAP_POWERSAFE_OVERWRITE; }     // as "unix" says
+int sector_size(sqlite3_file*) { return 4096; }                                  // as "unix" says
+int characteristics(sqlite3_file*) { return SQLITE_IOCAP_POWERSAFE_OVERWRITE; }  // as "unix" says
 
 constexpr sqlite3_io_methods methods{
-    1, close_file, read_file, write_file, truncate_file, sync_file, size_of_file, change_lock, change_lock, check_lock,
-    control_file, sector_size, characteristics, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr};
+    1,           close_file,  read_file,  write_file,   truncate_file, sync_file,       size_of_file,
+    change_lock, change_lock, check_lock, control_file, sector_size,   characteristics, nullptr,
+    nullptr,     nullptr,     nullptr,    nullptr,      nullptr};
 
 Disk& disk_of(sqlite3_vfs* vfs) { return *static_cast<Disk*>(vfs->pAppData); }
 
 int open_file(sqlite3_vfs* vfs, const char* path, sqlite3_file* file, int flags, int* given_flags) {
-    file->pMethods = nullptr;  // until there is something to close
+    file->pMethods = nullptr;                     // until there is something to close
     if (path == nullptr) return SQLITE_CANTOPEN;  // a temporary file: temp_store keeps those in memory
     const bool may_create = (flags & SQLITE_OPEN_CREATE) != 0;
-    const auto how = may_create                               ? Opening::edit_or_create
+    const auto how = may_create                             ? Opening::edit_or_create
                      : (flags & SQLITE_OPEN_READWRITE) != 0 ? Opening::edit
-                                                              : Opening::read;
+                                                            : Opening::read;
     auto opened = disk_of(vfs).open(path, how);
     if (!opened) return code_of(opened.error(), SQLITE_CANTOPEN);
     constexpr int journals = SQLITE_OPEN_SUPER_JOURNAL | SQLITE_OPEN_MAIN_JOURNAL | SQLITE_OPEN_WAL;
-    new (file) VfsFile{{&methods}, &disk_of(vfs), opened->release(), new std::string{path},
-                       may_create && (flags & journals) != 0};
+    new (file) VfsFile{
+        {&methods}, &disk_of(vfs), opened->release(), new std::string{path}, may_create && (flags & journals) != 0};
     if (given_flags != nullptr) *given_flags = flags;
     return SQLITE_OK;
 }

@@ -13,10 +13,9 @@ namespace {
 
 std::string database_path(const std::string& folder) { return fmt::format("{}/{}", folder, database_name); }
 
-// wal_autocheckpoint = 0: maintain() checkpoints, after the answers. cache_size in KiB: bounded, and enough for a large
-// batch to stay in memory until it is committed.
+// cache_size in KiB: bounded, and enough for most batches to stay in memory until they are committed.
 constexpr const char* settings =
-    "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -32768; PRAGMA temp_store = MEMORY; "
+    "PRAGMA synchronous = FULL; PRAGMA cache_size = -32768; PRAGMA temp_store = MEMORY; "
     "PRAGMA cell_size_check = ON; PRAGMA trusted_schema = OFF;";
 
 Result<Opened> open_database(const std::string& folder, Access access, Disk* disk) {
@@ -52,14 +51,15 @@ Result<void> make_or_check(const std::string& folder, Disk& disk) {
     return write_durably(path, *image, disk);
 }
 
-Result<std::unique_ptr<Store>> open_locked(const std::string& folder, std::optional<FileLock> lock, Disk* disk) {
+Result<std::unique_ptr<Store>> open_locked(const std::string& folder, std::optional<FileLock> lock, Disk* disk,
+                                           int checkpoint_pages) {
     if (auto ready = make_or_check(folder, disk == nullptr ? real_disk() : *disk); !ready) {
         return tl::unexpected(ready.error());
     }
     auto opened = open_database(folder, Access::read_write, disk);
     if (!opened) return tl::unexpected(opened.error());
     opened->lock = std::move(lock);
-    auto store = std::make_unique<SqliteStore>(std::move(*opened));
+    auto store = std::make_unique<SqliteStore>(std::move(*opened), checkpoint_pages);
     if (auto begun = store->begin(); !begun) return tl::unexpected(begun.error());
     return store;
 }
@@ -87,13 +87,13 @@ Result<std::unique_ptr<Store>> open_sqlite_store(const std::string& folder) {
                                                  lock.error().detail, folder));
     }
     if (!lock) return tl::unexpected(lock.error());
-    return open_locked(folder, std::move(*lock), nullptr).map_error([&](Error error) {
+    return open_locked(folder, std::move(*lock), nullptr, default_checkpoint_pages).map_error([&](Error error) {
         return in_folder(folder, std::move(error));
     });
 }
 
-Result<std::unique_ptr<Store>> open_sqlite_store_on(Disk& disk, const std::string& folder) {
-    return open_locked(folder, std::nullopt, &disk);
+Result<std::unique_ptr<Store>> open_sqlite_store_on(Disk& disk, const std::string& folder, int checkpoint_pages) {
+    return open_locked(folder, std::nullopt, &disk, checkpoint_pages);
 }
 
 Result<std::unique_ptr<Reader>> open_sqlite_reader(const std::string& folder) {

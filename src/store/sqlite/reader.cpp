@@ -19,14 +19,14 @@ Result<void> walk(Statement& statement, std::uint64_t from, Result<Row> (*read)(
                   const std::function<bool(const Row&)>& visit) {
     const ResetAtEnd reset{statement};
     statement.bind(1, from);
-    std::uint64_t expected = 0;
+    auto expected = from;
     for (;;) {
         const auto found = statement.step();
         if (!found) return tl::unexpected(found.error());
         if (!*found) return {};
         const auto row = read(statement);
         if (!row) return tl::unexpected(row.error());
-        if (expected != 0 && row->seq != expected) return tl::unexpected(gap(kind, expected));
+        if (row->seq != expected) return tl::unexpected(gap(kind, expected));
         expected = row->seq + 1;
         if (!visit(*row)) return {};
     }
@@ -67,18 +67,17 @@ Result<void> SqliteReader::prepare() {
         if (done) done = database().prepare_into(into, sql);
     };
     prepared(extent_, fmt::format("SELECT {}, (SELECT max(seq) FROM inputs), (SELECT max(seq) FROM facts) "
-                                         "FROM store WHERE one = 1",
-                                         store_columns));
+                                  "FROM store WHERE one = 1",
+                                  store_columns));
     prepared(store_row_, fmt::format("SELECT {} FROM store WHERE one = 1", store_columns));
     prepared(inputs_, fmt::format("SELECT {} FROM inputs WHERE seq >= ? ORDER BY seq", input_columns));
     prepared(facts_, fmt::format("SELECT {} FROM facts WHERE seq >= ? ORDER BY seq", fact_columns));
-    prepared(launch_,
-             fmt::format("SELECT {} FROM launches WHERE job <= ? ORDER BY job DESC LIMIT 1", launch_columns));
+    prepared(launch_, fmt::format("SELECT {} FROM launches WHERE job <= ? ORDER BY job DESC LIMIT 1", launch_columns));
     prepared(key_, fmt::format("SELECT {} FROM keys WHERE tenant = ? AND key = ?", key_columns));
     prepared(one_history_, fmt::format("SELECT {} FROM history WHERE job = ?", history_columns));
     prepared(history_, fmt::format("SELECT {} FROM history WHERE (at, job) < (?, ?) "
-                                          "ORDER BY at DESC, job DESC LIMIT ?",
-                                          history_columns));
+                                   "ORDER BY at DESC, job DESC LIMIT ?",
+                                   history_columns));
     prepared(snapshots_, fmt::format("SELECT {} FROM snapshots ORDER BY fact_seq DESC", snapshot_columns));
     return done;
 }
@@ -107,11 +106,15 @@ Result<LogExtent> SqliteReader::extent() {
 }
 
 Result<void> SqliteReader::read_inputs(std::uint64_t from, const InputVisitor& visit) {
-    return walk<InputRow>(inputs_, from, read_input_row, "input", visit);
+    const auto row = store_row();
+    if (!row) return tl::unexpected(row.error());
+    return walk<InputRow>(inputs_, std::max(from, row->first_input), read_input_row, "input", visit);
 }
 
 Result<void> SqliteReader::read_facts(std::uint64_t from, const FactVisitor& visit) {
-    return walk<FactRow>(facts_, from, read_fact_row, "fact", visit);
+    const auto row = store_row();
+    if (!row) return tl::unexpected(row.error());
+    return walk<FactRow>(facts_, std::max(from, row->first_fact), read_fact_row, "fact", visit);
 }
 
 Result<std::optional<LaunchRow>> SqliteReader::find_launch(JobId job) {

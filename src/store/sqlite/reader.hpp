@@ -13,8 +13,8 @@ namespace stargate::store {
 
 /// An open database with all that must live as long as it. What is last goes away first.
 struct Opened {
-    std::optional<FileLock> lock;   // held by the writer
-    std::unique_ptr<DiskVfs> vfs;   // in simulations
+    std::optional<FileLock> lock;  // held by the writer
+    std::unique_ptr<DiskVfs> vfs;  // in simulations
     std::unique_ptr<Database> database;
 };
 

@@ -54,12 +54,8 @@ std::int64_t checksum(const StoreRow& row) {
 std::int64_t checksum(const InputRow& row) {
     return checksum(Kind::input, {row.seq, bits(row.at), row.type}, row.body);
 }
-std::int64_t checksum(const FactRow& row) {
-    return checksum(Kind::fact, {row.seq, row.input_seq, row.type}, row.body);
-}
-std::int64_t checksum(const LaunchRow& row) {
-    return checksum(Kind::launch, {row.job.value, row.count}, row.body);
-}
+std::int64_t checksum(const FactRow& row) { return checksum(Kind::fact, {row.seq, row.input_seq, row.type}, row.body); }
+std::int64_t checksum(const LaunchRow& row) { return checksum(Kind::launch, {row.job.value, row.count}, row.body); }
 std::int64_t checksum(const HistoryRow& row) {
     return checksum(Kind::history, {row.job.value, bits(row.at)}, row.body);
 }
@@ -147,8 +143,8 @@ Result<HistoryRow> read_history_row(const Statement& from) {
 }
 
 Result<KeyRow> read_key_row(const Statement& from) {
-    KeyRow row{TenantId{from.whole(0)}, std::string{from.bytes(1)}, array_of<32>(from.bytes(2)),
-               JobId{from.whole(3)}, instant(from.integer(4))};
+    KeyRow row{TenantId{from.whole(0)}, std::string{from.bytes(1)}, array_of<32>(from.bytes(2)), JobId{from.whole(3)},
+               instant(from.integer(4))};
     const auto name = row.first_job.value;
     return verified(Kind::key, std::move(row), name, from.integer(5));
 }

@@ -4,8 +4,8 @@
 #include "store/rows.hpp"
 #include "store/sqlite/database.hpp"
 
-/// How each kind of row lies in its table. SQLite has no checksums of its own on its pages, so every row carries one over
-/// all its columns: a flipped bit is found when the row is read, before anything is decided from it.
+/// How each kind of row lies in its table. SQLite has no checksums of its own on its pages, so every row carries one
+/// over all its columns: a flipped bit is found when the row is read, before anything is decided from it.
 namespace stargate::store {
 
 /// The one row of the table `store`.

@@ -76,14 +76,16 @@ std::string hexadecimal(const Incarnation& incarnation) {
 
 Result<void> refuse_unknown(std::int64_t application, std::int64_t version) {
     if (application != application_id) {
-        return fail(Fault::malformed, "this file is no Stargate store; name another state folder, or move the file away");
+        return fail(Fault::malformed,
+                    "this file is no Stargate store; name another state folder, or move the file away");
     }
     if (version > schema_version) {
-        return fail(Fault::denied,
-                    fmt::format("this store has schema version {}, and this Stargate knows versions up to {}; start the "
-                                "newer Stargate that wrote it, or restore a backup made before the upgrade; nothing was "
-                                "changed",
-                                version, schema_version));
+        return fail(
+            Fault::denied,
+            fmt::format("this store has schema version {}, and this Stargate knows versions up to {}; start the "
+                        "newer Stargate that wrote it, or restore a backup made before the upgrade; nothing was "
+                        "changed",
+                        version, schema_version));
     }
     if (version < 1) {
         return fail(Fault::malformed, "this store has no schema version: it is damaged; restore a backup");
@@ -102,10 +104,10 @@ std::int64_t header_number(const std::array<char, 100>& header, std::size_t at) 
 
 Result<std::string> empty_store(const Incarnation& incarnation) {
     const auto checksum = checksum_of(StoreRow{Identity{incarnation, 0}, 1, 1});
-    return Database::image(fmt::format("{}INSERT INTO store (one, {}) VALUES (1, x'{}', 0, 1, 1, {});"
-                                       "PRAGMA application_id = {}; PRAGMA user_version = {};",
-                                       schema, store_columns, hexadecimal(incarnation), checksum, application_id,
-                                       schema_version));
+    return Database::image(
+        fmt::format("{}INSERT INTO store (one, {}) VALUES (1, x'{}', 0, 1, 1, {});"
+                    "PRAGMA application_id = {}; PRAGMA user_version = {};",
+                    schema, store_columns, hexadecimal(incarnation), checksum, application_id, schema_version));
 }
 
 Result<void> check_untouched(const std::string& path, Disk& disk) {

@@ -8,15 +8,9 @@
 #include "base/digest.hpp"
 
 namespace stargate::store {
-namespace {
-
-/// Pages (4 KiB) in the WAL from which maintain() copies them into the database: SQLite's own default.
-constexpr int checkpoint_pages = 1000;
-
-}  // namespace
-
 SqliteStore::~SqliteStore() {
-    // An orderly close checkpoints and removes the WAL. After a failure nothing is touched: recovery shall see it as it is.
+    // An orderly close checkpoints and removes the WAL. After a failure nothing is touched: recovery shall see it as it
+    // is.
     if (stopped_) database().leave_files_alone();
 }
 
@@ -55,8 +49,8 @@ Result<void> SqliteStore::transact(const Work& work) {
     if (done) {
         done = commit_.run();
         if (done) return done;
-        // A full disk refused a frame of the WAL, so the last one, which alone makes the transaction count, is not whole.
-        // Whatever else fails in COMMIT may have failed behind that frame.
+        // A full disk refused a frame of the WAL, so the last one, which alone makes the transaction count, is not
+        // whole. Whatever else fails in COMMIT may have failed behind that frame.
         if (done.error().fault != Fault::full) return stop(done.error());
     }
     if (done.error().fault == Fault::unknown_outcome) return stop(done.error());
@@ -74,8 +68,7 @@ Result<void> SqliteStore::stop(const Error& why) {
 }
 
 Result<void> SqliteStore::save(StoreRow row) {
-    auto update = database().prepare(
-        fmt::format("UPDATE store SET ({}) = (?,?,?,?,?) WHERE one = 1", store_columns));
+    auto update = database().prepare(fmt::format("UPDATE store SET ({}) = (?,?,?,?,?) WHERE one = 1", store_columns));
     if (!update) return tl::unexpected(update.error());
     bind(*update, row);
     return update->run();
@@ -154,8 +147,8 @@ Result<std::uint64_t> SqliteStore::run_and_count(Statement& statement) {
 
 Result<void> SqliteStore::add_snapshot(const SnapshotRow& row) {
     return transact([&]() -> Result<void> {
-        auto insert = database().prepare(
-            fmt::format("INSERT INTO snapshots ({}) VALUES (?,?,?,?,?,?)", snapshot_columns));
+        auto insert =
+            database().prepare(fmt::format("INSERT INTO snapshots ({}) VALUES (?,?,?,?,?,?)", snapshot_columns));
         if (!insert) return tl::unexpected(insert.error());
         bind(*insert, row);
         return insert->run();
@@ -166,8 +159,10 @@ Result<void> SqliteStore::mark_verified(std::uint64_t fact_seq) {
     return transact([&]() -> Result<void> {
         const auto rows = snapshots();
         if (!rows) return tl::unexpected(rows.error());
-        const auto found = std::find_if(rows->begin(), rows->end(), [&](const auto& row) { return row.fact_seq == fact_seq; });
-        if (found == rows->end()) return fail(Fault::not_found, fmt::format("there is no snapshot at fact {}", fact_seq));
+        const auto found =
+            std::find_if(rows->begin(), rows->end(), [&](const auto& row) { return row.fact_seq == fact_seq; });
+        if (found == rows->end())
+            return fail(Fault::not_found, fmt::format("there is no snapshot at fact {}", fact_seq));
         auto row = *found;
         row.verified = true;
         auto update = database().prepare(
@@ -213,9 +208,10 @@ Result<std::uint64_t> SqliteStore::forget_rows(const Retention& retention) {
         return run_and_count(*statement).map([&](std::uint64_t rows) { gone += rows; });
     };
     const std::int64_t limit = retention.row_limit;
-    auto done = run("DELETE FROM keys WHERE (tenant, key) IN (SELECT tenant, key FROM keys WHERE expires_at < ? "
-                    "ORDER BY expires_at LIMIT ?)",
-                    column_of(retention.keys_expired_before), limit);
+    auto done =
+        run("DELETE FROM keys WHERE (tenant, key) IN (SELECT tenant, key FROM keys WHERE expires_at < ? "
+            "ORDER BY expires_at LIMIT ?)",
+            column_of(retention.keys_expired_before), limit);
     if (done) {
         done = run("DELETE FROM history WHERE job IN (SELECT job FROM history WHERE at < ? ORDER BY at LIMIT ?)",
                    column_of(retention.history_before), limit);
@@ -252,7 +248,7 @@ Result<std::uint64_t> SqliteStore::forget_log(const Retention& retention) {
 
 Result<void> SqliteStore::maintain() {
     if (stopped_) return tl::unexpected(*stopped_);
-    if (database().wal_pages() < checkpoint_pages) return {};
+    if (database().wal_pages() < checkpoint_pages_) return {};
     const auto done = database().checkpoint();
     // Without an fsync that failed, a checkpoint left half is simply done again: the WAL still holds every page.
     if (!done && done.error().fault == Fault::unknown_outcome) return stop(done.error());

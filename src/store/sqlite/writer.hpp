@@ -11,7 +11,8 @@ namespace stargate::store {
 /// The writing half. Every change is one transaction with one fsync.
 class SqliteStore final : public SqliteReader, public Store {
 public:
-    explicit SqliteStore(Opened opened) : SqliteReader{std::move(opened)} {}
+    SqliteStore(Opened opened, int checkpoint_pages)
+        : SqliteReader{std::move(opened)}, checkpoint_pages_{checkpoint_pages} {}
     ~SqliteStore() override;
     /// Call it once, before anything else.
     [[nodiscard]] Result<void> begin();
@@ -36,6 +37,7 @@ private:
     [[nodiscard]] Result<std::uint64_t> forget_rows(const Retention& retention);
     [[nodiscard]] Result<std::uint64_t> forget_log(const Retention& retention);
 
+    int checkpoint_pages_;
     std::uint64_t next_input_ = 1;
     std::uint64_t next_fact_ = 1;
     std::optional<Error> stopped_;  // why nothing may be written any more

@@ -1,0 +1,21 @@
+#pragma once
+
+#include <string>
+
+namespace stargate {
+
+/// What `stargate up` was asked.
+struct UpOptions {
+    std::string state;
+    std::string listen = "127.0.0.1:7433";
+    std::string gateway = "127.0.0.1:7434";  // accepted already; nothing is started for it yet
+    int cpu_gpus = 0;                        // 0: as many as this machine has cores
+    std::string job_user = "stargate-job";   // whom root's own submissions run as
+    bool detach = false;
+};
+
+/// Starts the control plane of this machine and stays until it is told to go down; with `detach` returns once it is
+/// ready. Returns an exit status: 0, or 1 with a sentence on standard error.
+int up(const UpOptions& options);
+
+}  // namespace stargate

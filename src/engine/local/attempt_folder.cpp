@@ -1,0 +1,56 @@
+#include "engine/local/attempt_folder.hpp"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <charconv>
+#include <cstring>
+
+namespace stargate::local {
+
+std::string attempt_folder_name(std::uint64_t attempt) { return std::to_string(attempt); }
+
+std::optional<std::uint64_t> attempt_of(const std::string& name) {
+    std::uint64_t attempt = 0;
+    const auto* end = name.data() + name.size();
+    const auto read = std::from_chars(name.data(), end, attempt);
+    if (read.ec != std::errc{} || read.ptr != end || attempt_folder_name(attempt) != name) return std::nullopt;
+    return attempt;
+}
+
+Fd open_attempts(const std::string& state) {
+    const auto path = state + "/attempts";
+    // Searchable, not readable: without a sandbox a job reaches its own folder by name and lists nobody's.
+    mkdir(path.c_str(), 0711);
+    return Fd{open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW)};
+}
+
+Fd open_attempt(int attempts, std::uint64_t attempt) {
+    const auto name = attempt_folder_name(attempt);
+    return Fd{openat(attempts, name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW)};
+}
+
+Fd take_lock(int folder) {
+    Fd lock{openat(folder, lock_name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)};
+    if (lock && flock(lock.get(), LOCK_EX | LOCK_NB) != 0) lock.reset();
+    return lock;
+}
+
+bool has_file(int folder, const char* name) { return faccessat(folder, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0; }
+
+Fd connect_to_shim(int folder) {
+    // Through /proc, because a socket's path is limited to 108 bytes and a state folder's is not.
+    const auto path = "/proc/self/fd/" + std::to_string(folder) + "/" + socket_name;
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
+    Fd link{socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
+    if (link && connect(link.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) link.reset();
+    return link;
+}
+
+}  // namespace stargate::local

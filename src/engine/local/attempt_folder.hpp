@@ -1,0 +1,93 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "engine/local/messages.hpp"
+#include "engine/local/posix.hpp"
+
+// The folder of one attempt, STATE/attempts/<id>, where exactly-once is made:
+//   lock       held by the shim (and the init of its ranks) from before anything runs until everything is dead
+//   shim       who holds it: a hint for finding the process, worth nothing when the lock is free
+//   shim.sock  where a returning control plane finds the shim
+//   exit       how it ended, kept until the end is committed
+//   tombstone  nothing may ever start here
+//   job/       the one part that the job sees and may write: notice and progress
+namespace stargate::local {
+
+constexpr const char* lock_name = "lock";
+constexpr const char* shim_record_name = "shim";
+constexpr const char* exit_record_name = "exit";
+constexpr const char* tombstone_name = "tombstone";
+constexpr const char* socket_name = "shim.sock";
+constexpr const char* job_folder_name = "job";
+
+struct ShimRecord {
+    std::string boot_id;
+    std::int32_t pid = 0;
+    std::uint64_t start_ticks = 0;
+    Speaker obeys;
+    std::uint64_t job = 0;
+    template <class Self, class Coder>
+    static void fields(Self& self, Coder& coder) {
+        coder(self.boot_id, self.pid, self.start_ticks, self.obeys, self.job);
+    }
+};
+
+struct ExitRecord {
+    Speaker obeyed;
+    Ended ended;
+    template <class Self, class Coder>
+    static void fields(Self& self, Coder& coder) {
+        coder(self.obeyed, self.ended);
+    }
+};
+
+struct Tombstone {
+    Speaker by;
+    template <class Self, class Coder>
+    static void fields(Self& self, Coder& coder) {
+        coder(self.by);
+    }
+};
+
+template <class Record>
+[[nodiscard]] std::string to_file(const Record& record) {
+    Writer writer;
+    writer(record);
+    return seal(writer.take());
+}
+
+/// The record of that name, or nothing when it is not there or torn.
+template <class Record>
+[[nodiscard]] std::optional<Record> read_record(int folder, const char* name) {
+    const auto file = read_small_file(folder, name, 1U << 20);
+    const auto payload = file ? unseal(*file) : std::nullopt;
+    if (!payload) return std::nullopt;
+    Reader reader{*payload};
+    Record record;
+    reader(record);
+    if (!reader.is_complete()) return std::nullopt;
+    return record;
+}
+
+/// What an attempt's folder is called.
+[[nodiscard]] std::string attempt_folder_name(std::uint64_t attempt);
+/// The attempt that a folder's name stands for, if it stands for one.
+[[nodiscard]] std::optional<std::uint64_t> attempt_of(const std::string& name);
+
+/// Opens STATE/attempts (made when absent) or one folder in it; false when it is not there.
+[[nodiscard]] Fd open_attempts(const std::string& state);
+[[nodiscard]] Fd open_attempt(int attempts, std::uint64_t attempt);
+
+/// Takes the lock for as long as the descriptor, and each that is inherited from it, stays open. Empty with errno:
+/// EWOULDBLOCK when another holds it.
+[[nodiscard]] Fd take_lock(int folder);
+
+[[nodiscard]] bool has_file(int folder, const char* name);
+
+/// A connection to the shim of this folder; empty when none listens.
+[[nodiscard]] Fd connect_to_shim(int folder);
+
+}  // namespace stargate::local

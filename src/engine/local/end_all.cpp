@@ -1,0 +1,85 @@
+#include "engine/local/end_all.hpp"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <vector>
+
+#include "engine/local/attempt_folder.hpp"
+#include "engine/local/shim_link.hpp"
+
+namespace stargate {
+
+namespace {
+
+using namespace local;
+
+constexpr std::int64_t kill_patience_us = 5'000'000;  // for the kernel to take down what was killed
+constexpr int look_pause_ms = 10;
+
+struct Live {
+    std::uint64_t attempt = 0;
+    Fd folder;
+    ShimLink link;
+};
+
+std::vector<Live> live_attempts(int attempts) {
+    std::vector<Live> live;
+    DIR* listing = fdopendir(openat(attempts, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (listing == nullptr) return live;
+    while (const dirent* found = readdir(listing)) {
+        const auto attempt = attempt_of(found->d_name);
+        auto folder = attempt ? open_attempt(attempts, *attempt) : Fd{};
+        if (folder && !take_lock(folder.get())) live.push_back({*attempt, std::move(folder), {}});
+    }
+    closedir(listing);
+    return live;
+}
+
+/// Speaks with the authority that the shim obeys already: whoever can read its record owns the state folder.
+bool ask_to_end(Live& live, Duration grace) {
+    const auto record = read_record<ShimRecord>(live.folder.get(), shim_record_name);
+    if (!record) return false;
+    live.link = ShimLink{connect_to_shim(live.folder.get())};
+    if (!live.link.is_open()) return false;
+    live.link.send(End{.by = record->obeys, .generation = 0, .cause = "cancel", .grace_us = grace.count()});
+    return true;
+}
+
+void kill_shim(const Live& live) {
+    const auto record = read_record<ShimRecord>(live.folder.get(), shim_record_name);
+    if (!record || record->boot_id != boot_id()) return;
+    const auto process = open_process(record->pid);
+    if (process && start_ticks(record->pid) == record->start_ticks) signal_process(process, SIGKILL);
+}
+
+}  // namespace
+
+Result<int> end_all_attempts(const std::string& state, Duration grace) {
+    const auto attempts = open_attempts(state);
+    if (!attempts) return fail(Fault::unavailable, failure("folder " + state + "/attempts"));
+    auto live = live_attempts(attempts.get());
+    const auto count = static_cast<int>(live.size());
+    for (auto& each : live) {
+        if (!ask_to_end(each, grace)) kill_shim(each);
+    }
+    const auto kill_at = boot_time_us() + grace.count() + kill_patience_us / 2;
+    bool killed = false;
+    while (true) {
+        std::erase_if(live, [](const Live& each) { return static_cast<bool>(take_lock(each.folder.get())); });
+        if (live.empty()) return count;
+        const auto now = boot_time_us();
+        if (now > kill_at && !std::exchange(killed, true)) {
+            for (const auto& each : live) kill_shim(each);  // its init dies with it, and all ranks with that
+        }
+        if (now > kill_at + kill_patience_us) {
+            return fail(Fault::timed_out, "attempt " + std::to_string(live.front().attempt) + " is still alive");
+        }
+        poll(nullptr, 0, look_pause_ms);
+    }
+}
+
+}  // namespace stargate

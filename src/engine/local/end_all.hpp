@@ -1,0 +1,15 @@
+#pragma once
+
+#include <string>
+
+#include "base/result.hpp"
+#include "base/units.hpp"
+
+namespace stargate {
+
+/// Ends every attempt that lives under a state folder, for when no control plane is there to do it: each is warned,
+/// gets `grace`, and is killed after it. Returns how many were ended, when all of them are dead; timed_out names one
+/// that is not, well after the grace.
+[[nodiscard]] Result<int> end_all_attempts(const std::string& state, Duration grace);
+
+}  // namespace stargate

@@ -1,0 +1,185 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "engine/local/wire.hpp"
+
+// What the engine orders and what the shim answers. They mirror core/command.hpp and core/report.hpp without their
+// library, because the shim is linked static and must stay tiny.
+namespace stargate::local {
+
+/// Who speaks, see stargate::Authority.
+struct Speaker {
+    std::array<std::uint8_t, 16> incarnation{};
+    std::uint64_t term = 0;
+    template <class Self, class Coder>
+    static void fields(Self& self, Coder& coder) {
+        coder(self.incarnation, self.term);
+    }
+    friend bool operator==(const Speaker&, const Speaker&) = default;
+};
+
+enum class Confinement : std::uint8_t { none, standard, strict };
+
+struct MountedFolder {
+    std::string source;
+    std::string target;
+    bool read_only = false;
+    template <class Self, class Coder>
+    static void fields(Self& self, Coder& coder) {
+        coder(self.source, self.target, self.read_only);
+    }
+};
+
+/// The Unix account that the ranks run as.
+struct RunAs {
+    std::uint32_t uid = 0;
+    std::uint32_t gid = 0;
+    std::vector<std::uint32_t> groups;
+    std::string name;
+    std::string home;
+    std::string shell;
+    template <class Self, class Coder>
+    static void fields(Self& self, Coder& coder) {
+        coder(self.uid, self.gid, self.groups, self.name, self.home, self.shell);
+    }
+};
+
+/// Start the ranks of one generation.
+struct Run {
+    Speaker by;
+    std::uint32_t generation = 1;
+    std::uint64_t gpus = 0;  // bit i is GPU i of this node
+    std::int32_t first_rank = 0;
+    std::int32_t ranks = 1;
+    std::int32_t world_size = 1;
+    std::int32_t task = 0;
+    std::int32_t port = 0;
+    template <class Self, class Coder>
+    static void fields(Self& self, Coder& coder) {
+        coder(self.by, self.generation, self.gpus, self.first_rank, self.ranks, self.world_size, self.task, self.port);
+    }
+};
+
+/// The first message to a shim: what it is for, and its first generation.
+struct Spec {
+    std::uint64_t attempt = 0;
+    std::uint64_t job = 0;
+    std::string name;
+    std::string boot_id;
+    std::string state;  // the state folder: absolute, canonical
+    std::string log;    // the attempt's output file, absolute
+    std::int64_t output_limit = 0;
+    std::vector<std::string> argv;
+    std::string command;  // for /bin/sh -c when argv is empty
+    std::string folder;
+    std::vector<std::pair<std::string, std::string>> environment;
+    bool keep_environment = false;
+    std::vector<MountedFolder> mounts;
+    RunAs account;
+    Confinement confinement = Confinement::standard;
+    bool resize_in_place = false;
+    bool real_gpus = false;  // GPUs are devices of this machine, not shares of its CPU
+    std::string checkpoint_folder;
+    Run first;
+    template <class Self, class Coder>
+    static void fields(Self& self, Coder& coder) {
+        coder(self.attempt, self.job, self.name, self.boot_id, self.state, self.log, self.output_limit, self.argv,
+              self.command, self.folder, self.environment, self.keep_environment, self.mounts, self.account,
+              self.confinement, self.resize_in_place, self.real_gpus, self.checkpoint_folder, self.first);
+    }
+};
+
+/// Warn the ranks beyond the first `keep`; kill what is left of them after `grace_us`.
+struct End {
+    Speaker by;
+    std::uint32_t generation = 1;  // 0: whichever there is
+    std::string cause;             // the word that people read in the notice
+    std::int32_t keep = 0;
+    std::int32_t next_world = 0;  // 0: no generation follows
+    std::int64_t grace_us = 0;
+    template <class Self, class Coder>
+    static void fields(Self& self, Coder& coder) {
+        coder(self.by, self.generation, self.cause, self.keep, self.next_world, self.grace_us);
+    }
+};
+
+/// Say again how things stand. The first message of a control plane that has returned.
+struct Ask {
+    Speaker by;
+    template <class Self, class Coder>
+    static void fields(Self& self, Coder& coder) {
+        coder(self.by);
+    }
+};
+
+/// The end is committed in the store: no exit record is needed any more.
+struct Dismiss {
+    Speaker by;
+    template <class Self, class Coder>
+    static void fields(Self& self, Coder& coder) {
+        coder(self.by);
+    }
+};
+
+using Order = std::variant<Spec, Run, End, Ask, Dismiss>;
+
+/// The attempt's folder was there already, or a tombstone stands in it: this shim ran nothing and leaves.
+struct Refused {
+    std::string why;
+    template <class Self, class Coder>
+    static void fields(Self& self, Coder& coder) {
+        coder(self.why);
+    }
+};
+
+struct Running {
+    std::uint32_t generation = 1;
+    template <class Self, class Coder>
+    static void fields(Self& self, Coder& coder) {
+        coder(self.generation);
+    }
+};
+
+/// In the order of stargate::ExitKind.
+enum class EndKind : std::uint8_t { exited, signalled, could_not_start, refused, killed };
+
+struct Ended {
+    std::uint32_t generation = 1;
+    EndKind kind = EndKind::exited;
+    std::int32_t code = 0;
+    std::string detail;
+    bool warned = false;
+    std::int64_t step = -1;
+    bool final = false;  // no generation follows: the shim leaves
+    template <class Self, class Coder>
+    static void fields(Self& self, Coder& coder) {
+        coder(self.generation, self.kind, self.code, self.detail, self.warned, self.step, self.final);
+    }
+};
+
+struct Stepped {
+    std::int64_t step = -1;
+    template <class Self, class Coder>
+    static void fields(Self& self, Coder& coder) {
+        coder(self.step);
+    }
+};
+
+/// An order came from a lower term or another incarnation and was not obeyed.
+struct Outranked {
+    Speaker by;  // whom the shim obeys
+    template <class Self, class Coder>
+    static void fields(Self& self, Coder& coder) {
+        coder(self.by);
+    }
+};
+
+using Answer = std::variant<Refused, Running, Ended, Stepped, Outranked>;
+
+}  // namespace stargate::local

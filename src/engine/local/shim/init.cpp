@@ -1,0 +1,256 @@
+#include "engine/local/shim/init.hpp"
+
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <poll.h>
+#include <sched.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <vector>
+
+#include "engine/local/shim/packets.hpp"
+#include "engine/local/shim/rank.hpp"
+#include "engine/local/shim/sandbox.hpp"
+
+namespace stargate::local {
+
+namespace {
+
+/// A rank's main process. It leads a process group of its own.
+struct Child {
+    pid_t pid = 0;
+    int status = 0;
+    bool is_reaped = false;
+    bool is_warned = false;
+    bool is_told = false;  // the shim knows that it has ended
+
+    /// Reaches the group; or, when it has not made one yet, the process.
+    void send(int number) const {
+        if (kill(-pid, number) != 0 && !is_reaped) kill(pid, number);
+    }
+    [[nodiscard]] bool has_ended() const { return is_reaped && (!is_warned || kill(-pid, 0) != 0); }
+};
+
+class Init {
+public:
+    Init(const Spec& spec, Fd link) : spec_{spec}, link_{std::move(link)} {}
+
+    [[noreturn]] void serve() {
+        sigset_t watched;
+        sigemptyset(&watched);
+        sigaddset(&watched, SIGCHLD);
+        sigprocmask(SIG_BLOCK, &watched, nullptr);
+        signals_ = Fd{signalfd(-1, &watched, SFD_NONBLOCK | SFD_CLOEXEC)};
+        while (true) {
+            std::vector<pollfd> polled{{link_.get(), POLLIN, 0}, {signals_.get(), POLLIN, 0}};
+            if (status_) polled.push_back({status_.get(), POLLIN, 0});
+            // A member of a lingering group may be reaped by someone else, unseen by us: look again now and then.
+            constexpr int linger_check_ms = 50;
+            if (poll(polled.data(), polled.size(), is_lingering() ? linger_check_ms : -1) < 0) continue;
+            if (status_ && polled[2].revents != 0) watch_execution();
+            if (polled[1].revents != 0) reap();
+            tell_ended();
+            if (polled[0].revents != 0) take_orders();
+            if (started_ && std::all_of(children_.begin(), children_.end(), [](const Child& c) { return c.is_told; })) {
+                finish();
+            }
+        }
+    }
+
+private:
+    void answer(const InitAnswer& message) { send_packet(link_.get(), encode(message)); }
+
+    void take_orders() {
+        bool closed = false;
+        while (const auto packet = receive_packet(link_.get(), closed)) {
+            auto order = decode<InitOrder>(packet->message);
+            if (!order) continue;
+            if (const auto* start = std::get_if<StartRanks>(&*order)) start_ranks(*start, packet->descriptors);
+            if (const auto* send = std::get_if<SignalRanks>(&*order)) signal_ranks(*send);
+        }
+        if (closed) finish();  // the shim is dead
+    }
+
+    void start_ranks(const StartRanks& start, const std::vector<Fd>& descriptors) {
+        int ends[2];
+        if (pipe2(ends, O_CLOEXEC) != 0) return answer(Executed{start.run.generation, 126, failure("no pipe")});
+        status_ = Fd{ends[0]};
+        fcntl(ends[0], F_SETFL, O_NONBLOCK);
+        const Fd theirs{ends[1]};
+        generation_ = start.run.generation;
+        failure_.reset();
+        started_ = true;
+        children_.resize(static_cast<std::size_t>(start.from));
+        for (auto rank = start.from; rank < start.run.ranks; ++rank) {
+            const auto at = 2 * static_cast<std::size_t>(rank - start.from);
+            if (at + 1 >= descriptors.size()) break;
+            const auto pid = fork();
+            if (pid == 0) {
+                become_rank(spec_, start.run, rank, descriptors[at].get(), descriptors[at + 1].get(), theirs.get());
+            }
+            if (pid < 0) {
+                failure_ = RankFailure{.local_rank = rank, .stage = RankFailure::command, .error = errno};
+                break;
+            }
+            children_.push_back({.pid = pid});
+        }
+    }
+
+    void signal_ranks(const SignalRanks& order) {
+        const auto until = std::min(children_.size(), static_cast<std::size_t>(std::max(order.until, 0)));
+        for (auto at = static_cast<std::size_t>(std::max(order.from, 0)); at < until; ++at) {
+            auto& child = children_[at];
+            if (child.is_told) continue;
+            if (order.signal == SIGTERM && !child.is_reaped) child.is_warned = true;
+            child.send(order.signal);
+        }
+    }
+
+    /// The status pipe closes when every rank has executed its command, or brings what failed.
+    void watch_execution() {
+        RankFailure why;
+        ssize_t got = 0;
+        while ((got = read(status_.get(), &why, sizeof why)) == sizeof why) {
+            if (!failure_) failure_ = why;
+        }
+        if (got < 0) return;  // some are still on their way
+        status_.reset();
+        Executed executed{.generation = generation_, .code = 0, .why = {}};
+        if (failure_) {
+            executed.code = failure_->error == ENOENT ? 127 : 126;
+            executed.why = describe(spec_, *failure_);
+        }
+        answer(executed);
+    }
+
+    void reap() {
+        signalfd_siginfo about;
+        while (read(signals_.get(), &about, sizeof about) > 0) {}
+        int status = 0;
+        for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
+            for (auto& child : children_) {
+                if (child.pid != pid || child.is_reaped) continue;
+                child.is_reaped = true;
+                child.status = status;
+            }
+        }
+    }
+
+    void tell_ended() {
+        for (std::size_t rank = 0; rank < children_.size(); ++rank) {
+            auto& child = children_[rank];
+            if (child.is_told || !child.has_ended()) continue;
+            child.is_told = true;
+            answer(RankEnded{static_cast<std::int32_t>(rank), child.status});
+        }
+    }
+
+    [[nodiscard]] bool is_lingering() const {
+        return std::any_of(children_.begin(), children_.end(),
+                           [](const Child& c) { return c.is_reaped && !c.is_told; });
+    }
+
+    /// Leaves nothing alive, then tells and ends.
+    [[noreturn]] void finish() {
+        if (spec_.confinement != Confinement::none) {
+            kill(-1, SIGKILL);
+            while (waitpid(-1, nullptr, 0) > 0 || errno == EINTR) {}
+        } else {
+            kill_children();
+        }
+        answer(AllGone{});
+        _exit(0);
+    }
+
+    /// Kills our children, whose children become ours, until there are none. Only a child that we have not reaped can
+    /// be killed by its number without risk of meeting a stranger.
+    void kill_children() {
+        const auto list = "/proc/self/task/" + std::to_string(getpid()) + "/children";
+        while (true) {
+            const auto children = read_kernel_file(list.c_str(), 1U << 20);
+            for (std::size_t at = 0; at < children.size();) {
+                const auto end = std::min(children.find(' ', at), children.size());
+                const auto pid = std::atoi(children.c_str() + at);
+                if (pid > 1) kill(pid, SIGKILL);
+                at = end + 1;
+            }
+            pid_t reaped = 0;
+            while ((reaped = waitpid(-1, nullptr, WNOHANG)) > 0) {}
+            if (reaped < 0 && errno == ECHILD) return;
+            pollfd wait{signals_.get(), POLLIN, 0};
+            constexpr int next_look_ms = 20;
+            if (poll(&wait, 1, next_look_ms) > 0) {
+                signalfd_siginfo about;
+                while (read(signals_.get(), &about, sizeof about) > 0) {}
+            }
+        }
+    }
+
+    const Spec& spec_;
+    Fd link_;
+    Fd signals_;
+    Fd status_;
+    std::uint32_t generation_ = 1;
+    std::optional<RankFailure> failure_;
+    std::vector<Child> children_;  // by local rank
+    bool started_ = false;
+};
+
+/// Closes every descriptor but the standard ones and these.
+void keep_only(std::vector<int> kept) {
+    std::sort(kept.begin(), kept.end());
+    unsigned from = STDERR_FILENO + 1;
+    for (const int number : kept) {
+        const auto next = static_cast<unsigned>(number);
+        if (next > from) close_range(from, next - 1, 0);
+        from = std::max(from, next + 1);
+    }
+    close_range(from, ~0U, 0);
+}
+
+[[noreturn]] void be_init(const Spec& spec, std::uint64_t gpus, int lock, Fd link, uid_t uid, gid_t gid) {
+    // Dies with the shim; the end of the link tells it, too, should the shim have died before this line.
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (spec.confinement == Confinement::none) {
+        prctl(PR_SET_PDEATHSIG, 0);  // without a namespace only an orderly end kills what is beneath us
+        prctl(PR_SET_CHILD_SUBREAPER, 1);
+    }
+    umask(0);  // modes are meant as they are given
+    keep_only({lock, link.get()});
+    const auto fault = build_sandbox(spec, gpus, uid, gid);
+    prctl(PR_SET_DUMPABLE, 0);  // a job of our own uid may not look into us
+    send_packet(link.get(), encode(InitAnswer{fault ? Built{fault->kind, fault->why} : Built{}}));
+    if (fault) _exit(1);
+    if (chdir("/") != 0) _exit(1);
+    Init{spec, std::move(link)}.serve();
+}
+
+}  // namespace
+
+std::optional<InitHandle> start_init(const Spec& spec, std::uint64_t gpus, int lock) {
+    auto pair = make_packet_pair();
+    if (!pair.ours) return std::nullopt;
+    const auto uid = geteuid();
+    const auto gid = getegid();
+    int process = -1;
+    clone_args arguments{};
+    arguments.flags = namespace_flags(spec.confinement) | CLONE_PIDFD;
+    arguments.pidfd = reinterpret_cast<std::uint64_t>(&process);
+    arguments.exit_signal = SIGCHLD;
+    const auto pid = static_cast<pid_t>(syscall(SYS_clone3, &arguments, sizeof arguments));
+    if (pid == 0) {
+        pair.ours.reset();
+        be_init(spec, gpus, lock, std::move(pair.theirs), uid, gid);
+    }
+    if (pid < 0) return std::nullopt;
+    return InitHandle{pid, Fd{process}, std::move(pair.ours)};
+}
+
+}  // namespace stargate::local

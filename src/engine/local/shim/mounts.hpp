@@ -1,0 +1,40 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/local/posix.hpp"
+
+// Mounting by file descriptor (open_tree, move_mount; Linux 5.12): what has been opened once cannot be swapped for
+// another by renaming or linking, and what gets covered can be taken along before.
+namespace stargate::local {
+
+/// A place, opened without reading it. Empty with errno.
+[[nodiscard]] Fd open_place(const std::string& path);
+/// Where an opened place lies, without links. Empty with errno.
+[[nodiscard]] std::string canonical_path(const Fd& place);
+/// `path` is `folder` or lies beneath it. Both canonical.
+[[nodiscard]] bool is_within(std::string_view path, std::string_view folder);
+
+/// A copy of the mount tree at a place, with all that is mounted below, attached nowhere yet.
+[[nodiscard]] Fd copy_tree(const Fd& place);
+[[nodiscard]] bool attach(const Fd& tree, const Fd& place);
+[[nodiscard]] bool attach(const Fd& tree, const std::string& path);
+[[nodiscard]] bool make_read_only(const Fd& tree);
+
+[[nodiscard]] bool mount_tmpfs(const char* path, unsigned long flags, const char* options);
+/// Covers a folder with an empty one that nobody can write.
+[[nodiscard]] bool cover(const Fd& place);
+
+/// mkdir -p. False with errno.
+[[nodiscard]] bool make_folders(const std::string& path);
+
+/// Makes `path` exist as a mount point where nobody may create it: the nearest folder that exists is replaced, in this
+/// mount namespace alone, by a copy made of its entries and the new one. For "/" the root itself is replaced.
+[[nodiscard]] bool make_room(const std::string& path, bool for_folder);
+
+/// Every path under which the folder at `path` can be seen, when its file system is mounted in several places.
+[[nodiscard]] std::vector<std::string> aliases_of(const std::string& path);
+
+}  // namespace stargate::local

@@ -1,0 +1,96 @@
+#include "engine/local/shim/output.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <string_view>
+
+#include "engine/local/output_frame.hpp"
+
+namespace stargate::local {
+
+bool Output::open(const std::string& path, std::int64_t limit) {
+    file_ = Fd{::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600)};
+    struct stat about {};
+    if (!file_ || fstat(file_.get(), &about) != 0) return false;
+    size_ = about.st_size;
+    limit_ = limit;
+    return true;
+}
+
+Fd Output::add_stream(std::int32_t rank, std::uint8_t stream) {
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) != 0) return Fd{};
+    fcntl(ends[0], F_SETFL, O_NONBLOCK);  // our end only: programs do not expect it of their standard output
+    streams_.push_back({Fd{ends[0]}, rank, stream});
+    return Fd{ends[1]};
+}
+
+void Output::list(std::vector<pollfd>& polled) const {
+    for (const auto& stream : streams_) polled.push_back({stream.pipe.get(), POLLIN, 0});
+}
+
+void Output::take_ready(const std::vector<pollfd>& polled, std::size_t first) {
+    for (std::size_t i = 0; i < streams_.size() && first + i < polled.size(); ++i) {
+        if (polled[first + i].revents != 0) take(streams_[i]);
+    }
+    std::erase_if(streams_, [](const Stream& stream) { return !stream.pipe; });
+}
+
+void Output::drain() {
+    // A rank that has outlived its kill (a pipe handed away) could feed us for ever: a pipe holds a mebibyte at most.
+    constexpr int most_reads = 64;
+    for (auto& stream : streams_) {
+        for (int i = 0; i < most_reads && take(stream); ++i) {}
+    }
+    streams_.clear();
+}
+
+bool Output::take(Stream& stream) {
+    if (buffer_.empty()) buffer_.resize(OutputFrameHead::longest);
+    if (!stream.pipe) return false;
+    const auto got = read(stream.pipe.get(), buffer_.data(), buffer_.size());
+    if (got > 0) {
+        keep(stream, buffer_.data(), static_cast<std::size_t>(got));
+        return true;
+    }
+    if (got == 0 || (errno != EAGAIN && errno != EINTR)) stream.pipe.reset();
+    return false;
+}
+
+void Output::keep(const Stream& stream, const char* bytes, std::size_t length) {
+    if (limit_reached_) return;
+    if (lost_ > 0) {
+        const auto note = "\n" + std::to_string(lost_) + " bytes of output were lost: the disk was full\n";
+        if (write_frame({Fd{}, stream.rank, 2}, note.data(), note.size())) lost_ = 0;
+    }
+    const auto room = limit_ - size_ - static_cast<std::int64_t>(OutputFrameHead::size);
+    const auto fits = room < static_cast<std::int64_t>(length) ? static_cast<std::size_t>(room > 0 ? room : 0) : length;
+    if (fits > 0 && !write_frame(stream, bytes, fits)) lost_ += fits;
+    if (fits < length) {
+        constexpr std::string_view note = "\noutput limit reached; the rest is dropped\n";
+        limit_reached_ = write_frame({Fd{}, stream.rank, 2}, note.data(), note.size());
+    }
+}
+
+bool Output::write_frame(const Stream& stream, const char* bytes, std::size_t length) {
+    const OutputFrameHead head{.length = static_cast<std::uint32_t>(length),
+                               .stream = stream.number,
+                               .rank = stream.rank,
+                               .at_us = static_cast<std::uint64_t>(unix_time_us())};
+    auto head_bytes = head.to_bytes();
+    const iovec parts[] = {{head_bytes.data(), head_bytes.size()}, {const_cast<char*>(bytes), length}};
+    const auto whole = static_cast<ssize_t>(head_bytes.size() + length);
+    const auto put = writev(file_.get(), parts, 2);
+    if (put == whole) {
+        size_ += put;
+        return true;
+    }
+    // A full disk may take a part of a frame: cut it off, or every later frame would be unreadable.
+    if (put > 0 && ftruncate(file_.get(), size_) != 0) limit_reached_ = true;
+    return false;
+}
+
+}  // namespace stargate::local

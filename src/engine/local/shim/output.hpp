@@ -1,0 +1,50 @@
+#pragma once
+
+#include <poll.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "engine/local/posix.hpp"
+
+namespace stargate::local {
+
+/// What the ranks print, on its way into the attempt's output file (the format is told in output_frame.hpp). Nothing
+/// here blocks or fails the job: beyond the limit, or on a full disk, output is read and dropped.
+class Output {
+public:
+    /// False with errno when the file cannot be opened.
+    [[nodiscard]] bool open(const std::string& path, std::int64_t limit);
+
+    /// A pipe whose other end is the rank's stream (1 output, 2 errors). Empty with errno when none could be made.
+    [[nodiscard]] Fd add_stream(std::int32_t rank, std::uint8_t stream);
+
+    void list(std::vector<pollfd>& polled) const;
+    /// Takes what there is, at most one buffer a stream. Closes streams that ended.
+    void take_ready(const std::vector<pollfd>& polled, std::size_t first);
+    /// Everything that dead ranks left in their pipes. Does not wait for an end of file: a pipe may have been handed to
+    /// a process that lives on.
+    void drain();
+
+private:
+    struct Stream {
+        Fd pipe;
+        std::int32_t rank = 0;
+        std::uint8_t number = 1;
+    };
+    /// False when the stream has nothing more for now.
+    bool take(Stream& stream);
+    void keep(const Stream& stream, const char* bytes, std::size_t length);
+    [[nodiscard]] bool write_frame(const Stream& stream, const char* bytes, std::size_t length);
+
+    Fd file_;
+    std::int64_t size_ = 0;  // of the file, which has no other writer
+    std::int64_t limit_ = 0;
+    bool limit_reached_ = false;
+    std::uint64_t lost_ = 0;  // bytes that a full disk cost
+    std::vector<Stream> streams_;
+    std::vector<char> buffer_;
+};
+
+}  // namespace stargate::local

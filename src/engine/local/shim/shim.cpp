@@ -1,0 +1,278 @@
+#include "engine/local/shim/shim.hpp"
+
+#include <fcntl.h>
+#include <sys/inotify.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+
+#include "engine/local/shim/notice.hpp"
+
+namespace stargate::local {
+
+namespace {
+constexpr int spec_timeout_ms = 10'000;
+/// How long an ended shim waits for a live control plane to commit the end. When it does, no exit record is needed:
+/// one disk flush less for every job. It dying closes the link, and the record is written at once.
+constexpr std::int64_t dismissal_wait_us = 100'000;
+constexpr std::int64_t first_record_pause_us = 100'000;
+constexpr std::int64_t longest_record_pause_us = 5'000'000;
+constexpr std::int64_t progress_pause_us = 500'000;  // progress is for people and for choosing victims
+}  // namespace
+
+int Shim::run() {
+    fcntl(control_.get(), F_SETFD, FD_CLOEXEC);
+    for (const int ignored : {SIGPIPE, SIGTERM, SIGINT, SIGHUP, SIGQUIT}) signal(ignored, SIG_IGN);
+    if (!receive_spec()) return 2;
+    auto trouble = take_folder();
+    if (trouble) {
+        links_.tell(Refused{*trouble});
+        return 0;
+    }
+    trouble = open_files();
+    if (!trouble && spec_.account.uid == 0) trouble = "jobs never run as root";
+    generation_.emplace(AttemptPlace{spec_, lock_.get(), job_folder_.get(), output_}, spec_.first);
+    if (!trouble) generation_->begin();
+    // Init builds the sandbox while the folder becomes durable; only then may anything of the job run.
+    if (!trouble && fsync(attempts_.get()) != 0) trouble = failure("cannot make the attempt's folder durable");
+    if (trouble) {
+        finish({.kind = EndKind::refused, .detail = *trouble, .final = true});
+    } else {
+        generation_->release();
+        if (!links_.listen()) finish({.kind = EndKind::refused, .detail = failure("cannot listen"), .final = true});
+    }
+    while (!(last_end_ && last_end_->final && (is_recorded_ || is_dismissed_))) wait_and_take();
+    if (generation_) generation_->wait_for_init();
+    return 0;
+}
+
+bool Shim::receive_spec() {
+    FrameReader reader;
+    pollfd polled{control_.get(), POLLIN, 0};
+    while (poll(&polled, 1, spec_timeout_ms) > 0) {
+        char bytes[16 << 10];
+        const auto got = recv(control_.get(), bytes, sizeof bytes, 0);
+        if (got <= 0) return false;
+        reader.append({bytes, static_cast<std::size_t>(got)});
+        if (const auto payload = reader.next()) {
+            auto order = decode<Order>(*payload);
+            auto* spec = order ? std::get_if<Spec>(&*order) : nullptr;
+            if (spec == nullptr) return false;
+            spec_ = std::move(*spec);
+            obeys_ = spec_.first.by;
+            links_.adopt(std::move(control_), std::move(reader));
+            return true;
+        }
+        if (reader.is_broken()) return false;
+    }
+    return false;
+}
+
+std::optional<std::string> Shim::take_folder() {
+    attempts_ = open_attempts(spec_.state);
+    if (!attempts_) return failure("cannot open the folder of attempts");
+    const auto name = attempt_folder_name(spec_.attempt);
+    if (mkdirat(attempts_.get(), name.c_str(), 0711) != 0) return failure("cannot make the attempt's folder");
+    folder_ = open_attempt(attempts_.get(), spec_.attempt);
+    if (!folder_ || fchdir(folder_.get()) != 0) return failure("cannot enter the attempt's folder");
+    lock_ = take_lock(folder_.get());
+    if (!lock_) return failure("cannot lock the attempt's folder");
+    // A control plane that came back while we were on our way may have taken the lock, found us absent and left this.
+    if (has_file(folder_.get(), tombstone_name)) return "a tombstone stands here";
+    return std::nullopt;
+}
+
+std::optional<std::string> Shim::open_files() {
+    if (mkdirat(folder_.get(), job_folder_name, 0700) != 0) return failure("cannot make the job's own folder");
+    job_folder_ = Fd{openat(folder_.get(), job_folder_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)};
+    if (!job_folder_) return failure("cannot open the job's own folder");
+    if (geteuid() == 0 && fchown(job_folder_.get(), spec_.account.uid, spec_.account.gid) != 0) {
+        return failure("cannot give the job its own folder");
+    }
+    if (!output_.open(spec_.log, spec_.output_limit)) return failure("cannot open the output file " + spec_.log);
+    if (!write_shim_record(false)) return failure("cannot write the shim's record");
+    progress_watch_ = Fd{inotify_init1(IN_NONBLOCK | IN_CLOEXEC)};
+    const auto watched = std::string{"./"} + job_folder_name;
+    if (progress_watch_) inotify_add_watch(progress_watch_.get(), watched.c_str(), IN_CLOSE_WRITE | IN_MOVED_TO);
+    return std::nullopt;
+}
+
+bool Shim::write_shim_record(bool durably) {
+    const auto record = to_file(ShimRecord{.boot_id = spec_.boot_id,
+                                           .pid = getpid(),
+                                           .start_ticks = start_ticks(getpid()),
+                                           .obeys = obeys_,
+                                           .job = spec_.job});
+    if (durably) return replace_durably(folder_.get(), shim_record_name, record);
+    const Fd file{openat(folder_.get(), shim_record_name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600)};
+    return file && write_all(file.get(), record);
+}
+
+bool Shim::has_right(const Speaker& speaker) {
+    if (speaker.incarnation != obeys_.incarnation || speaker.term < obeys_.term) {
+        links_.tell(Outranked{obeys_});
+        return false;
+    }
+    if (speaker.term > obeys_.term) {
+        const auto before = std::exchange(obeys_, speaker);
+        if (!write_shim_record(true)) obeys_ = before;  // not kept is not promised; the order itself is rightful
+    }
+    return true;
+}
+
+bool Shim::obey(const Order& order) {
+    const auto* speaker = std::visit(
+        [](const auto& kind) -> const Speaker* {
+            if constexpr (requires { kind.by; }) return &kind.by;
+            return nullptr;
+        },
+        order);
+    if (speaker == nullptr || !has_right(*speaker)) return false;
+    if (const auto* run = std::get_if<Run>(&order)) next_generation(*run);
+    if (const auto* what = std::get_if<End>(&order)) end(*what);
+    if (std::holds_alternative<Ask>(order)) tell_standing();
+    if (std::holds_alternative<Dismiss>(order)) is_dismissed_ = last_end_ && last_end_->final;
+    return true;
+}
+
+void Shim::next_generation(const Run& run) {
+    using Standing = Generation::Standing;
+    const bool is_later = last_end_ && run.generation > last_end_->generation;
+    // Resized in place, and the ranks that stayed ended before their new generation was named: it ends with them.
+    if (is_later && last_end_->final) last_end_->generation = run.generation;
+    const bool is_awaited = told_ == Standing::resized || (told_ == Standing::over && !last_end_->final);
+    if (!is_later || !is_awaited) return tell_standing();
+    if (generation_->standing() == Standing::resized) {
+        generation_->go_on(run);
+    } else {
+        generation_->wait_for_init();
+        unlinkat(job_folder_.get(), "notice", 0);  // it spoke to the last generation
+        generation_.emplace(AttemptPlace{spec_, lock_.get(), job_folder_.get(), output_}, run);
+        generation_->begin();
+        generation_->release();
+    }
+    told_ = Standing::starting;
+    settle();
+}
+
+void Shim::end(const End& what) {
+    const auto standing = generation_->standing();
+    if (what.generation != 0 && what.generation != generation_->number()) return tell_standing();
+    if (standing != Generation::Standing::over) return generation_->warn(what);
+    if (last_end_ && !last_end_->final && what.next_world == 0) {  // waited for a generation that will not come
+        auto ended = *last_end_;
+        ended.final = true;
+        return finish(std::move(ended));
+    }
+    tell_standing();
+}
+
+void Shim::tell_standing() {
+    if (told_ == Generation::Standing::running) links_.tell(Running{generation_->number()});
+    if ((told_ == Generation::Standing::resized || told_ == Generation::Standing::over) && last_end_) {
+        links_.tell(*last_end_);
+    }
+}
+
+void Shim::settle() {
+    using Standing = Generation::Standing;
+    const auto standing = generation_->standing();
+    if (standing == told_ || told_ == Standing::over) return;
+    if (told_ == Standing::starting && generation_->has_run()) {
+        told_ = Standing::running;
+        links_.tell(Running{generation_->number()});
+    }
+    if (standing == Standing::resized) {
+        told_ = standing;
+        last_end_ = generation_->outcome();
+        links_.tell(*last_end_);
+    } else if (standing == Standing::over) {
+        output_.drain();
+        finish(generation_->outcome());
+    }
+}
+
+void Shim::finish(Ended ended) {
+    told_ = Generation::Standing::over;
+    last_end_ = std::move(ended);
+    links_.tell(*last_end_);
+    if (!last_end_->final) return generation_->wait_for_init();
+    record_at_us_ = boot_time_us() + (links_.has_listener() ? dismissal_wait_us : 0);
+}
+
+void Shim::keep_record() {
+    is_recorded_ =
+        replace_durably(folder_.get(), exit_record_name, to_file(ExitRecord{.obeyed = obeys_, .ended = *last_end_}));
+    // The disk may be full. The lock stays held, so nobody takes the attempt for lost, and whoever asks is told.
+    record_pause_us_ = std::clamp(record_pause_us_ * 2, first_record_pause_us, longest_record_pause_us);
+    record_at_us_ = is_recorded_ ? never_us : boot_time_us() + record_pause_us_;
+}
+
+void Shim::wait_and_take() {
+    arm_timer(next_time());
+    // The progress watch rests between two looks, so a job that writes without end costs nothing.
+    const bool may_look = look_at_progress_us_ == never_us;
+    std::vector<pollfd> polled{{timer_.get(), POLLIN, 0}, {may_look ? progress_watch_.get() : -1, POLLIN, 0}};
+    const auto generation_at = polled.size();
+    generation_->list(polled);
+    const auto output_at = polled.size();
+    output_.list(polled);
+    const auto links_at = polled.size();
+    links_.list(polled);
+    if (poll(polled.data(), polled.size(), -1) < 0) return;
+
+    // What was printed before the end is taken before the end is told; the links come last, for they may start a
+    // generation and so change what is listed.
+    if (polled[1].revents != 0) watch_progress();
+    output_.take_ready(polled, output_at);
+    generation_->take_ready(polled, generation_at);
+    act_on_time();
+    settle();
+    links_.take_ready(polled, links_at, [this](const Order& order) { return obey(order); });
+    settle();
+    // The control plane died before it could commit the end: nobody else keeps it now.
+    if (last_end_ && last_end_->final && !is_recorded_ && record_pause_us_ == 0 && !links_.has_listener())
+        keep_record();
+}
+
+void Shim::arm_timer(std::int64_t at_us) {
+    if (at_us == armed_us_) return;
+    armed_us_ = at_us;
+    // CLOCK_BOOTTIME: a deadline passes while the machine sleeps, too.
+    if (!timer_) timer_ = Fd{timerfd_create(CLOCK_BOOTTIME, TFD_NONBLOCK | TFD_CLOEXEC)};
+    itimerspec when{};
+    if (at_us != never_us) {
+        const auto sane = std::max<std::int64_t>(at_us, 1);
+        when.it_value = {.tv_sec = sane / 1'000'000, .tv_nsec = sane % 1'000'000 * 1000};
+    }
+    timerfd_settime(timer_.get(), TFD_TIMER_ABSTIME, &when, nullptr);
+}
+
+std::int64_t Shim::next_time() const {
+    return std::min({generation_->next_time(), look_at_progress_us_, record_at_us_});
+}
+
+void Shim::act_on_time() {
+    const auto now = boot_time_us();
+    if (now >= armed_us_) armed_us_ = never_us - 1;  // has fired: to be armed anew, whatever comes next
+    generation_->act_on_time(now);
+    if (now >= look_at_progress_us_) look_at_progress_us_ = never_us;
+    if (now >= record_at_us_ && !is_dismissed_) keep_record();
+}
+
+void Shim::watch_progress() {
+    char events[4096];
+    while (read(progress_watch_.get(), events, sizeof events) > 0) {}
+    look_at_progress_us_ = boot_time_us() + progress_pause_us;
+    const auto step = read_progress(job_folder_.get());
+    if (step <= step_) return;
+    step_ = step;
+    links_.tell(Stepped{step});
+}
+
+}  // namespace stargate::local

@@ -1,0 +1,81 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/local/attempt_folder.hpp"
+#include "engine/local/local_engine.hpp"
+#include "engine/local/shim_link.hpp"
+#include "engine/local/trash.hpp"
+
+namespace stargate::local {
+
+/// The local engine's work, on one thread: follows the shim of every attempt that it has been told of. Says what it
+/// wants to be woken for by epoll; holds no thread and no lock.
+class Supervisor {
+public:
+    /// attempts  STATE/attempts, opened
+    Supervisor(const LocalEngineOptions& options, Fd attempts, int epoll);
+
+    void carry_out(const Command& command);
+    [[nodiscard]] std::vector<AttemptId> adopt(const std::vector<Believed>& believed);
+
+    /// What epoll brought, by the tag that was given to it.
+    void take_ready(std::uint64_t tag, std::uint32_t events);
+    /// How long epoll may wait at most, in milliseconds; -1 for ever.
+    [[nodiscard]] int patience_ms() const;
+    void act_on_time();
+
+private:
+    /// An attempt that we were told of, until it is forgotten.
+    struct Tracked {
+        ShimLink link;
+        Fd process;  // only of a shim that we have started ourselves: to reap it
+        int pid = 0;
+        bool was_started = false;    // believed to have run: finding nothing means that it is lost
+        std::optional<Report> last;  // told again when a command comes twice
+        std::vector<Order> owed;     // to a shim that is yet to be found
+        std::string refusal;         // the shim left without taking the folder
+        bool is_final = false;       // `last` is how it ended, and nothing follows
+        bool is_forgotten = false;   // to be removed as soon as everything is dead
+        std::int64_t look_at_us = INT64_MAX;
+        std::int64_t look_pause_us = 0;
+    };
+    using Entry = std::map<std::uint64_t, Tracked>::value_type;
+
+    void run_ranks(const RunRanks& command);
+    void end_ranks(const EndRanks& command);
+    void forget(AttemptId attempt);
+    void launch(const RunRanks& command);
+    [[nodiscard]] bool leave_tombstone(std::uint64_t attempt);
+    /// Finds out how an attempt stands from its folder alone.
+    void examine(Entry& entry);
+    void examine_locked(Entry& entry, int folder);
+    void connect(Entry& entry, int folder);
+    void look_later(Tracked& tracked);
+    void remove_if_dead(std::uint64_t attempt);
+
+    void send(Entry& entry, const Order& order);
+    void take_answers(Entry& entry);
+    void take(Entry& entry, const Answer& answer);
+    void process_ended(Entry& entry);
+    void link_closed(Entry& entry);
+    void tell(Entry& entry, Report report);
+    void tell_end(Entry& entry, Report report);
+    void watch(int descriptor, std::uint64_t tag, std::uint32_t events, bool is_new);
+    void watch_link(const Entry& entry, bool is_new);
+
+    const LocalEngineOptions& options_;
+    Speaker speaker_;
+    std::string boot_id_;
+    Fd attempts_;
+    int epoll_;
+    Trash trash_;
+    std::int64_t next_look_us_ = INT64_MAX;     // no later than the first of the tracked
+    std::map<std::uint64_t, Tracked> tracked_;  // by attempt
+};
+
+}  // namespace stargate::local

@@ -1,0 +1,50 @@
+#include "live/clock.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <ctime>
+#include <optional>
+
+#include "base/file.hpp"
+
+namespace stargate::live {
+
+namespace {
+std::int64_t microseconds_of(clockid_t clock) {
+    timespec at{};
+    clock_gettime(clock, &at);
+    return std::int64_t{at.tv_sec} * 1'000'000 + at.tv_nsec / 1000;
+}
+
+/// What the last start on this boot noted; nothing after a reboot or when the file says nothing.
+std::optional<std::int64_t> noted_offset(const std::string& path, const std::string& boot) {
+    const auto text = read_file(path, Bytes{4096});
+    if (!text) return std::nullopt;
+    char noted_boot[64] = {};
+    long long offset = 0;
+    if (std::sscanf(text->c_str(), "%63s %lld", noted_boot, &offset) != 2 || boot != noted_boot) return std::nullopt;
+    return offset;
+}
+}  // namespace
+
+std::string boot_id() {
+    auto text = read_file("/proc/sys/kernel/random/boot_id", Bytes{64}).value_or("unknown");
+    while (!text.empty() && text.back() == '\n') text.pop_back();
+    return text;
+}
+
+Result<FleetClock> FleetClock::start(const std::string& folder, Instant last) {
+    const auto path = folder + "/clock";
+    const auto boot = boot_id();
+    const auto since_boot = microseconds_of(CLOCK_BOOTTIME);
+    const auto newest = last.time_since_epoch().count();
+    if (const auto noted = noted_offset(path, boot)) { return FleetClock{std::max(*noted, newest - since_boot)}; }
+    const auto offset = std::max(microseconds_of(CLOCK_REALTIME), newest) - since_boot;
+    return write_durably(path, fmt::format("{} {}\n", boot, offset)).map([&] { return FleetClock{offset}; });
+}
+
+Instant FleetClock::now() const { return Instant{Duration{offset_ + microseconds_of(CLOCK_BOOTTIME)}}; }
+
+}  // namespace stargate::live

@@ -1,0 +1,312 @@
+#include "live/control_plane.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <future>
+
+#include "core/log.hpp"
+#include "core/owed.hpp"
+#include "live/recover.hpp"
+
+namespace stargate::live {
+
+namespace {
+/// Launches kept at hand, so that the elements of an array do not each ask the store.
+constexpr std::size_t launches_kept = 64;
+constexpr std::string_view default_tenant = "default";
+
+[[noreturn]] void stop_process(const Error& why) {
+    std::fprintf(stderr,
+                 "stargate: stopped: it cannot be known whether the last batch was written (%s). Nothing was answered "
+                 "for it. Look at the disk, then start again: the log decides.\n",
+                 why.detail.c_str());
+    std::_Exit(70);
+}
+
+Error going_down() { return {Fault::unavailable, "the control plane is going down or overloaded: try again"}; }
+}  // namespace
+
+Result<std::unique_ptr<ControlPlane>> ControlPlane::start(Wiring wiring) {
+    std::unique_ptr<ControlPlane> plane{new ControlPlane{std::move(wiring)}};
+    if (auto ready = plane->recover_and_take_office(); !ready) return tl::unexpected(ready.error());
+    return plane;
+}
+
+ControlPlane::~ControlPlane() {
+    // Engines report to the writer and the writer commands engines: the engine goes first, then what it reported is
+    // written, then the view folds it.
+    engine_ready_ = nullptr;
+    if (writer_) {
+        std::promise<void> quiet;
+        writer_->between_batches([&](store::Store&) { quiet.set_value(); });
+        quiet.get_future().wait();
+    }
+    engine_.reset();
+    follower_.reset();
+    writer_.reset();
+    view_.reset();
+}
+
+Result<void> ControlPlane::recover_and_take_office() {
+    auto recovered = recover(*wiring_.store, wiring_.folder);
+    if (!recovered) return tl::unexpected(recovered.error());
+    auto identity = wiring_.store->begin_term();
+    if (!identity) return tl::unexpected(identity.error());
+    identity_ = *identity;
+    const auto clock = FleetClock::start(wiring_.folder, recovered->state.counters().now);
+    if (!clock) return tl::unexpected(clock.error());
+    clock_ = *clock;
+    auto copy = State::from_rows(recovered->state.rows());
+    CHECK(copy.has_value());
+    view_ = std::make_unique<View>(std::move(*copy), recovered->last_fact);
+    view_->on_fold([this](std::uint64_t newest) {
+        if (follower_) follower_->log_reached(newest);
+        const std::lock_guard lock{notify_mutex_};
+        if (notify_) notify_(newest);
+    });
+    writer_ = std::make_unique<Writer>(Writer::Parts{*wiring_.store, *view_, *clock_,
+                                                     [this](const Command& command) {
+                                                         if (auto* engine = engine_ready_.load())
+                                                             engine->carry_out(command);
+                                                     },
+                                                     stop_process},
+                                       std::move(recovered->state), recovered->last_fact, recovered->last_input);
+    if (!wiring_.program.empty()) {
+        follower_ = std::make_unique<Follower>(wiring_.program, wiring_.folder, *writer_, recovered->from_snapshot);
+    }
+    for (Input input : std::vector<Input>{TakeOffice{identity_.term, wiring_.settings},
+                                          SetTenant{std::string{default_tenant}, -1, 1, 0b1111},
+                                          NodeUp{wiring_.node, wiring_.boot}}) {
+        if (std::holds_alternative<SetTenant>(input)) {
+            const bool known = view_->read(
+                [](const State& state) { return state.tenant_named(std::string{default_tenant}).has_value(); });
+            if (known) continue;  // an operator may have changed it
+        }
+        const auto answer = decide_and_wait(std::move(input));
+        if (!answer) return tl::unexpected(answer.error());
+    }
+    return adopt();
+}
+
+Result<Answer> ControlPlane::decide_and_wait(Input input) {
+    auto answered = std::make_shared<std::promise<Result<Answer>>>();
+    auto future = answered->get_future();
+    Request request;
+    request.input = std::move(input);
+    request.done = [answered](Result<Answer> answer) { answered->set_value(std::move(answer)); };
+    if (!writer_->post(std::move(request))) return tl::unexpected(going_down());
+    return future.get();
+}
+
+/// Finds the work that outlived the last control plane, then sends what State owes.
+Result<void> ControlPlane::adopt() {
+    const auto here = view_->read([&](const State& state) { return state.node_named(wiring_.node.name); });
+    auto engine = wiring_.make_engine({{identity_.incarnation, identity_.term},
+                                       here,
+                                       [this](Report report) { writer_->report(std::move(report)); },
+                                       [this](JobId job) { return launch_of(job); },
+                                       [this] { return clock_->now(); }});
+    if (!engine) return tl::unexpected(engine.error());
+    engine_ = std::move(*engine);
+    engine_ready_ = engine_.get();  // what adoption reports may at once lead to commands
+    std::vector<Believed> believed;
+    std::uint64_t newest_attempt = 0;
+    view_->read([&](const State& state) {
+        newest_attempt = state.counters().attempts;
+        state.table<Attempt>().for_each([&](const Attempt& attempt) {
+            for (const auto& part : attempt.parts) {
+                if (part.node == here) believed.push_back({attempt.id, !part.first});
+            }
+        });
+    });
+    const auto unknown = engine_->adopt(believed);
+    if (!unknown) return tl::unexpected(unknown.error());
+    for (const auto attempt : *unknown) {
+        // Its end is in the log, so it was ours: what is left of it may go. A store that never knew it has no say.
+        if (attempt.value <= newest_attempt) {
+            engine_->carry_out(Forget{attempt, here});
+        } else {
+            ++foreign_attempts_;
+            fmt::print(stderr,
+                       "stargate: attempt {} runs here, but this state does not know it: it is left alone. Is this an "
+                       "empty or older state folder?\n",
+                       attempt.value);
+        }
+    }
+    writer_->send_owed();
+    return {};
+}
+
+void ControlPlane::wait() {
+    std::unique_lock lock{stop_mutex_};
+    stop_asked_.wait(lock, [this] { return stopping_; });
+}
+
+void ControlPlane::stop() {
+    {
+        const std::lock_guard lock{stop_mutex_};
+        stopping_ = true;
+    }
+    stop_asked_.notify_all();
+}
+
+void ControlPlane::submit(api::NewJob job, Done<Answer> done) {
+    Request request;
+    request.input = std::move(job.input);
+    request.launch = std::move(job.launch);
+    request.key = std::move(job.key);
+    if (!request.key.empty()) request.body_hash = digest_of(job.body);
+    request.done = done;
+    if (!writer_->post(std::move(request))) done(tl::unexpected(going_down()));
+}
+
+void ControlPlane::ask(std::vector<Input> inputs, Done<std::vector<Answer>> done) {
+    struct Gathered {
+        std::mutex mutex;
+        std::vector<Answer> answers;
+        std::size_t left = 0;
+        std::optional<Error> error;
+        Done<std::vector<Answer>> done;
+    };
+    if (inputs.empty()) return done(std::vector<Answer>{});
+    auto gathered = std::make_shared<Gathered>();
+    gathered->answers.resize(inputs.size());
+    gathered->left = inputs.size();
+    gathered->done = std::move(done);
+    const auto note = [gathered](std::size_t i, Result<Answer> answer) {
+        const std::lock_guard lock{gathered->mutex};
+        if (answer) {
+            gathered->answers[i] = *answer;
+        } else {
+            gathered->error = answer.error();
+        }
+        if (--gathered->left > 0) return;
+        if (gathered->error) {
+            gathered->done(tl::unexpected(*gathered->error));
+        } else {
+            gathered->done(std::move(gathered->answers));
+        }
+    };
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+        Request request;
+        request.input = std::move(inputs[i]);
+        request.done = [note, i](Result<Answer> answer) { note(i, std::move(answer)); };
+        if (!writer_->post(std::move(request))) note(i, tl::unexpected(going_down()));
+    }
+}
+
+void ControlPlane::read(const Look& look) const {
+    const auto now = clock_->now();
+    view_->read([&](const State& state) { look(state, now, view_->folded()); });
+}
+
+Result<Launch> ControlPlane::launch_of(JobId job) const {
+    JobId first;
+    view_->read([&](const State& state) {
+        if (const auto* row = state.find<Job>(job)) first = row->spec;
+    });
+    if (first) {
+        const std::lock_guard lock{launches_mutex_};
+        for (const auto& [id, launch] : launches_) {
+            if (id == first) return *launch;
+        }
+    }
+    const std::lock_guard lock{reader_mutex_};
+    const auto row = wiring_.reader->find_launch(job);
+    if (!row) return tl::unexpected(row.error());
+    if (!*row) return fail(Fault::not_found, fmt::format("how job {} is run is no longer kept", job.value));
+    auto launch = decoded<Launch>((*row)->body);
+    if (!launch)
+        return fail(Fault::malformed, fmt::format("how job {} is run cannot be read by this version", job.value));
+    const std::lock_guard launches_lock{launches_mutex_};
+    launches_.emplace_back((*row)->job, std::make_shared<const Launch>(*launch));
+    if (launches_.size() > launches_kept) launches_.pop_front();
+    return *launch;
+}
+
+Result<void> ControlPlane::read_facts(std::uint64_t from, std::size_t most,
+                                      const std::function<void(const api::LoggedFact&)>& visit) const {
+    const auto newest = view_->last_fact();
+    if (most == 0 || from > newest) return {};
+    std::size_t given = 0;
+    const std::lock_guard lock{reader_mutex_};
+    return wiring_.reader->read_facts(from, [&](const store::FactRow& row) {
+        if (row.seq > newest) return false;
+        auto entry = decode_entry(row.body);
+        if (entry) visit({row.seq, entry->at, row.input_seq, entry->cause, std::move(entry->fact)});
+        return ++given < most;
+    });
+}
+
+void ControlPlane::on_facts(std::function<void(std::uint64_t)> notify) {
+    const std::lock_guard lock{notify_mutex_};
+    notify_ = std::move(notify);
+}
+
+Result<std::vector<RetiredJob>> ControlPlane::retired(std::size_t most) const {
+    const std::lock_guard lock{reader_mutex_};
+    const auto rows = wiring_.reader->newest_history(most);
+    if (!rows) return tl::unexpected(rows.error());
+    std::vector<RetiredJob> jobs;
+    for (const auto& row : *rows) {
+        if (auto job = decoded<RetiredJob>(row.body)) jobs.push_back(std::move(*job));
+    }
+    return jobs;
+}
+
+Result<std::optional<RetiredJob>> ControlPlane::find_retired(JobId job) const {
+    const std::lock_guard lock{reader_mutex_};
+    const auto row = wiring_.reader->find_history(job);
+    if (!row) return tl::unexpected(row.error());
+    if (!*row) return std::optional<RetiredJob>{};
+    return decoded<RetiredJob>((*row)->body);
+}
+
+Result<std::vector<api::OutputPiece>> ControlPlane::read_output(JobId job, AttemptId attempt, std::int64_t offset,
+                                                                std::size_t most) const {
+    return wiring_.read_output(job, attempt, offset, most);
+}
+
+api::Figures ControlPlane::figures() const {
+    const auto written = writer_->figures();
+    api::Figures figures;
+    for (const auto byte : identity_.incarnation) figures.incarnation += fmt::format("{:02x}", byte);
+    figures.term = identity_.term;
+    figures.last_fact = written.last_fact;
+    figures.commits = written.batches;
+    figures.commit_us_sum = static_cast<std::int64_t>(written.commit_microseconds);
+    figures.foreign_attempts = foreign_attempts_;
+    if (writer_->is_read_only()) figures.read_only = "the disk that holds the state is full";
+    return figures;
+}
+
+void ControlPlane::shut_down(api::RunningWork work) {
+    if (work == api::RunningWork::goes_on) return stop();
+    std::thread{[this] {
+        end_running_work();
+        stop();
+    }}.detach();
+}
+
+/// Cancels what runs and waits until it is gone; the node takes no work meanwhile, and takes it again after the next
+/// start.
+void ControlPlane::end_running_work() {
+    const auto here = view_->read([&](const State& state) { return state.node_named(wiring_.node.name); });
+    (void)decide_and_wait(Drain{here, true});
+    const auto running = [this] {
+        std::vector<JobId> jobs;
+        view_->read([&](const State& state) {
+            state.table<Attempt>().for_each([&](const Attempt& attempt) { jobs.push_back(attempt.job); });
+        });
+        return jobs;
+    };
+    for (const auto job : running()) (void)decide_and_wait(Cancel{job});
+    while (!running().empty()) std::this_thread::sleep_for(std::chrono::milliseconds{20});
+    (void)decide_and_wait(Drain{here, false});
+}
+
+}  // namespace stargate::live

@@ -1,0 +1,95 @@
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "api/control.hpp"
+#include "engine/port.hpp"
+#include "live/follower.hpp"
+#include "live/writer.hpp"
+
+namespace stargate::live {
+
+/// What a control plane is made of; the one who starts it chooses the adapters.
+struct Wiring {
+    struct EngineNeeds {
+        Authority authority;
+        NodeId node;
+        Engine::Listener listener;
+        Engine::LaunchOf launch_of;
+        std::function<Instant()> now;
+    };
+    using ReadOutput =
+        std::function<Result<std::vector<api::OutputPiece>>(JobId, AttemptId, std::int64_t, std::size_t)>;
+
+    std::string folder;                     // the state
+    std::unique_ptr<store::Store> store;    // held by this process alone
+    std::unique_ptr<store::Reader> reader;  // a second connection, for those who only read
+    Settings settings;
+    NodeShape node;  // this machine
+    std::string boot;
+    std::function<Result<std::unique_ptr<Engine>>(EngineNeeds)> make_engine;
+    ReadOutput read_output;
+    std::string program;  // to start the follower with; empty: no snapshots are made
+};
+
+/// The live control plane of one machine: recovers, takes office, adopts what runs, and then answers the API.
+class ControlPlane final : public api::Control {
+public:
+    [[nodiscard]] static Result<std::unique_ptr<ControlPlane>> start(Wiring wiring);
+    ~ControlPlane() override;
+
+    /// Returns when somebody asked it to go down, by shut_down() or stop().
+    void wait();
+    /// Asks it to go down and leaves work running. Callable from any thread.
+    void stop();
+
+    void submit(api::NewJob job, Done<Answer> done) override;
+    void ask(std::vector<Input> inputs, Done<std::vector<Answer>> done) override;
+    void read(const Look& look) const override;
+    [[nodiscard]] Result<Launch> launch_of(JobId job) const override;
+    [[nodiscard]] Result<void> read_facts(std::uint64_t from, std::size_t most,
+                                          const std::function<void(const api::LoggedFact&)>& visit) const override;
+    void on_facts(std::function<void(std::uint64_t)> notify) override;
+    [[nodiscard]] Result<std::vector<RetiredJob>> retired(std::size_t most) const override;
+    [[nodiscard]] Result<std::optional<RetiredJob>> find_retired(JobId job) const override;
+    [[nodiscard]] Result<std::vector<api::OutputPiece>> read_output(JobId job, AttemptId attempt, std::int64_t offset,
+                                                                    std::size_t most) const override;
+    [[nodiscard]] api::Figures figures() const override;
+    void shut_down(api::RunningWork work) override;
+
+private:
+    explicit ControlPlane(Wiring wiring) : wiring_{std::move(wiring)} {}
+    Result<void> recover_and_take_office();
+    Result<Answer> decide_and_wait(Input input);
+    Result<void> adopt();
+    void end_running_work();
+
+    Wiring wiring_;
+    store::Identity identity_;
+    std::optional<FleetClock> clock_;
+    std::unique_ptr<View> view_;
+    std::unique_ptr<Writer> writer_;
+    std::unique_ptr<Follower> follower_;
+    std::unique_ptr<Engine> engine_;
+    std::atomic<Engine*> engine_ready_{nullptr};
+    std::int64_t foreign_attempts_ = 0;
+
+    mutable std::mutex reader_mutex_;  // the reading connection is for one thread at a time
+    mutable std::mutex launches_mutex_;
+    mutable std::deque<std::pair<JobId, std::shared_ptr<const Launch>>> launches_;  // used last, newest at the back
+
+    std::mutex notify_mutex_;
+    std::function<void(std::uint64_t)> notify_;
+
+    std::mutex stop_mutex_;
+    std::condition_variable stop_asked_;
+    bool stopping_ = false;
+};
+
+}  // namespace stargate::live

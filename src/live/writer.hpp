@@ -1,0 +1,103 @@
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/digest.hpp"
+#include "core/decide.hpp"
+#include "engine/port.hpp"
+#include "live/clock.hpp"
+#include "loop/round.hpp"
+#include "store/port.hpp"
+#include "view/view.hpp"
+#include "work/launch.hpp"
+
+namespace stargate::live {
+
+/// Something for the core to decide, and what to do once the outcome is durable and in the view.
+struct Request {
+    using Done = std::function<void(Result<Answer>)>;
+    Input input;
+    std::optional<Launch> launch;  // of a Submit
+    std::string key;               // idempotency key of a Submit; empty: none
+    Digest body_hash{};            // of what the key stands for
+    Done done;                     // on the view's thread; must not block; may be empty
+};
+
+/// The one thread that touches State: drains its inbox, decides, commits the batch, then answers and lets commands go.
+/// Group commit without a timer: while one batch is being written, the next piles up.
+class Writer {
+public:
+    struct Parts {
+        store::Store& store;
+        View& view;
+        FleetClock clock;
+        std::function<void(const Command&)> carry_out;
+        /// The store cannot say whether a batch was written: the process must stop. Does not return.
+        std::function<void(const Error&)> stop_process;
+    };
+    Writer(Parts parts, State state, std::uint64_t last_fact, std::uint64_t last_input);
+    Writer(const Writer&) = delete;
+    Writer& operator=(const Writer&) = delete;
+    ~Writer();  // writes what is in the inbox, then ends
+
+    /// From any thread. False: the inbox is full, the caller answers 503.
+    [[nodiscard]] bool post(Request request);
+    /// What an engine saw. Never refused: there is no more of it than work that runs.
+    void report(Report report);
+    /// Runs `work` between two batches, on the writer's thread: for what only the store's one user may do.
+    void between_batches(std::function<void(store::Store&)> work);
+
+    /// Sends all that State owes, again: after a restart, once what still runs has been looked for. It goes through the
+    /// writer's thread so that no command overtakes a later one.
+    void send_owed();
+
+    [[nodiscard]] bool is_read_only() const { return read_only_.load(std::memory_order_relaxed); }
+    struct Figures {
+        std::uint64_t batches = 0, inputs = 0, facts = 0;
+        std::uint64_t commit_microseconds = 0;
+        std::uint64_t last_fact = 0;
+    };
+    [[nodiscard]] Figures figures() const;
+
+private:
+    struct Pending;
+    void work();
+    [[nodiscard]] bool wait_for_work(std::deque<Request>& taken,
+                                     std::vector<std::function<void(store::Store&)>>& chores, bool& send_owed);
+    void run_batch(std::deque<Request> requests);
+    Result<Answer> decide_one(Pending& pending, Instant now, Request& request);
+    std::optional<Result<Answer>> known_key(const Pending& pending, Instant now, const Request& request);
+    void commit(Pending pending, Instant now, std::deque<Request> requests);
+    void give_back(Pending& pending, std::deque<Request>& requests, const Error& why);
+    void clean_up();
+
+    Parts parts_;
+    Core core_;
+    CommandsDue due_;
+    std::uint64_t last_fact_ = 0;
+    std::uint64_t last_input_ = 0;
+    std::vector<JobId> launches_over_;  // arrays that left State: their launches may go
+    std::deque<Request> deferred_;      // reports that a full disk kept from being written
+    Instant try_again_{};
+
+    mutable std::mutex mutex_;
+    std::condition_variable arrived_;
+    std::deque<Request> inbox_;
+    std::vector<std::function<void(store::Store&)>> chores_;
+    bool send_owed_ = false;
+    bool stopping_ = false;
+    std::atomic<bool> read_only_{false};
+    Figures figures_;
+    std::thread thread_;
+};
+
+}  // namespace stargate::live

@@ -1,0 +1,140 @@
+#pragma once
+
+#include <functional>
+#include <map>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "core/command.hpp"
+#include "core/table.hpp"
+#include "engine/port.hpp"
+#include "twin/event_queue.hpp"
+#include "twin/rng.hpp"
+#include "twin/scenario.hpp"
+
+namespace stargate::twin {
+
+/// What is true of a job, which no decision knows: how much work it is and how it ends.
+struct Truth {
+    TenantId tenant;
+    std::int32_t share = 0;
+    Duration grace{};
+    std::int64_t work = 0;  // GPU-microseconds (of CPU jobs and shares: microseconds)
+    std::int64_t done = 0;  // of these, in its newest checkpoint
+    std::int32_t exit_code = 0;
+    bool never_starts = false;
+    bool in_place = false;
+};
+
+/// The machines of the simulated world with their engines, and what really happens on them. Obeys commands as the
+/// local engine does, keeps its own journal of who held what and what started, and notes whatever must never happen,
+/// without a look at State.
+class Machines {
+public:
+    /// `report` takes what an engine tells; `broken` what must never have happened.
+    using Reported = std::function<void(NodeId, Report)>;
+    using Broken = std::function<void(std::string)>;
+
+    Machines(EventQueue& queue, const Scenario& scenario, std::uint64_t seed, Reported report, Broken broken);
+
+    NodeId add(const NodeShape& shape);
+    void submitted(JobId job, Truth truth) { truths_.put(job, truth); }
+    [[nodiscard]] const Truth* truth_of(JobId job) const { return truths_.find(job); }
+    void forget_job(JobId job) { truths_.erase(job); }
+    /// The end of this attempt is committed: nothing may start for it any more.
+    void attempt_ended(AttemptId attempt);
+
+    void carry_out(Instant now, const Authority& from, const Command& command);
+    /// Looks for work as an engine does when a control plane comes back; returns what State does not know.
+    std::vector<AttemptId> adopt(Instant now, NodeId node, const std::vector<Believed>& believed);
+    /// Reports again whatever has not been forgotten.
+    void reconcile(NodeId node);
+
+    void ranks_up(Instant now, const Event& event);
+    void gang_done(Instant now, const Event& event);
+    void ranks_exit(Instant now, const Event& event);
+    void ranks_left(Instant now, const Event& event);
+
+    /// Power off: every process is gone, what is on disk stays.
+    void crash(Instant now, NodeId node);
+    /// Runs with another boot id from now on.
+    void boot(NodeId node);
+    [[nodiscard]] std::string boot_id(NodeId node) const;
+    [[nodiscard]] const NodeShape& shape(NodeId node) const { return at(node).shape; }
+    [[nodiscard]] std::size_t size() const { return nodes_.size() - 1; }
+
+    [[nodiscard]] std::uint64_t starts() const { return starts_; }
+    [[nodiscard]] std::uint64_t refused_commands() const { return refused_commands_; }
+
+    /// What must never be, found by a look at everything. Nothing when all is well.
+    [[nodiscard]] std::optional<std::string> broken() const;
+
+private:
+    enum class Standing : std::uint8_t { tombstone, starting, running, leaving, survivors, ended };
+    /// An attempt on a node: its folder there.
+    struct Record {
+        AttemptId attempt;
+        JobId job;
+        std::uint32_t generation = 0;
+        Standing standing = Standing::starting;
+        GpuMask gpus = 0;
+        std::int32_t ranks = 0;
+        std::int32_t world = 0;
+        std::int32_t keep = 0;  // ranks that go on when the leaving ones are gone
+        bool warned = false;
+        Instant deadline = never;
+        std::uint64_t epoch = 0;  // of what is planned for it: an older plan is void
+        Exit exit;
+        std::int64_t step = -1;
+    };
+    struct Machine {
+        NodeShape shape;
+        std::uint64_t boot = 1;
+        std::uint64_t term = 0;  // the highest that has spoken
+        std::vector<Record> records;
+        std::vector<AttemptId> holders;    // by GPU: whose ranks compute there; of a shared GPU the first
+        std::vector<std::int32_t> shared;  // by GPU: thousandths in use
+        std::vector<TenantId> shared_by;
+    };
+    /// A gang across its nodes, from the first rank of a generation to its end.
+    struct Gang {
+        std::uint32_t generation = 0;
+        std::int32_t world = 0;
+        std::int32_t up = 0;  // ranks that run
+        bool whole = false;
+        Instant since{};  // whole since then
+        std::uint64_t epoch = 0;
+        std::vector<NodeId> nodes;
+    };
+
+    Machine& at(NodeId node) { return nodes_[node.value]; }
+    [[nodiscard]] const Machine& at(NodeId node) const { return nodes_[node.value]; }
+    Record* find(NodeId node, AttemptId attempt);
+    void run(Instant now, const RunRanks& command);
+    void start_ranks(Instant now, Record& record, const RunRanks& command);
+    void end(Instant now, const EndRanks& command);
+    void forget(const Forget& command);
+    void hold(NodeId node, const Record& record, GpuMask gpus);
+    void let_go(NodeId node, const Record& record, GpuMask gpus);
+    void all_gone(Instant now, NodeId node, Record& record, Exit exit);
+    void tell(NodeId node, const Record& record);
+    void gang_breaks(Instant now, AttemptId attempt, std::uint32_t generation, JobId job, bool checkpointed);
+    [[nodiscard]] bool has_ended(AttemptId attempt) const;
+    [[nodiscard]] static std::int32_t speed_of(const Truth& truth, const Gang& gang);
+
+    EventQueue& queue_;
+    const Scenario& scenario_;
+    Rng rng_;
+    Reported report_;
+    Broken broken_;
+    std::vector<Machine> nodes_;  // by id; the first stands for no node
+    Table<JobId, Truth> truths_;
+    std::unordered_map<std::uint64_t, Gang> gangs_;  // never iterated
+    std::vector<bool> ended_;                        // by attempt
+    std::uint64_t epochs_ = 0;
+    std::uint64_t starts_ = 0;
+    std::uint64_t refused_commands_ = 0;
+};
+
+}  // namespace stargate::twin

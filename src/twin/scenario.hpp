@@ -1,0 +1,95 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/result.hpp"
+#include "core/settings.hpp"
+#include "fleet/node.hpp"
+#include "work/job.hpp"
+
+/// What a simulation is made of, as a scenario file tells it. docs/twin.md has the file's form.
+namespace stargate::twin {
+
+/// Machines of one kind.
+struct NodeGroup {
+    int nodes = 1;
+    NodeShape shape;  // of each; its name and place follow from its number
+    int nodes_per_rack = 16;
+    int racks_per_pod = 8;
+};
+
+struct TenantPlan {
+    std::string name;
+    std::int64_t quota_gpus = -1;
+    std::int32_t weight = 1;
+    double load = 1;  // of all arrivals, relative to the other tenants
+};
+
+/// One kind of job. Its truth (how long, how it ends) is drawn for each job when it is submitted.
+struct JobKind {
+    std::string name;
+    double load = 1;  // of all arrivals, relative to the other kinds
+    JobSpec spec;
+    std::int32_t count = 1;  // elements of its arrays
+    Duration mean = std::chrono::minutes{10};
+    double spread = 1;        // of the logarithm of the duration
+    double fails = 0;         // ends with status 1
+    double never_starts = 0;  // its program is not there
+    double after = 0;         // comes after the tenant's job before it
+    double held = 0;          // submitted with a hold
+};
+
+/// What people do besides submitting, each once in this time on average; 0: never.
+struct PeoplePlan {
+    Duration cancel{}, hold{}, release{}, resize{}, drain{}, undrain{};
+};
+
+/// Faults, each once in this time on average over the whole world; 0: never. Shares are of all reports.
+struct FaultPlan {
+    Duration node_loss{};                            // a node answers no more
+    double loss_is_crash = 0.5;                      // its work is dead; else only its link
+    Duration back_after = std::chrono::seconds{40};  // mean
+    double proven_dead = 0.3;                        // of the crashed ones: somebody proves it before the node is back
+    Duration control_plane_death{};
+    Duration control_plane_down = std::chrono::seconds{2};  // mean
+    Duration store_full{};
+    Duration full_for = std::chrono::seconds{3};  // mean
+    Duration store_unknown{};
+    double report_late = 0, report_lost = 0, report_doubled = 0;
+    Duration late_by = std::chrono::seconds{20};  // mean
+    double start_refused = 0;                     // of all starts: the sandbox cannot be built
+};
+
+/// How the world moves, all means.
+struct Pace {
+    Duration round = std::chrono::milliseconds{2};      // from the first input in the inbox to the commit
+    Duration message = std::chrono::microseconds{300};  // one way between control plane and node
+    Duration start = std::chrono::milliseconds{800};
+    Duration acknowledge = std::chrono::seconds{1};
+    Duration silence = std::chrono::seconds{10};  // until a node that does not answer is noticed
+    Duration reconcile{};                         // nodes report again so often; 0: only when asked
+};
+
+struct Scenario {
+    Duration duration = std::chrono::hours{1};         // arrivals and faults end then, and what is left must finish
+    std::int64_t max_jobs = 0;                         // arrivals end after so many; 0: no limit
+    Duration arrival_every = std::chrono::seconds{1};  // mean
+    std::int64_t at_start = 0;                         // jobs submitted in the first instant
+    std::uint64_t check_every = 1'000;                 // events between two whole-state checks; 0: no checks at all
+    std::uint64_t snapshot_every = 100'000;            // facts; older ones leave a log in memory
+    bool keep_log = false;                             // a log in memory keeps all facts
+    std::vector<NodeGroup> fleet;
+    std::vector<TenantPlan> tenants;
+    std::vector<JobKind> kinds;
+    PeoplePlan people;
+    FaultPlan faults;
+    Pace pace;
+    Settings settings;
+};
+
+/// Reads a scenario. `overrides` are `path=value` with the file's words, as `faults.node_loss=0` or
+/// `workload.kinds.0.mean=5s`. Fault::malformed says where and what.
+[[nodiscard]] Result<Scenario> read_scenario(const std::string& text, const std::vector<std::string>& overrides);
+
+}  // namespace stargate::twin

@@ -1,0 +1,118 @@
+#pragma once
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/codec.hpp"
+#include "store/port.hpp"
+#include "twin/checker.hpp"
+#include "twin/control_plane.hpp"
+#include "twin/machines.hpp"
+#include "twin/run.hpp"
+
+namespace stargate::twin {
+
+/// Everything outside the core, on a simulated clock: who submits, the machines, the links between, the disk, and the
+/// faults of each.
+class World {
+public:
+    World(const Scenario& scenario, std::uint64_t seed, store::Store& store, bool store_is_ours);
+    World(const World&) = delete;
+    World& operator=(const World&) = delete;
+
+    /// Until everything is over or something does not hold.
+    void run(const std::function<void(double, std::uint64_t)>& progress);
+    [[nodiscard]] RunReport report() const;
+
+private:
+    void begin();
+    void handle(const Event& event);
+    void broken(std::string what);
+
+    // The control plane and what reaches it.
+    void put(Input input, bool from_client);
+    void plan_round(Instant at);
+    void round();
+    void plan_wake();
+    void wake(const Event& event);
+    void start_control_plane();
+    void control_plane_died();
+    void meet_engines(const std::vector<NodeId>& nodes);
+    CommitFate next_commit();
+    void committed(Instant at, const store::Batch& batch, const std::vector<Fact>& facts);
+    void trim_log();
+
+    // Links.
+    void send(const Command& command);
+    void deliver_command(const Event& event);
+    void reported(NodeId node, Report report);
+
+    // People and faults.
+    void arrive();
+    void submit_one();
+    void person();
+    void tidy_up();
+    void lose_node();
+    void node_noticed(const Event& event);
+    void node_verdict(const Event& event);
+    void node_back(const Event& event);
+    void plan(Duration mean, Happening what, std::uint64_t a = 0);
+    void check();
+    void note(const char* fault) { ++faults_[fault]; }
+
+    enum class Act : std::uint8_t { cancel, hold, release, resize, drain, undrain };
+    void act(Act what);
+    [[nodiscard]] Duration mean_of(Act what) const;
+
+    /// A node's link: a message that was on its way when the link broke is lost.
+    struct Link {
+        bool up = true;
+        bool crashed = false;
+        std::uint64_t epoch = 0;
+        Instant last_command{};  // commands arrive in the order in which they were sent
+    };
+    struct CommandOnItsWay {
+        Authority from;
+        Command command;
+    };
+
+    const Scenario& scenario_;
+    const std::uint64_t seed_;
+    store::Store& store_;
+    const bool store_is_ours_;
+    EventQueue queue_;
+    Instant now_{};
+    Rng arrivals_, people_, faults_rng_, links_, probes_;
+    Machines machines_;
+    Checker checker_;
+    std::vector<Link> links_of_;  // by node
+    std::optional<ControlPlane> control_plane_;
+    std::deque<Request> inbox_;
+    bool round_planned_ = false;
+    Instant wake_at_ = never;
+    InFlight<Input> inputs_on_their_way_;
+    InFlight<CommandOnItsWay> commands_on_their_way_;
+    std::vector<NodeId> came_back_;  // answered again; asked what they have after the next round
+    Snapshot snapshot_;
+    std::uint64_t facts_at_snapshot_ = 0;
+    Instant full_until_{};
+    bool next_is_unknown_ = false;
+
+    std::vector<double> kind_loads_, tenant_loads_;
+    std::map<std::string, std::string> newest_job_of_;  // by tenant, for `after`
+    std::int64_t submitted_ = 0;                        // jobs asked for
+    bool closing_ = false;                              // no more arrivals, people and faults: what is left must finish
+    Instant closing_deadline_ = never;
+    std::int64_t open_ = 0;  // jobs in the log that are not over
+    Instant last_fact_at_{};
+
+    Fingerprint digest_;
+    RunReport report_;
+    std::map<std::string, std::uint64_t> faults_;
+    std::optional<std::string> broken_;
+};
+
+}  // namespace stargate::twin

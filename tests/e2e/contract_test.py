@@ -1,0 +1,259 @@
+#!/usr/bin/python3
+"""The command line's contract, on the real binary with real processes: what scripts may rely on."""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import time
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tools"))
+from harness import BINARY, Stargate, give_to_job_user, is_alive, scratch_folder, wait_until  # noqa: E402
+
+
+class Contract(unittest.TestCase):
+    """One control plane for all tests of the class; each test uses names of its own."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = scratch_folder("stargate-e2e-")
+        give_to_job_user(cls.folder)
+        cls.stargate = Stargate(cls.folder / "state", cpu_gpus=4)
+        cls.stargate.up()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.stargate.down("--jobs")
+        shutil.rmtree(cls.folder, ignore_errors=True)
+
+    def tearDown(self):
+        for row in self.stargate.jobs():
+            if row["state"] in ("waiting", "starting", "running"):
+                self.stargate.run("cancel", str(row["id"]), check=False)
+
+    def write(self, name, text):
+        path = self.folder / name
+        path.write_text(text)
+        return str(path)
+
+    def submit(self, text, name="job.yaml"):
+        return self.stargate.run("submit", self.write(name, text), check=False)
+
+    def test_run_gives_the_commands_output_and_status_and_nothing_else(self):
+        done = self.stargate.run("run", "--", "sh", "-c", "echo out; echo err >&2; exit 7", check=False, cwd=self.folder)
+        self.assertEqual((done.stdout, done.stderr, done.returncode), ("out\n", "err\n", 7))
+
+    def test_run_executes_directly_in_the_callers_folder(self):
+        done = self.stargate.run("run", "--", "pwd", cwd=self.folder)
+        self.assertEqual(done.stdout.strip(), str(self.folder))
+        done = self.stargate.run("run", "--", "printf", "%s|", "a b", "$HOME", cwd=self.folder)
+        self.assertEqual(done.stdout, "a b|$HOME|")
+
+    def test_a_signal_is_told_as_a_shell_does(self):
+        done = self.stargate.run("run", "--", "sh", "-c", "kill -9 $$", check=False, cwd=self.folder)
+        self.assertEqual(done.returncode, 137)
+
+    def test_an_array_sees_its_task_and_its_worst_status_counts(self):
+        done = self.stargate.run("run", "--count", "3", "--", "sh", "-c", "echo task $STARGATE_TASK; exit $STARGATE_TASK",
+                                 check=False, cwd=self.folder)
+        self.assertEqual(sorted(done.stdout.split("\n")), ["", "task 0", "task 1", "task 2"])
+        self.assertEqual(done.returncode, 2)
+
+    def test_ranks_find_each_other(self):
+        done = self.stargate.run("run", "-g", "2", "--", "sh", "-c",
+                                 "echo $RANK/$WORLD_SIZE $LOCAL_RANK ${MASTER_PORT:+port} $MASTER_ADDR", cwd=self.folder)
+        self.assertEqual(sorted(done.stdout.splitlines()), ["0/2 0 port 127.0.0.1", "1/2 1 port 127.0.0.1"])
+
+    def test_what_can_never_run_is_refused_at_once_and_not_stored(self):
+        before = len(self.stargate.jobs())
+        for words in (["-g", "5", "--", "true"], ["--", "no-such-command-here"]):
+            done = self.stargate.run("run", *words, check=False, cwd=self.folder)
+            self.assertEqual(done.returncode, 2, words)
+            self.assertEqual(done.stdout, "")
+            self.assertTrue(done.stderr.strip(), words)
+        self.assertEqual(len(self.stargate.jobs()), before)
+
+    def test_a_bad_file_is_refused_with_file_line_and_field(self):
+        before = len(self.stargate.jobs())
+        done = self.submit("kind: batch\nname: x\ngpus: many\nrun: 'true'\n", "bad.yaml")
+        self.assertEqual(done.returncode, 2)
+        self.assertRegex(done.stderr, r"bad\.yaml:3: gpus: .+; .+")
+        done = self.submit("kind: batch\nname: x\nname: y\nrun: 'true'\n", "twice.yaml")
+        self.assertRegex(done.stderr, r"twice\.yaml:3: name: ")
+        done = self.submit("kind: batch\nname: x\ngpu: 1\nrun: 'true'\n", "unknown.yaml")
+        self.assertRegex(done.stderr, r"unknown\.yaml:3: gpu: ")
+        self.assertEqual(len(self.stargate.jobs()), before)
+
+    def test_submit_runs_in_the_files_folder_by_the_shell(self):
+        done = self.submit("kind: batch\nname: where\nrun: pwd && echo $((1 + 1))\n")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.stargate.wait_for("where", "succeeded")
+        self.assertEqual(self.stargate.run("logs", "where").stdout.split(), [str(self.folder), "2"])
+
+    def test_a_held_job_waits_until_it_is_released(self):
+        self.submit("kind: batch\nname: later\ngpus: 4\nrun: sleep 30\n")
+        self.submit("kind: batch\nname: kept\ngpus: 4\nrun: 'true'\n", "kept.yaml")
+        self.stargate.run("hold", "kept")
+        row = self.stargate.job("kept")
+        self.assertEqual((row["state"], row["reason"]), ("waiting", "held"))
+        self.assertIn("held", self.stargate.run("why", "kept").stdout)
+        self.stargate.run("cancel", "later")
+        self.stargate.wait_for("later", "cancelled")
+        self.assertEqual(self.stargate.job("kept")["state"], "waiting")
+        self.stargate.run("release", "kept")
+        self.stargate.wait_for("kept", "succeeded")
+
+    def test_why_names_who_holds_what_a_job_waits_for(self):
+        self.submit("kind: batch\nname: holder\ngpus: 3\nrun: sleep 30\n")
+        self.stargate.wait_for("holder", "running")
+        self.submit("kind: batch\nname: blocked\ngpus: 2\nrun: 'true'\n", "blocked.yaml")
+        said = self.stargate.run("why", "blocked").stdout
+        self.assertIn("holder", said)
+        self.assertRegex(said, r"\b2\b")
+
+    def test_a_job_after_another_waits_for_its_success(self):
+        self.submit("kind: batch\nname: prepare\nrun: sleep 0.3\n")
+        self.submit("kind: batch\nname: train\nafter: [prepare]\nrun: 'true'\n", "after.yaml")
+        self.assertEqual(self.stargate.job("train")["state"], "waiting")
+        self.stargate.wait_for("train", "succeeded")
+
+    def test_a_higher_class_preempts_and_the_victim_runs_again(self):
+        self.submit("kind: batch\nname: low\npriority: opportunistic\ngpus: 4\nrun: sleep 1\n")
+        first = self.stargate.wait_for("low", "running")["attempt"]
+        self.submit("kind: batch\nname: high\npriority: production\ngpus: 4\nrun: 'true'\n", "high.yaml")
+        self.stargate.wait_for("high", "succeeded")
+        row = self.stargate.wait_for("low", "succeeded")
+        self.assertNotEqual(row["attempt"], first)
+
+    def test_a_time_limit_ends_a_job(self):
+        self.submit("kind: batch\nname: endless\ntime: 1s\nrun: sleep 1000\n")
+        row = self.stargate.wait_for("endless", "failed")
+        self.assertNotEqual(row["exit_status"], 0)
+
+    def test_drain_and_undrain(self):
+        node = self.stargate.json("fleet")
+        name = (node["nodes"] if isinstance(node, dict) else node)[0]["name"]
+        self.stargate.run("drain", name)
+        self.submit("kind: batch\nname: drained\nrun: 'true'\n")
+        time.sleep(0.2)
+        self.assertEqual(self.stargate.job("drained")["state"], "waiting")
+        self.stargate.run("undrain", name)
+        self.stargate.wait_for("drained", "succeeded")
+
+    def test_the_sandbox_hides_the_state_and_other_processes(self):
+        script = (f"ls -A {self.stargate.state} | wc -l; test -e {self.stargate.state}/stargate.sock && echo socket; "
+                  "ls /proc | grep -c '^[0-9]'; id -u; cat /proc/1/cmdline | tr '\\0' ' '; "
+                  "touch /tmp/private && echo private; touch here && echo here")
+        done = self.stargate.run("run", "--", "sh", "-c", script, cwd=self.folder)
+        lines = done.stdout.splitlines()
+        self.assertEqual(lines[0], "0", "the state folder is masked")
+        self.assertNotIn("socket", lines)
+        self.assertLess(int(lines[1]), 12, "only its own processes are there")
+        if os.geteuid() == 0:
+            self.assertNotEqual(lines[2], "0", "jobs of root run as the job user")
+        self.assertIn("private", lines)
+        self.assertFalse(pathlib.Path("/tmp/private").exists(), "/tmp is private")
+        self.assertIn("here", lines)
+        self.assertTrue((self.folder / "here").exists(), "the submit folder is the real one")
+
+    def test_events_are_gap_free_and_have_a_cause(self):
+        self.stargate.run("run", "--", "true", cwd=self.folder)
+        events = self.stargate.events()
+        self.assertEqual([event["seq"] for event in events], list(range(1, len(events) + 1)))
+        for event in events:
+            self.assertTrue({"seq", "at", "type", "cause"} <= event.keys(), event)
+        self.assertIn("ended", {event["type"] for event in events})
+
+    def test_jobs_has_a_row_for_each_array_element(self):
+        self.submit("kind: batch\nname: sweep\ncount: 3\nrun: 'true'\n")
+        wait_until("the array ends", lambda: [row["state"] for row in self.stargate.jobs()
+                                              if row["name"].startswith("sweep[")] == ["succeeded"] * 3)
+        row = [row for row in self.stargate.jobs() if row["name"] == "sweep[1]"][0]
+        for key in ("id", "name", "kind", "tenant", "state", "reason", "gpus", "attempt", "generation", "exit_status"):
+            self.assertIn(key, row)
+
+    def test_a_kept_token_opens_the_loopback_and_nothing_else_does(self):
+        token = self.stargate.state / "token"
+        self.assertEqual(token.stat().st_mode & 0o777, 0o600)
+
+    def test_every_verb_has_help(self):
+        verbs = ("up down run submit jobs fleet tenants show why logs cancel hold release resize drain undrain events "
+                 "token doctor twin").split()
+        for verb in verbs:
+            done = subprocess.run([str(BINARY), verb, "--help"], capture_output=True, text=True, check=False, timeout=20)
+            self.assertEqual(done.returncode, 0, verb)
+            self.assertIn("--", done.stdout, verb)
+
+
+class Restart(unittest.TestCase):
+    """The control plane dies and comes back; work does not notice."""
+
+    def setUp(self):
+        self.folder = scratch_folder("stargate-e2e-")
+        give_to_job_user(self.folder)
+        self.stargate = Stargate(self.folder / "state", cpu_gpus=4)
+        self.stargate.up()
+
+    def tearDown(self):
+        self.stargate.down("--jobs")
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def submit(self, name, run, more=""):
+        path = self.folder / f"{name}.yaml"
+        path.write_text(f"kind: batch\nname: {name}\n{more}run: {run}\n")
+        self.stargate.run("submit", str(path))
+
+    def test_running_work_is_adopted_and_its_end_while_dead_is_known(self):
+        self.submit("long", "echo begin; sleep 2; echo end")
+        self.submit("short", "sleep 0.2; exit 3")
+        attempts = {name: self.stargate.wait_for(name, "running")["attempt"] for name in ("long", "short")}
+        self.stargate.kill()
+        time.sleep(0.6)
+        self.stargate.up()
+        row = self.stargate.wait_for("short", "failed")
+        self.assertEqual((row["exit_status"], row["attempt"]), (3, attempts["short"]))
+        row = self.stargate.wait_for("long", "succeeded")
+        self.assertEqual(row["attempt"], attempts["long"])
+        self.assertEqual(self.stargate.run("logs", "long").stdout.split(), ["begin", "end"])
+
+    def test_down_leaves_work_running_and_down_jobs_ends_it_even_without_a_control_plane(self):
+        self.submit("sleeper", "sleep 1000")
+        self.stargate.wait_for("sleeper", "running")
+        self.stargate.down()
+        self.stargate.up()
+        self.assertEqual(self.stargate.job("sleeper")["state"], "running")
+        self.stargate.kill()
+        self.stargate.down("--jobs")
+        left = subprocess.run(["pgrep", "-f", "sleep 1000"], capture_output=True, check=False).stdout.split()
+        self.assertFalse([pid for pid in left if is_alive(int(pid))])
+
+    def test_a_second_control_plane_on_one_state_is_refused(self):
+        done = self.stargate.run("up", "--detach", "--listen", "127.0.0.1:0", check=False)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn(str(self.stargate.pid()), done.stderr)
+
+    def test_an_empty_state_beside_running_work_stops_nothing(self):
+        self.submit("survivor", "sleep 1000")
+        self.stargate.wait_for("survivor", "running")
+        self.stargate.kill()
+        shutil.move(self.stargate.state / "stargate.db", self.folder / "kept.db")
+        for extra in ("stargate.db-wal", "stargate.db-shm"):
+            (self.stargate.state / extra).exists() and (self.stargate.state / extra).unlink()
+        self.stargate.up()
+        time.sleep(0.5)
+        left = subprocess.run(["pgrep", "-f", "sleep 1000"], capture_output=True, check=False).stdout.split()
+        self.assertTrue(left, "work that the store does not know is left alone")
+
+    def test_replay_of_the_log_agrees(self):
+        for i in range(5):
+            self.submit(f"job{i}", "true")
+            self.stargate.wait_for(f"job{i}", "succeeded")
+        done = self.stargate.run("twin", "replay", str(self.stargate.state))
+        self.assertRegex(done.stdout, r"\d+")
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
