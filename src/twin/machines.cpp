@@ -77,11 +77,11 @@ void Machines::tell(NodeId node, const Record& record) {
     switch (record.standing) {
         case Standing::running:
             return report_(node, RanksRunning{record.attempt, node, record.generation});
-        case Standing::tombstone:
         case Standing::survivors:
+        case Standing::tombstone:
         case Standing::ended:
-            return report_(
-                node, RanksEnded{record.attempt, node, record.generation, record.exit, record.warned, record.step});
+            return report_(node, RanksEnded{record.attempt, node, record.generation, record.exit, record.warned,
+                                            record.step, record.standing == Standing::survivors ? record.keep : 0});
         case Standing::starting:
         case Standing::leaving:
             return;
