@@ -364,8 +364,20 @@ std::vector<AttemptId> Machines::adopt(Instant, NodeId node, const std::vector<B
     return unknown;
 }
 
-void Machines::reconcile(NodeId node) {
-    for (const auto& record : at(node).records) tell(node, record);
+/// What `$STARGATE_PROGRESS` says: how far it would come by now.
+void Machines::tell_progress(Instant now, NodeId node, const Record& record) {
+    const auto gang = gangs_.find(record.attempt.value);
+    const auto* truth = truth_of(record.job);
+    if (truth == nullptr || gang == gangs_.end() || !gang->second.whole) return;
+    const auto ran = (now - gang->second.since).count() * speed_of(*truth, gang->second);
+    report_(node, Progress{record.attempt, (truth->done + ran / 2) / work_in_a_step});
+}
+
+void Machines::reconcile(Instant now, NodeId node) {
+    for (const auto& record : at(node).records) {
+        tell(node, record);
+        if (record.standing == Standing::running) tell_progress(now, node, record);
+    }
 }
 
 void Machines::crash(Instant now, NodeId node) {
