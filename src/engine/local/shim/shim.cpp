@@ -46,6 +46,7 @@ int Shim::run() {
         generation_->release();
         if (!links_.listen()) finish({.kind = EndKind::refused, .detail = failure("cannot listen"), .final = true});
     }
+    links_.take_early([this](const Order& order) { return obey(order); });
     while (!(last_end_ && last_end_->final && (is_recorded_ || is_dismissed_))) wait_and_take();
     if (generation_) generation_->wait_for_init();
     return 0;
