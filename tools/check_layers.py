@@ -25,7 +25,7 @@ ARROWS = {
     "view": "base fleet work plan energy core",
 }
 BELOW_ADAPTERS = "base fleet work plan energy core view"
-ADAPTERS = "twin live engine store api gateway data telemetry".split()
+ADAPTERS = "twin live engine store api cli gateway data telemetry".split()
 ARROWS.update({folder: BELOW_ADAPTERS for folder in [*ADAPTERS, "loop"]})
 ARROWS = {folder: set(below.split()) for folder, below in ARROWS.items()}
 
