@@ -45,7 +45,7 @@ struct OutputPiece {
 
 /// Figures of the process and its store, for /metrics and doctor.
 struct Figures {
-    std::string incarnation;     // of the store, as hexadecimal digits
+    std::string incarnation;      // of the store, as hexadecimal digits
     std::uint64_t term = 0;       // of this leadership
     std::uint64_t last_fact = 0;  // seq of the newest committed fact
     std::uint64_t commits = 0;    // batches since the start

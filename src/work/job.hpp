@@ -50,8 +50,7 @@ struct JobSpec {
 };
 BOOST_DESCRIBE_STRUCT(JobSpec, (),
                       (name, tenant, priority, min_gpus, max_gpus, share, gpu_types, cpus_per_rank, memory_per_rank,
-                       require, time_limit, grace, retries, one_rank_a_node, resize_in_place, after, owner,
-                       kind))
+                       require, time_limit, grace, retries, one_rank_a_node, resize_in_place, after, owner, kind))
 
 /// How a job ended.
 enum class Outcome : std::uint8_t { succeeded, failed, cancelled };

@@ -1,0 +1,148 @@
+#include "api/account.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <grp.h>
+#include <pwd.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <functional>
+#include <thread>
+#include <vector>
+
+namespace stargate::api {
+
+namespace {
+
+constexpr std::string_view base_path = "/usr/local/bin:/usr/bin:/bin";  // as the shim sets it
+
+Result<Account> from_entry(const passwd& entry) {
+    Account account;
+    account.uid = entry.pw_uid;
+    account.gid = entry.pw_gid;
+    account.name = entry.pw_name;
+    account.home = entry.pw_dir;
+    account.shell = entry.pw_shell;
+    std::vector<gid_t> groups(64);
+    int count = static_cast<int>(groups.size());
+    if (getgrouplist(entry.pw_name, entry.pw_gid, groups.data(), &count) < 0) {
+        groups.resize(static_cast<std::size_t>(count));
+        if (getgrouplist(entry.pw_name, entry.pw_gid, groups.data(), &count) < 0) {
+            return fail(Fault::unavailable, fmt::format("the groups of account {} cannot be read", account.name));
+        }
+    }
+    account.groups.assign(groups.begin(), groups.begin() + count);
+    return account;
+}
+
+/// Runs `look` with the rights of the account on files. They belong to a thread, so other threads keep theirs; glibc's
+/// own calls would change all of them, hence the bare system calls.
+void with_rights_of(const Account& account, const std::function<void()>& look) {
+    if (geteuid() != 0 || account.uid == 0) return look();
+    std::thread{[&] {
+        if (syscall(SYS_setgroups, account.groups.size(), account.groups.data()) != 0) return look();
+        syscall(SYS_setfsgid, account.gid);
+        syscall(SYS_setfsuid, account.uid);  // last: it takes the right to do the others
+        look();
+    }}.join();
+}
+
+bool is_executable(int folder, const std::string& path) {
+    constexpr int effective = 0x200;  // AT_EACCESS: by the thread's file-system ids
+    struct stat found {};
+    if (fstatat(folder, path.c_str(), &found, 0) != 0 || !S_ISREG(found.st_mode)) return false;
+    return syscall(SYS_faccessat2, folder, path.c_str(), X_OK, effective) == 0 || errno == ENOSYS;
+}
+
+std::string path_of(const Launch& launch) {
+    std::string path{base_path};
+    for (const auto& [name, value] : launch.env) {
+        if (name == "PATH") path = value;
+    }
+    return path;
+}
+
+bool is_on_path(const Launch& launch, int folder) {
+    std::string_view path = launch.argv.front();
+    const auto search = path_of(launch);
+    std::string_view rest = search;
+    while (true) {
+        const auto end = rest.find(':');
+        const auto place = rest.substr(0, end);
+        if (is_executable(folder, place.empty() ? std::string{path} : fmt::format("{}/{}", place, path))) return true;
+        if (end == std::string_view::npos) return false;
+        rest.remove_prefix(end + 1);
+    }
+}
+
+std::string why_not_startable(const Launch& launch) {
+    const int folder = open((launch.folder + "/.").c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (folder < 0) {
+        return fmt::format("dir: {} cannot be entered by {}: {}; make it so, or choose another folder", launch.folder,
+                           launch.account.name, std::strerror(errno));
+    }
+    std::string why;
+    // With mounts the job may see programs that the host does not have.
+    if (!launch.argv.empty() && launch.mounts.empty()) {
+        const auto& program = launch.argv.front();
+        const bool has_path = program.find('/') != std::string::npos;
+        if (has_path && !is_executable(folder, program)) {
+            why = fmt::format("run: {} is no program that {} can execute from {}; check its path and mode", program,
+                              launch.account.name, launch.folder);
+        } else if (!has_path && !is_on_path(launch, folder)) {
+            why =
+                fmt::format("run: {} is not found in {}; install it or write its full path", program, path_of(launch));
+        }
+    }
+    close(folder);
+    return why;
+}
+
+template <class Look>
+Result<Account> look_up(const std::string& who, Look look) {
+    std::vector<char> buffer(16U << 10);
+    passwd entry{};
+    passwd* found = nullptr;
+    const int error = look(&entry, buffer.data(), buffer.size(), &found);
+    if (found != nullptr) return from_entry(*found);
+    return fail(error == 0 ? Fault::not_found : Fault::unavailable,
+                fmt::format("there is no account {} on this machine; make it with useradd", who));
+}
+
+}  // namespace
+
+Result<Account> account_of(std::uint32_t uid) {
+    auto account =
+        look_up(fmt::format("with uid {}", uid), [&](passwd* entry, char* buffer, std::size_t size, passwd** found) {
+            return getpwuid_r(uid, entry, buffer, size, found);
+        });
+    if (account || uid != geteuid()) return account;
+    // Containers run under uids that no database knows; we can still run work as ourselves.
+    Account self;
+    self.uid = uid;
+    self.gid = getegid();
+    self.groups = {self.gid};
+    self.name = std::to_string(uid);
+    self.home = "/";
+    self.shell = "/bin/sh";
+    return self;
+}
+
+Result<Account> account_named(const std::string& name) {
+    return look_up(name, [&](passwd* entry, char* buffer, std::size_t size, passwd** found) {
+        return getpwnam_r(name.c_str(), entry, buffer, size, found);
+    });
+}
+
+Result<void> can_start(const Launch& launch) {
+    std::string why;
+    with_rights_of(launch.account, [&] { why = why_not_startable(launch); });
+    if (!why.empty()) return fail(Fault::malformed, why);
+    return {};
+}
+
+}  // namespace stargate::api

@@ -1,0 +1,21 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "base/result.hpp"
+#include "work/launch.hpp"
+
+namespace stargate::api {
+
+/// The account of this uid with all its groups, from the account database. May take long where that is a network.
+[[nodiscard]] Result<Account> account_of(std::uint32_t uid);
+[[nodiscard]] Result<Account> account_named(const std::string& name);
+
+/// Whether this account can start the launch's command in its folder, as far as can be seen before it runs: the
+/// folder can be entered, and the program is there and may be executed. Asked with the account's own rights, on a
+/// thread that takes them on where this process is root, so access lists and network file systems answer for
+/// themselves. Errors read `FIELD: what; remedy`. Says yes where a sandbox will show other files than the host.
+[[nodiscard]] Result<void> can_start(const Launch& launch);
+
+}  // namespace stargate::api

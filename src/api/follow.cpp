@@ -1,0 +1,299 @@
+#include "api/follow.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <optional>
+#include <variant>
+
+#include "api/frame.hpp"
+#include "api/job_rows.hpp"
+#include "base/json_text.hpp"
+
+namespace stargate::api {
+
+namespace {
+
+constexpr std::size_t piece_bytes = 128U << 10;  // of output in one pull: a slow client holds no more than this
+constexpr std::size_t looks_per_pull = 4'096;    // elements of an array looked at under the view's lock at once
+
+/// How one element stood when it was last looked at.
+struct Seen {
+    AttemptId attempt;
+    bool is_active = false;
+    bool is_finished = false;
+    bool is_gone = false;  // no longer in State: its end is in the history
+    JobState state = JobState::waiting;
+    std::int32_t exit_status = 0;
+    std::string detail;
+};
+
+class JobStream final : public Stream {
+public:
+    JobStream(const Control& control, JobId first, std::int32_t count, const FollowOptions& options)
+        : control_{control}, options_{options} {
+        for (std::int32_t task = 0; task < count; ++task) {
+            elements_.push_back(
+                {JobId{first.value + static_cast<std::uint64_t>(task)}, static_cast<std::uint32_t>(task)});
+        }
+        resume(options.resume);
+        elements_.erase(std::remove_if(elements_.begin(), elements_.end(), [](const Element& e) { return e.done; }),
+                        elements_.end());
+    }
+
+    Pulled pull(std::string& out) override {
+        const auto before = out.size();
+        if (!greeted_ && !options_.accepted.empty()) frame(out, Frame::Kind::accepted, 0, options_.accepted);
+        greeted_ = true;
+        bool cut_off = false;
+        const auto looked_at = look();
+        for (const auto i : looked_at) {
+            if (out.size() - before >= piece_bytes) {
+                cut_off = true;
+                break;
+            }
+            cut_off = serve(elements_[i], out) || cut_off;
+        }
+        const auto all = elements_.size();
+        elements_.erase(std::remove_if(elements_.begin(), elements_.end(), [](const Element& e) { return e.done; }),
+                        elements_.end());
+        if (elements_.size() != all) next_look_ = 0;
+        const bool sent = out.size() != before;
+        idle_ms_ = sent ? shortest_poll_ms : std::min<std::int64_t>(idle_ms_ * 2, longest_poll_ms);
+        if (elements_.empty()) return Pulled::ended;
+        if (cut_off) return Pulled::more;
+        return options_.until_end ? Pulled::nothing_yet : Pulled::ended;
+    }
+    [[nodiscard]] std::optional<std::chrono::milliseconds> poll_after() const override {
+        if (!any_active_ && elements_.size() <= looks_per_pull) return std::nullopt;
+        return std::chrono::milliseconds{idle_ms_};
+    }
+    [[nodiscard]] std::string heartbeat() const override {
+        std::string beat;
+        if (options_.framing == Framing::frames) Frame{}.append_to(beat);
+        return beat;
+    }
+    [[nodiscard]] std::string_view type() const override {
+        return options_.framing == Framing::frames ? "application/x-stargate-frames" : "text/plain; charset=utf-8";
+    }
+
+private:
+    // Output is a file that grows without a word to us: looked at often while it does, less often while it does not.
+    static constexpr std::int64_t shortest_poll_ms = 5;
+    static constexpr std::int64_t longest_poll_ms = 100;
+
+    struct Element {
+        JobId job;
+        std::uint32_t task = 0;
+        AttemptId attempt{};
+        std::int64_t offset = 0;
+        bool done = false;
+        Seen seen{};
+    };
+
+    void resume(std::string_view where) {
+        while (!where.empty()) {
+            const auto end = std::min(where.find(','), where.size());
+            resume_one(where.substr(0, end));
+            where.remove_prefix(std::min(end + 1, where.size()));
+        }
+    }
+    void resume_one(std::string_view where) {
+        const auto number = [&](auto& value) {
+            const auto [end, error] = std::from_chars(where.data(), where.data() + where.size(), value);
+            if (error != std::errc{}) return false;
+            where.remove_prefix(static_cast<std::size_t>(end - where.data()));
+            if (!where.empty()) where.remove_prefix(1);
+            return true;
+        };
+        std::size_t task = 0;
+        if (!number(task) || task >= elements_.size()) return;
+        auto& element = elements_[task];
+        if (where == "done") {
+            element.done = true;
+            return;
+        }
+        std::uint64_t attempt = 0;
+        std::int64_t offset = 0;
+        if (!number(attempt) || !number(offset) || offset < 0) return;
+        element.attempt = AttemptId{attempt};
+        element.offset = offset;
+    }
+
+    /// Looks at a window of the elements, and at all that were active at the last look; returns their places.
+    std::vector<std::size_t> look() {
+        std::vector<std::size_t> places;
+        const auto window = std::min(looks_per_pull, elements_.size());
+        for (std::size_t i = 0; i < elements_.size(); ++i) {
+            const auto from_window = (i + elements_.size() - next_look_) % elements_.size();
+            if (from_window < window || elements_[i].seen.is_active) places.push_back(i);
+        }
+        if (!elements_.empty()) next_look_ = (next_look_ + window) % elements_.size();
+        control_.read([&](const State& state, Instant, std::uint64_t) {
+            for (const auto i : places) elements_[i].seen = seen(state, elements_[i].job);
+        });
+        any_active_ = false;
+        for (const auto i : places) {
+            auto& element = elements_[i];
+            if (element.seen.is_gone) element.seen = seen_in_history(element.job);
+            any_active_ = any_active_ || element.seen.is_active;
+        }
+        return places;
+    }
+    static Seen seen(const State& state, JobId id) {
+        Seen seen;
+        const auto* job = state.find<Job>(id);
+        if (job == nullptr) {
+            seen.is_gone = true;
+            return seen;
+        }
+        seen.attempt = job->last_attempt;
+        seen.is_active = std::holds_alternative<Active>(job->phase);
+        if (std::holds_alternative<Finished>(job->phase)) finish(seen, *job);
+        if (seen.is_finished) seen.state = state_of(state, *job);
+        return seen;
+    }
+    static void finish(Seen& seen, const Job& job) {
+        const auto& finished = std::get<Finished>(job.phase);
+        seen.is_finished = true;
+        seen.attempt = job.last_attempt;
+        seen.exit_status = finished.exit_status;
+        seen.detail = finished.detail;
+        seen.state = finished.outcome == Outcome::succeeded ? JobState::succeeded
+                     : finished.outcome == Outcome::failed  ? JobState::failed
+                                                            : JobState::cancelled;
+    }
+    Seen seen_in_history(JobId id) const {
+        Seen seen;
+        const auto retired = control_.find_retired(id);
+        if (retired && *retired && std::holds_alternative<Finished>((*retired)->job.phase)) {
+            finish(seen, (*retired)->job);
+        } else {
+            seen.is_finished = true;
+            seen.state = JobState::failed;
+            seen.exit_status = 1;
+            seen.detail = "its end is no longer in the history";
+        }
+        return seen;
+    }
+
+    /// True when there was more than one piece's worth.
+    bool serve(Element& element, std::string& out) {
+        const auto newest = options_.attempt ? options_.attempt : element.seen.attempt;
+        while (true) {
+            if (element.attempt && drain(element, out)) return true;
+            if (element.attempt == newest || !newest) break;
+            element.attempt = newest;
+            element.offset = 0;
+            frame(out, Frame::Kind::attempt, element.task, fmt::format(R"({{"attempt":{}}})", newest.value));
+        }
+        if (!element.seen.is_finished) return false;
+        std::string end = R"({"state":)";
+        json_text(end, element.seen.state);
+        end += fmt::format(R"(,"exit_status":{},"detail":)", element.seen.exit_status);
+        json_string(end, element.seen.detail);
+        end += "}";
+        frame(out, Frame::Kind::finished, element.task, end);
+        element.done = true;
+        return false;
+    }
+    /// Sends what the attempt has written since; true when it was cut off at a piece's worth.
+    bool drain(Element& element, std::string& out) {
+        std::size_t sent = 0;
+        while (true) {
+            const auto pieces = control_.read_output(element.job, element.attempt, element.offset, piece_bytes);
+            if (!pieces || pieces->empty()) return false;
+            for (const auto& piece : *pieces) {
+                element.offset = piece.next_offset;
+                sent += piece.bytes.size();
+                if (options_.framing == Framing::plain) {
+                    out += piece.bytes;
+                } else {
+                    Frame{piece.is_errors ? Frame::Kind::errors : Frame::Kind::output, element.task,
+                          static_cast<std::uint32_t>(piece.rank), static_cast<std::uint64_t>(piece.next_offset),
+                          piece.bytes}
+                        .append_to(out);
+                }
+            }
+            if (sent >= piece_bytes) return true;
+        }
+    }
+    void frame(std::string& out, Frame::Kind kind, std::uint32_t task, std::string_view bytes) const {
+        if (options_.framing == Framing::frames) Frame{kind, task, 0, 0, bytes}.append_to(out);
+    }
+
+    const Control& control_;
+    FollowOptions options_;
+    std::vector<Element> elements_;
+    std::size_t next_look_ = 0;
+    bool greeted_ = false;
+    bool any_active_ = false;
+    std::int64_t idle_ms_ = shortest_poll_ms;
+};
+
+/// A fact's own members after those that every fact has. One that is called `at` would hide the fact's own instant.
+template <class Members>
+void append_members(std::string& out, const Members& members) {
+    boost::mp11::mp_for_each<codec::members_of<Members>>([&](auto member) {
+        const std::string_view name{member.name};
+        out.push_back(',');
+        json_string(out, name == "at" ? "planned_at" : name);
+        out.push_back(':');
+        json_text(out, members.*member.pointer);
+    });
+}
+
+class FactStream final : public Stream {
+public:
+    FactStream(const Control& control, std::uint64_t from, EventFormat format)
+        : control_{control}, next_{from}, format_{format} {}
+
+    Pulled pull(std::string& out) override {
+        constexpr std::size_t at_once = 500;
+        std::size_t count = 0;
+        const auto read = control_.read_facts(next_, at_once, [&](const LoggedFact& fact) {
+            if (format_ == EventFormat::server_sent) {
+                out += fmt::format("id: {}\nevent: {}\ndata: ", fact.seq, fact_names[fact.fact.index()]);
+            }
+            append_fact(out, fact);
+            out += format_ == EventFormat::server_sent ? "\n\n" : "\n";
+            next_ = fact.seq + 1;
+            ++count;
+        });
+        if (!read) return Pulled::ended;
+        return count == at_once ? Pulled::more : Pulled::nothing_yet;
+    }
+    [[nodiscard]] std::string heartbeat() const override {
+        return format_ == EventFormat::server_sent ? ":\n\n" : "\n";
+    }
+    [[nodiscard]] std::string_view type() const override {
+        return format_ == EventFormat::server_sent ? "text/event-stream" : "application/jsonl";
+    }
+
+private:
+    const Control& control_;
+    std::uint64_t next_;
+    EventFormat format_;
+};
+
+}  // namespace
+
+std::unique_ptr<Stream> follow_jobs(const Control& control, JobId first, std::int32_t count,
+                                    const FollowOptions& options) {
+    return std::make_unique<JobStream>(control, first, count, options);
+}
+
+std::unique_ptr<Stream> follow_facts(const Control& control, std::uint64_t from, EventFormat format) {
+    return std::make_unique<FactStream>(control, from, format);
+}
+
+void append_fact(std::string& out, const LoggedFact& fact) {
+    out += fmt::format(R"({{"seq":{},"at":{},"type":"{}","cause":"{}","cause_seq":{})", fact.seq,
+                       fact.at.time_since_epoch().count(), fact_names[fact.fact.index()],
+                       fact.cause < input_names.size() ? input_names[fact.cause] : "?", fact.cause_seq);
+    std::visit([&](const auto& members) { append_members(out, members); }, fact.fact);
+    out += "}";
+}
+
+}  // namespace stargate::api

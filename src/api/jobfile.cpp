@@ -1,0 +1,380 @@
+#include "api/jobfile.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+
+#include "api/words.hpp"
+#include "api/yaml.hpp"
+#include "base/names.hpp"
+
+namespace stargate::api {
+
+namespace {
+
+/// What a message may quote: one line, and not all of a large file.
+std::string presentable(std::string text) {
+    constexpr std::size_t longest = 400;
+    if (text.size() > longest) text = text.substr(0, longest) + "...";
+    std::replace_if(
+        text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; }, '?');
+    return text;
+}
+
+/// Reads the fields of one file into a job. Keeps the first error and skips everything after it.
+class JobReader {
+public:
+    explicit JobReader(const JobFileSetting& setting) : setting_{setting} {
+        auto& spec = job_.submit.spec;
+        spec.time_limit = default_time_limit;
+        spec.grace = default_grace;
+        spec.owner = setting.owner;
+        job_.submit.tenant = default_tenant;
+        job_.launch.account = setting.account;
+        job_.launch.folder = setting.folder;
+    }
+
+    Result<ParsedJob> read(const YamlNode& root) {
+        if (root.kind != YamlNode::Kind::map) {
+            reject(root.line, "", "a job file holds fields; write `kind: batch`, `name: ...` and `run: ...`");
+            return result();
+        }
+        read_kind(root);
+        // `dir` first: other paths are relative to it.
+        for (const auto& [key, value] : root.members) {
+            if (key.text == "dir") job_.launch.folder = path(value, "dir", setting_.folder);
+        }
+        for (const auto& [key, value] : root.members) read_field(key, value);
+        require(root, "name", !job_.submit.spec.name.empty());
+        require(root, "run", !job_.launch.argv.empty() || !job_.launch.shell.empty());
+        return result();
+    }
+
+private:
+    using Handler = void (JobReader::*)(const YamlNode&);
+    struct Field {
+        std::string_view name;
+        Handler read;
+    };
+    static const std::vector<Field>& fields();
+
+    void reject(int line, std::string_view field, const std::string& what) {
+        if (failed_) return;
+        failed_ = true;
+        error_ = presentable(fmt::format("{}:{}: {}{}{}", setting_.file, line, field, field.empty() ? "" : ": ", what));
+    }
+    Result<ParsedJob> result() {
+        if (failed_) return fail(Fault::malformed, error_);
+        return std::move(job_);
+    }
+    void require(const YamlNode& root, std::string_view field, bool is_there) {
+        if (!is_there) reject(root.line, field, fmt::format("is missing; every job has one, write `{}: ...`", field));
+    }
+
+    void read_kind(const YamlNode& root) {
+        const auto kind = std::find_if(root.members.begin(), root.members.end(),
+                                       [](const auto& member) { return member.first.text == "kind"; });
+        if (kind == root.members.end()) {
+            return reject(root.line, "kind", "is missing; write `kind: training` or `kind: batch`");
+        }
+        const auto word = text(kind->second, "kind");
+        if (word == "service") {
+            return reject(kind->second.line, "kind",
+                          "services come with the gateway, which this version does not have yet; write `training` or "
+                          "`batch` for work that ends");
+        }
+        if (const auto known = from_name<Kind>(word)) {
+            job_.submit.spec.kind = *known;
+        } else {
+            reject(kind->second.line, "kind",
+                   fmt::format("`{}` is no kind of work{}; write training, batch or shell", word,
+                               did_you_mean(word, {"training", "batch", "shell", "service"})));
+        }
+    }
+    void read_field(const YamlNode::Key& key, const YamlNode& value) {
+        const auto& known = fields();
+        const auto field = std::find_if(known.begin(), known.end(), [&](const Field& f) { return f.name == key.text; });
+        if (field != known.end()) return (this->*field->read)(value);
+        std::vector<std::string_view> names;
+        for (const auto& f : known) names.push_back(f.name);
+        unknown_key(key, "", names);
+    }
+    void unknown_key(const YamlNode::Key& key, std::string_view under, const std::vector<std::string_view>& names) {
+        const auto hint = did_you_mean(key.text, names);
+        const auto field = under.empty() ? key.text : fmt::format("{}.{}", under, key.text);
+        reject(key.line, field, fmt::format("no such field{}; docs/job-file.md lists them all", hint));
+    }
+
+    /// A scalar's text; an error when there is none.
+    std::string text(const YamlNode& node, std::string_view field) {
+        if (node.kind == YamlNode::Kind::scalar && !node.text.empty()) return node.text;
+        const auto* what = node.kind == YamlNode::Kind::sequence ? "a list"
+                           : node.kind == YamlNode::Kind::map    ? "a group of fields"
+                                                                 : "nothing";
+        reject(node.line, field, fmt::format("{} stands where one value belongs; write `{}: VALUE`", what, field));
+        return {};
+    }
+    template <class T>
+    T word(const YamlNode& node, std::string_view field, Result<T> (*read_word)(std::string_view)) {
+        const auto value = text(node, field);
+        if (failed_) return {};
+        auto got = read_word(value);
+        if (!got) {
+            reject(node.line, field, got.error().detail);
+            return {};
+        }
+        return *got;
+    }
+    std::int32_t number(const YamlNode& node, std::string_view field, std::int32_t least, std::int32_t most) {
+        const auto value = text(node, field);
+        if (failed_) return least;
+        std::int32_t got = 0;
+        const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), got);
+        if (error != std::errc{} || end != value.data() + value.size() || got < least || got > most) {
+            reject(node.line, field, fmt::format("`{}` is no number from {} to {}; write one", value, least, most));
+            return least;
+        }
+        return got;
+    }
+    bool yes_or_no(const YamlNode& node, std::string_view field) {
+        const auto value = text(node, field);
+        if (value == "true" || value == "false") return value == "true";
+        reject(node.line, field, fmt::format("`{}` is neither true nor false; write one of them", value));
+        return false;
+    }
+    std::string choice(const YamlNode& node, std::string_view field, const std::vector<std::string_view>& words) {
+        auto value = text(node, field);
+        if (std::find(words.begin(), words.end(), value) == words.end()) {
+            reject(node.line, field,
+                   fmt::format("`{}` is not known{}; write {}", value, did_you_mean(value, words),
+                               fmt::join(words, " or ")));
+        }
+        return value;
+    }
+    Duration time(const YamlNode& node, std::string_view field, Duration least, Duration most) {
+        const auto value = word<Duration>(node, field, read_duration);
+        if (!failed_ && (value < least || value > most)) {
+            reject(node.line, field,
+                   fmt::format("`{}` is out of range; write {}", node.text,
+                               least > Duration{} ? "1s to 366d" : "0s to 1h"));
+        }
+        return value;
+    }
+    /// A list of words, or a single one.
+    std::vector<std::string> words(const YamlNode& node, std::string_view field) {
+        if (node.kind != YamlNode::Kind::sequence) return {text(node, field)};
+        std::vector<std::string> all;
+        for (const auto& item : node.items) all.push_back(text(item, field));
+        return all;
+    }
+    /// Absolute, from `base` when it is not so already; `~` is the home of the account that the job runs as.
+    std::string path(const YamlNode& node, std::string_view field, const std::string& base) {
+        return absolute(text(node, field), node.line, field, base);
+    }
+    std::string absolute(std::string value, int line, std::string_view field, const std::string& base) {
+        if (failed_) return {};
+        if (value == "~" || value.substr(0, 2) == "~/") value.replace(0, 1, setting_.account.home);
+        if (value.empty() || value[0] != '/') value = value == "." ? base : base + "/" + value;
+        if (value.size() > 4000) reject(line, field, "a path of more than 4000 letters; write a shorter one");
+        return value;
+    }
+    template <class Read>
+    void each_member(const YamlNode& node, std::string_view field, const std::vector<std::string_view>& names,
+                     Read read_member) {
+        if (node.kind != YamlNode::Kind::map) {
+            return reject(node.line, field,
+                          fmt::format("a group of fields belongs here; write `{}: {{{}: ...}}`", field,
+                                      names.empty() ? "NAME" : names.front()));
+        }
+        for (const auto& [key, value] : node.members) {
+            if (!names.empty() && std::find(names.begin(), names.end(), key.text) == names.end()) {
+                return unknown_key(key, field, names);
+            }
+            read_member(key, value);
+        }
+    }
+    Level level(const YamlNode& node, std::string_view field) {
+        return from_name<Level>(choice(node, field, {"node", "rack", "pod", "hall", "site", "fleet"}))
+            .value_or(Level::fleet);
+    }
+
+    void skip(const YamlNode&) {}
+    void name(const YamlNode& node) {
+        const auto value = text(node, "name");
+        if (failed_) return;
+        if (const auto fits = check_job_name(value); !fits) return reject(node.line, "name", fits.error().detail);
+        spec().name = value;
+    }
+    void tenant(const YamlNode& node) {
+        const auto value = text(node, "tenant");
+        if (!failed_ && value.size() > 200) return reject(node.line, "tenant", "too long; write as `lab/nlp`");
+        job_.submit.tenant = value;
+    }
+    void priority(const YamlNode& node) { spec().priority = word<PriorityClass>(node, "priority", read_priority); }
+    void gpus(const YamlNode& node) {
+        const auto value = text(node, "gpus");
+        if (failed_) return;
+        if (const auto fits = read_gpus(value, spec()); !fits) reject(node.line, "gpus", fits.error().detail);
+    }
+    void gpu_type(const YamlNode& node) {
+        for (const auto& type : words(node, "gpu_type")) {
+            if (failed_) return;
+            const auto& types = setting_.gpu_types;
+            const auto at = std::find(types.begin(), types.end(), type);
+            if (at == types.end()) {
+                return reject(node.line, "gpu_type",
+                              fmt::format("this fleet has no `{}`; it has {}", type, fmt::join(types, ", ")));
+            }
+            spec().gpu_types |= GpuTypeBits{1} << (at - types.begin());
+        }
+    }
+    void cpus(const YamlNode& node) { spec().cpus_per_rank = word<MilliCpus>(node, "cpus", read_cpus); }
+    void memory(const YamlNode& node) { spec().memory_per_rank = word<Bytes>(node, "memory", read_bytes); }
+    void time_limit(const YamlNode& node) {
+        spec().time_limit = time(node, "time", std::chrono::seconds{1}, longest_time_limit);
+    }
+    void topology(const YamlNode& node) {
+        each_member(node, "topology", {"require", "prefer"}, [&](const YamlNode::Key& key, const YamlNode& value) {
+            const auto wanted = level(value, "topology." + key.text);
+            // The core always packs as closely as it can, which is what `prefer` asks for.
+            if (key.text == "require") spec().require = wanted;
+        });
+    }
+    void count(const YamlNode& node) { job_.submit.count = number(node, "count", 1, 1'000'000); }
+    void after(const YamlNode& node) {
+        job_.submit.after = words(node, "after");
+        for (const auto& before : job_.submit.after) {
+            if (failed_) return;
+            if (const auto fits = check_job_name(before); !fits) {
+                return reject(node.line, "after", fmt::format("`{}`: {}", before, fits.error().detail));
+            }
+        }
+    }
+    void mounts(const YamlNode& node) {
+        for (const auto& entry : words(node, "mounts")) {
+            if (failed_) return;
+            read_mount(node.line, entry);
+        }
+    }
+    void read_mount(int line, const std::string& entry) {
+        Mount mount;
+        const auto colon = entry.find(':');
+        auto target = colon == std::string::npos ? std::string{} : entry.substr(colon + 1);
+        if (const auto flag = target.find(':'); flag != std::string::npos) {
+            mount.read_only = target.substr(flag) == ":ro";
+            if (!mount.read_only && target.substr(flag) != ":rw") target.clear();
+            target = target.substr(0, std::min(flag, target.size()));
+        }
+        if (target.empty() || target[0] != '/' || (target + "/").find("/../") != std::string::npos) {
+            return reject(line, "mounts",
+                          fmt::format("`{}` is no mount; write `SOURCE:/TARGET` or `SOURCE:/TARGET:ro`", entry));
+        }
+        mount.source = absolute(entry.substr(0, colon), line, "mounts", job_.launch.folder);
+        mount.target = target;
+        job_.launch.mounts.push_back(mount);
+    }
+    void env(const YamlNode& node) {
+        each_member(node, "env", {}, [&](const YamlNode::Key& key, const YamlNode& value) {
+            if (const auto fits = check_variable_name(key.text); !fits) {
+                return reject(key.line, "env." + key.text, fits.error().detail);
+            }
+            if (value.kind == YamlNode::Kind::sequence || value.kind == YamlNode::Kind::map) {
+                return reject(value.line, "env." + key.text, "a variable is one text; write it in quotes");
+            }
+            job_.launch.env.emplace_back(key.text, value.text);
+        });
+    }
+    void checkpoint(const YamlNode& node) {
+        each_member(node, "checkpoint", {"dir", "grace"}, [&](const YamlNode::Key& key, const YamlNode& value) {
+            if (key.text == "dir") {
+                job_.launch.checkpoint_folder = path(value, "checkpoint.dir", job_.launch.folder);
+            } else {
+                spec().grace = time(value, "checkpoint.grace", Duration{}, longest_grace);
+            }
+        });
+    }
+    void retries(const YamlNode& node) { spec().retries = number(node, "retries", 0, 1000); }
+    void run(const YamlNode& node) {
+        if (node.kind != YamlNode::Kind::sequence) {
+            job_.launch.shell = text(node, "run");
+            return;
+        }
+        for (const auto& item : node.items) {
+            if (item.kind != YamlNode::Kind::scalar) {
+                return reject(item.line, "run", "a command is a list of words; write `[python3, train.py]`");
+            }
+            job_.launch.argv.push_back(item.text);
+        }
+        if (node.items.empty() || job_.launch.argv.front().empty()) {
+            reject(node.line, "run", "an empty command; write what to run");
+        }
+    }
+    void ranks(const YamlNode& node) {
+        spec().one_rank_a_node = choice(node, "ranks", {"per_gpu", "per_node"}) == "per_node";
+        job_.launch.one_rank_a_node = spec().one_rank_a_node;
+    }
+    void resize(const YamlNode& node) {
+        spec().resize_in_place = choice(node, "resize", {"restart", "in_place"}) == "in_place";
+        job_.launch.resize_in_place = spec().resize_in_place;
+    }
+    void sandbox(const YamlNode& node) { job_.launch.sandbox = word<Sandbox>(node, "sandbox", read_sandbox); }
+    void held(const YamlNode& node) { job_.submit.held = yes_or_no(node, "held"); }
+    void output_limit(const YamlNode& node) {
+        job_.launch.output_limit = word<Bytes>(node, "output_limit", read_bytes);
+    }
+    void image(const YamlNode& node) {
+        reject(node.line, "image",
+               "containers are not run by this version yet; leave it out and use `mounts` and `env`");
+    }
+
+    JobSpec& spec() { return job_.submit.spec; }
+
+    const JobFileSetting& setting_;
+    ParsedJob job_;
+    bool failed_ = false;
+    std::string error_;
+};
+
+const std::vector<JobReader::Field>& JobReader::fields() {
+    static const std::vector<Field> all{
+        {"kind", &JobReader::skip},              // read before all others
+        {"name", &JobReader::name},              //
+        {"tenant", &JobReader::tenant},          //
+        {"priority", &JobReader::priority},      //
+        {"gpus", &JobReader::gpus},              //
+        {"gpu_type", &JobReader::gpu_type},      //
+        {"cpus", &JobReader::cpus},              //
+        {"memory", &JobReader::memory},          //
+        {"time", &JobReader::time_limit},        //
+        {"topology", &JobReader::topology},      //
+        {"count", &JobReader::count},            //
+        {"after", &JobReader::after},            //
+        {"dir", &JobReader::skip},               // read before other paths
+        {"mounts", &JobReader::mounts},          //
+        {"env", &JobReader::env},                //
+        {"checkpoint", &JobReader::checkpoint},  //
+        {"retries", &JobReader::retries},        //
+        {"run", &JobReader::run},                //
+        {"ranks", &JobReader::ranks},            //
+        {"resize", &JobReader::resize},          //
+        {"sandbox", &JobReader::sandbox},        //
+        {"held", &JobReader::held},              //
+        {"output_limit", &JobReader::output_limit},
+        {"image", &JobReader::image},
+    };
+    return all;
+}
+
+}  // namespace
+
+Result<ParsedJob> parse_job_file(std::string_view text, const JobFileSetting& setting) {
+    const auto root = parse_yaml(text);
+    if (!root) {
+        return fail(Fault::malformed, fmt::format("{}:{}: {}", setting.file, root.error().line, root.error().what));
+    }
+    return JobReader{setting}.read(*root);
+}
+
+}  // namespace stargate::api

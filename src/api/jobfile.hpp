@@ -1,0 +1,32 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.hpp"
+#include "core/input.hpp"
+#include "work/launch.hpp"
+
+namespace stargate::api {
+
+/// What a job file is read against.
+struct JobFileSetting {
+    std::string file = "job.yaml";       // for messages
+    std::string folder;                  // absolute: where relative paths of the file begin
+    Account account;                     // that the job will run as
+    std::uint32_t owner = 0;             // uid of the one who submits
+    std::vector<std::string> gpu_types;  // of this fleet, in the order of Settings::gpu_types
+};
+
+/// A job as it was asked for: what decisions see, and how it is run.
+struct ParsedJob {
+    Submit submit;
+    Launch launch;
+};
+
+/// Reads a job file (docs/job-file.md). Errors read `FILE:LINE: FIELD: what; remedy`. Looks at nothing but its
+/// arguments: whether folders and programs exist is asked elsewhere.
+[[nodiscard]] Result<ParsedJob> parse_job_file(std::string_view text, const JobFileSetting& setting);
+
+}  // namespace stargate::api

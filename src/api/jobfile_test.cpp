@@ -1,0 +1,291 @@
+#include "api/jobfile.hpp"
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+namespace stargate::api {
+namespace {
+
+JobFileSetting setting() {
+    JobFileSetting s;
+    s.folder = "/home/ada/exp";
+    s.account.home = "/home/ada";
+    s.owner = 1000;
+    s.gpu_types = {"cpu", "h100"};
+    return s;
+}
+
+Result<ParsedJob> parse(const std::string& text) { return parse_job_file(text, setting()); }
+
+const std::string head = "kind: batch\nname: a\nrun: 'true'\n";
+
+TEST(JobFile, ShortestOneGetsTheDefaults) {
+    const auto job = parse(head);
+    ASSERT_TRUE(job) << job.error().detail;
+    const auto& spec = job->submit.spec;
+    EXPECT_EQ(spec.name, "a");
+    EXPECT_EQ(spec.kind, Kind::batch);
+    EXPECT_EQ(spec.min_gpus, GpuCount{1});
+    EXPECT_EQ(spec.max_gpus, GpuCount{1});
+    EXPECT_EQ(spec.time_limit, std::chrono::hours{24});
+    EXPECT_EQ(spec.grace, std::chrono::seconds{5});
+    EXPECT_EQ(spec.retries, 3);
+    EXPECT_EQ(spec.priority, PriorityClass::research);
+    EXPECT_EQ(spec.owner, 1000U);
+    EXPECT_EQ(job->submit.tenant, "default");
+    EXPECT_EQ(job->submit.count, 1);
+    EXPECT_EQ(job->launch.shell, "true");
+    EXPECT_EQ(job->launch.folder, "/home/ada/exp");
+    EXPECT_EQ(job->launch.sandbox, Sandbox::standard);
+}
+
+TEST(JobFile, EveryFieldArrives) {
+    const auto job = parse(R"(
+kind: training
+name: tiny-gpt
+tenant: lab/nlp
+priority: production
+gpus: 1..8
+gpu_type: [h100, cpu]
+cpus: 4
+memory: 16GB
+time: 1h30m
+topology: {require: pod, prefer: rack}
+count: 20
+after: [prepare]
+dir: sub
+mounts: [data:/data, /scratch:/scratch:ro]
+env: {A: 1, B: "two words"}
+checkpoint: {dir: ckpt, grace: 20s}
+retries: 7
+ranks: per_node
+resize: in_place
+sandbox: strict
+held: true
+output_limit: 2MiB
+run: [python3, train.py]
+)");
+    ASSERT_TRUE(job) << job.error().detail;
+    const auto& spec = job->submit.spec;
+    EXPECT_EQ(spec.kind, Kind::training);
+    EXPECT_EQ(job->submit.tenant, "lab/nlp");
+    EXPECT_EQ(spec.priority, PriorityClass::production);
+    EXPECT_EQ(spec.min_gpus, GpuCount{1});
+    EXPECT_EQ(spec.max_gpus, GpuCount{8});
+    EXPECT_EQ(spec.gpu_types, 0b11U);
+    EXPECT_EQ(spec.cpus_per_rank, cpus(4));
+    EXPECT_EQ(spec.memory_per_rank, Bytes{16'000'000'000});
+    EXPECT_EQ(spec.time_limit, std::chrono::minutes{90});
+    EXPECT_EQ(spec.require, Level::pod);
+    EXPECT_EQ(job->submit.count, 20);
+    EXPECT_EQ(job->submit.after, std::vector<std::string>{"prepare"});
+    EXPECT_EQ(spec.grace, std::chrono::seconds{20});
+    EXPECT_EQ(spec.retries, 7);
+    EXPECT_TRUE(spec.one_rank_a_node);
+    EXPECT_TRUE(spec.resize_in_place);
+    EXPECT_TRUE(job->submit.held);
+    const auto& launch = job->launch;
+    EXPECT_EQ(launch.folder, "/home/ada/exp/sub");
+    EXPECT_EQ(launch.checkpoint_folder, "/home/ada/exp/sub/ckpt");
+    EXPECT_EQ(launch.mounts,
+              (std::vector<Mount>{{"/home/ada/exp/sub/data", "/data", false}, {"/scratch", "/scratch", true}}));
+    EXPECT_EQ(launch.env, (std::vector<std::pair<std::string, std::string>>{{"A", "1"}, {"B", "two words"}}));
+    EXPECT_EQ(launch.argv, (std::vector<std::string>{"python3", "train.py"}));
+    EXPECT_EQ(launch.sandbox, Sandbox::strict);
+    EXPECT_EQ(launch.output_limit, mebibytes(2));
+    EXPECT_TRUE(launch.one_rank_a_node);
+    EXPECT_TRUE(launch.resize_in_place);
+}
+
+TEST(JobFile, GpusInEveryForm) {
+    struct Case {
+        std::string text;
+        int min, max, share;
+    };
+    for (const auto& [text, min, max, share] :
+         std::vector<Case>{{"0", 0, 0, 0}, {"8", 8, 8, 0}, {"0.5", 0, 0, 500}, {"2..2", 2, 2, 0}, {"4.0", 4, 4, 0}}) {
+        const auto job = parse(head + "gpus: " + text + "\n");
+        ASSERT_TRUE(job) << text << ": " << job.error().detail;
+        EXPECT_EQ(job->submit.spec.min_gpus.count(), min) << text;
+        EXPECT_EQ(job->submit.spec.max_gpus.count(), max) << text;
+        EXPECT_EQ(job->submit.spec.share, share) << text;
+    }
+}
+
+TEST(JobFile, HomeAndAbsolutePaths) {
+    EXPECT_EQ(parse(head + "dir: '~/x'\n")->launch.folder, "/home/ada/x");
+    EXPECT_EQ(parse(head + "dir: /x\n")->launch.folder, "/x");
+    EXPECT_EQ(parse(head + "dir: .\n")->launch.folder, "/home/ada/exp");
+}
+
+struct Bad {
+    std::string text;
+    std::string message;
+};
+
+class BadJobFile : public testing::TestWithParam<Bad> {};
+
+TEST_P(BadJobFile, IsRefusedWithPlaceFieldAndRemedy) {
+    const auto job = parse(GetParam().text);
+    ASSERT_FALSE(job) << GetParam().text.substr(0, 200);
+    EXPECT_EQ(job.error().detail, GetParam().message);
+    EXPECT_EQ(job.error().fault, Fault::malformed);
+}
+
+std::string deep(int levels) {
+    std::string text = "a: ";
+    for (int i = 0; i < levels; ++i) text += "[";
+    return text;
+}
+
+std::string many(int values) {
+    std::string text = "a: [";
+    for (int i = 0; i < values; ++i) text += "1,";
+    return text + "]\n";
+}
+
+const std::vector<Bad> bad{
+    {"", "job.yaml:1: a job file holds fields; write `kind: batch`, `name: ...` and `run: ...`"},
+    {"just a text", "job.yaml:1: a job file holds fields; write `kind: batch`, `name: ...` and `run: ...`"},
+    {"- a\n- b\n", "job.yaml:1: a job file holds fields; write `kind: batch`, `name: ...` and `run: ...`"},
+    {"name: a\nrun: x\n", "job.yaml:1: kind: is missing; write `kind: training` or `kind: batch`"},
+    {"kind: batch\nrun: x\n", "job.yaml:1: name: is missing; every job has one, write `name: ...`"},
+    {"kind: batch\nname: a\n", "job.yaml:1: run: is missing; every job has one, write `run: ...`"},
+    {"kind: service\nname: a\nrun: x\n",
+     "job.yaml:1: kind: services come with the gateway, which this version does not have yet; write `training` or "
+     "`batch` for work that ends"},
+    {"kind: trainin\nname: a\nrun: x\n",
+     "job.yaml:1: kind: `trainin` is no kind of work (did you mean `training`?); write training, batch or shell"},
+    {"kind: [batch]\nname: a\nrun: x\n",
+     "job.yaml:1: kind: a list stands where one value belongs; write `kind: VALUE`"},
+    {head + "gpu: 4\n", "job.yaml:4: gpu: no such field (did you mean `gpus`?); docs/job-file.md lists them all"},
+    {head + "colour: red\n", "job.yaml:4: colour: no such field; docs/job-file.md lists them all"},
+    {head + "topology: {requires: pod}\n",
+     "job.yaml:4: topology.requires: no such field (did you mean `require`?); docs/job-file.md lists them all"},
+    {head + "checkpoint: {dirr: x}\n",
+     "job.yaml:4: checkpoint.dirr: no such field (did you mean `dir`?); docs/job-file.md lists them all"},
+    {head + "gpus: 1\ngpus: 2\n", "job.yaml:5: gpus: stands here and in line 4; remove one of them"},
+    {head + "env: {A: 1, A: 2}\n", "job.yaml:4: A: stands here and in line 4; remove one of them"},
+    {head + "gpus: [1]\n", "job.yaml:4: gpus: a list stands where one value belongs; write `gpus: VALUE`"},
+    {head + "gpus: .nan\n",
+     "job.yaml:4: gpus: `.nan` is no number of GPUs; write 4, 1..8, 0, or 0.5 for a part of one GPU"},
+    {head + "gpus: -1\n",
+     "job.yaml:4: gpus: `-1` is no number of GPUs; write 4, 1..8, 0, or 0.5 for a part of one GPU"},
+    {head + "gpus: 1e9\n",
+     "job.yaml:4: gpus: `1e9` is no number of GPUs; write 4, 1..8, 0, or 0.5 for a part of one GPU"},
+    {head + "gpus: 1.5\n",
+     "job.yaml:4: gpus: only parts of one GPU can be shared; write a whole number, or less than 1"},
+    {head + "gpus: 0..4\n", "job.yaml:4: gpus: an elastic job needs at least one GPU; write 1..N"},
+    {head + "gpus: 8..1\n",
+     "job.yaml:4: gpus: `8..1` is no range from low to high; write 4, 1..8, 0, or 0.5 for a part of one GPU"},
+    {head + "gpus: 99999999999999999999\n",
+     "job.yaml:4: gpus: `99999999999999999999` is no number of GPUs; write 4, 1..8, 0, or 0.5 for a part of one GPU"},
+    {head + "gpus: .inf\n",
+     "job.yaml:4: gpus: `.inf` is no number of GPUs; write 4, 1..8, 0, or 0.5 for a part of one GPU"},
+    {head + "gpus: ~\n", "job.yaml:4: gpus: nothing stands where one value belongs; write `gpus: VALUE`"},
+    {head + "gpus: 1..\n",
+     "job.yaml:4: gpus: `1..` is no range of GPUs; write 4, 1..8, 0, or 0.5 for a part of one GPU"},
+    {head + "gpu_type: a100\n", "job.yaml:4: gpu_type: this fleet has no `a100`; it has cpu, h100"},
+    {head + "cpus: -2\n", "job.yaml:4: cpus: `-2` is no number of CPUs; write 4 or 0.5"},
+    {head + "cpus: lots\n", "job.yaml:4: cpus: `lots` is no number of CPUs; write 4 or 0.5"},
+    {head + "memory: 16\n",
+     "job.yaml:4: memory: `16` is no size; write a number with its unit, as 512MB, 16GB or 16GiB"},
+    {head + "memory: 16gb\n",
+     "job.yaml:4: memory: `16gb` is no size; write a number with its unit, as 512MB, 16GB or 16GiB"},
+    {head + "memory: -1GB\n",
+     "job.yaml:4: memory: `-1GB` is no size; write a number with its unit, as 512MB, 16GB or 16GiB"},
+    {head + "memory: 999999999999TB\n",
+     "job.yaml:4: memory: `999999999999TB` is more than any machine has; write less"},
+    {head + "memory: .inf\n",
+     "job.yaml:4: memory: `.inf` is no size; write a number with its unit, as 512MB, 16GB or 16GiB"},
+    {head + "time: 90\n",
+     "job.yaml:4: time: `90` is no time; write a number with its unit, as 30s, 90m, 2h, 1d or 1h30m"},
+    {head + "time: 2 hours\n",
+     "job.yaml:4: time: `2 hours` is no time; write a number with its unit, as 30s, 90m, 2h, 1d or 1h30m"},
+    {head + "time: 0s\n", "job.yaml:4: time: `0s` is out of range; write 1s to 366d"},
+    {head + "time: 999999999999d\n", "job.yaml:4: time: `999999999999d` is too long; a job may run a year"},
+    {head + "time: -1h\n",
+     "job.yaml:4: time: `-1h` is no time; write a number with its unit, as 30s, 90m, 2h, 1d or 1h30m"},
+    {head + "time: .nan\n",
+     "job.yaml:4: time: `.nan` is no time; write a number with its unit, as 30s, 90m, 2h, 1d or 1h30m"},
+    {head + "time: 5000d\n", "job.yaml:4: time: `5000d` is out of range; write 1s to 366d"},
+    {head + "topology: pod\n",
+     "job.yaml:4: topology: a group of fields belongs here; write `topology: {require: ...}`"},
+    {head + "topology: {require: galaxy}\n",
+     "job.yaml:4: topology.require: `galaxy` is not known; write node or rack or pod or hall or site or fleet"},
+    {head + "count: 0\n", "job.yaml:4: count: `0` is no number from 1 to 1000000; write one"},
+    {head + "count: 1000001\n", "job.yaml:4: count: `1000001` is no number from 1 to 1000000; write one"},
+    {head + "count: two\n", "job.yaml:4: count: `two` is no number from 1 to 1000000; write one"},
+    {head + "after: ['a b']\n",
+     "job.yaml:4: after: `a b`: not a name that commands can take; use 1 to 63 letters, digits, `.`, `_` and `-`, the "
+     "first a letter or digit"},
+    {head + "mounts: [data]\n",
+     "job.yaml:4: mounts: `data` is no mount; write `SOURCE:/TARGET` or `SOURCE:/TARGET:ro`"},
+    {head + "mounts: ['a:/x/../../etc']\n",
+     "job.yaml:4: mounts: `a:/x/../../etc` is no mount; write `SOURCE:/TARGET` or `SOURCE:/TARGET:ro`"},
+    {head + "env: [A]\n", "job.yaml:4: env: a group of fields belongs here; write `env: {NAME: ...}`"},
+    {head + "env: {1A: x}\n",
+     "job.yaml:4: env.1A: not a variable's name; use letters, digits and `_`, the first no digit"},
+    {head + "env: {STARGATE_RANK: 0}\n",
+     "job.yaml:4: env.STARGATE_RANK: STARGATE_ names are given by Stargate; use another name"},
+    {head + "env: {A: [1]}\n", "job.yaml:4: env.A: a variable is one text; write it in quotes"},
+    {head + "checkpoint: {grace: 2d}\n", "job.yaml:4: checkpoint.grace: `2d` is out of range; write 0s to 1h"},
+    {head + "retries: -1\n", "job.yaml:4: retries: `-1` is no number from 0 to 1000; write one"},
+    {head + "ranks: per_cpu\n",
+     "job.yaml:4: ranks: `per_cpu` is not known (did you mean `per_gpu`?); write per_gpu or per_node"},
+    {head + "resize: maybe\n", "job.yaml:4: resize: `maybe` is not known; write restart or in_place"},
+    {head + "sandbox: off\n", "job.yaml:4: sandbox: `off` is no sandbox; write none, default or strict"},
+    {head + "held: yes\n", "job.yaml:4: held: `yes` is neither true nor false; write one of them"},
+    {head + "priority: high\n",
+     "job.yaml:4: priority: `high` is no priority class; write opportunistic, research, production or serving"},
+    {head + "priority: reserch\n",
+     "job.yaml:4: priority: `reserch` is no priority class (did you mean `research`?); write opportunistic, research, "
+     "production or serving"},
+    {head + "image: ubuntu\n",
+     "job.yaml:4: image: containers are not run by this version yet; leave it out and use `mounts` and `env`"},
+    {"kind: batch\nname: a\nrun: []\n", "job.yaml:3: run: an empty command; write what to run"},
+    {"kind: batch\nname: a\nrun: {x: y}\n",
+     "job.yaml:3: run: a group of fields stands where one value belongs; write `run: VALUE`"},
+    {"kind: batch\nname: a\nrun: [[x]]\n",
+     "job.yaml:3: run: a command is a list of words; write `[python3, train.py]`"},
+    {"kind: batch\nname: a b\nrun: x\n",
+     "job.yaml:2: name: not a name that commands can take; use 1 to 63 letters, digits, `.`, `_` and `-`, the first a "
+     "letter or digit"},
+    {"kind: batch\nname: 123\nrun: x\n", "job.yaml:2: name: `123` would be taken for a job's id; put a letter in"},
+    {"kind: batch\nname: -a\nrun: x\n",
+     "job.yaml:2: name: not a name that commands can take; use 1 to 63 letters, digits, `.`, `_` and `-`, the first a "
+     "letter or digit"},
+    {"kind: batch\nname: " + std::string(64, 'a') + "\nrun: x\n",
+     "job.yaml:2: name: a name of 64 letters; use 1 to 63 letters, digits, `.`, `_` and `-`, the first a letter or "
+     "digit"},
+    {"kind: batch\nname: \"a\\u0007\"\nrun: x\n",
+     "job.yaml:2: name: not a name that commands can take; use 1 to 63 letters, digits, `.`, `_` and `-`, the first a "
+     "letter or digit"},
+    {"kind: batch\nname: \"\\0\"\nrun: x\n", "job.yaml:2: a NUL character; remove it"},
+    {head + "env: {A: \"\\0\"}\n", "job.yaml:4: a NUL character; remove it"},
+    {"a: &x [1]\nb: *x\n", "job.yaml:2: aliases (*name) are not taken; write the value out"},
+    {"a: !!python/object x\n", "job.yaml:1: tags (tag:yaml.org,2002:python/object) are not taken; leave it out"},
+    {"a: !t [x]\n", "job.yaml:1: tags (!t) are not taken; leave it out"},
+    {head + "---\n" + head, "job.yaml:4: more than one document; write one job a file"},
+    {deep(17), "job.yaml:1: nested too deep; no job file needs that"},
+    {deep(100000), "job.yaml:1: nested too deep; no job file needs that"},
+    {std::string(300000, 'x'), "job.yaml:1: larger than 256 KiB; no job file needs that"},
+    {"kind: batch\nname: \xff\n", "job.yaml:2: not UTF-8; save the file as UTF-8"},
+    {"kind: batch\nname: \xed\xa0\x80\n", "job.yaml:2: not UTF-8; save the file as UTF-8"},
+    {"kind: batch\nname: a\x07\n", "job.yaml:2: a control character; remove it"},
+    {std::string("kind: batch\n\0", 13), "job.yaml:2: a control character; remove it"},
+    {"kind: batch\n\tname: a\n",
+     "job.yaml:2: not YAML: illegal tab when looking for indentation; check indentation and colons"},
+    {"kind: [batch\n", "job.yaml:2: not YAML: end of sequence flow not found; check indentation and colons"},
+    {"{a: b", "job.yaml:1: not YAML: end of map flow not found; check indentation and colons"},
+    {"? [a]\n: b\n", "job.yaml:1: a key must be a plain word"},
+    {many(30000), "job.yaml:1: too many values; no job file needs that many"},
+    {"%TAG ! tag:x,2000:\n---\na: b\n", "job.yaml:3: kind: is missing; write `kind: training` or `kind: batch`"},
+};
+
+INSTANTIATE_TEST_SUITE_P(All, BadJobFile, testing::ValuesIn(bad));
+
+}  // namespace
+}  // namespace stargate::api

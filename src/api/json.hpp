@@ -1,0 +1,35 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/result.hpp"
+
+namespace stargate::api {
+
+/// A JSON value that came in.
+struct Json {
+    enum class Kind : std::uint8_t { null, boolean, number, text, list, object };
+    Kind kind = Kind::null;
+    bool boolean = false;
+    double number = 0;       // of every number
+    std::int64_t whole = 0;  // of a number without fraction that fits
+    std::string text;
+    std::vector<Json> items;
+    std::vector<std::pair<std::string, Json>> members;
+
+    /// The member of that name, or nullptr.
+    [[nodiscard]] const Json* find(std::string_view name) const;
+    /// The same, a null value instead of nothing: `row["gpus"].whole`.
+    [[nodiscard]] const Json& operator[](std::string_view name) const;
+    /// The value as one word, as a table shows it: texts bare, numbers as they came, null as nothing.
+    [[nodiscard]] std::string word() const;
+};
+
+/// At most 32 levels deep. Fault::malformed with what is wrong and where.
+[[nodiscard]] Result<Json> parse_json(std::string_view text);
+
+}  // namespace stargate::api

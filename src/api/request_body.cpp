@@ -1,0 +1,206 @@
+#include "api/request_body.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "api/json.hpp"
+#include "api/words.hpp"
+#include "api/yaml.hpp"
+
+namespace stargate::api {
+
+namespace {
+
+auto refuse(std::string_view field, std::string_view what) {
+    return fail(Fault::malformed, fmt::format("{}: {}", field, what));
+}
+
+const std::vector<std::string_view> known_members{
+    "yaml",   "file", "folder",  "environment", "argv", "name",  "gpus", "gpu_type", "count", "priority", "time",
+    "memory", "cpus", "sandbox", "tenant",      "env",  "after", "held", "kind",     "ranks", "grace"};
+
+/// A command given as JSON members. Keeps the first error.
+class CommandReader {
+public:
+    CommandReader(const Json& body, const JobFileSetting& setting) : body_{body} {
+        spec().owner = setting.owner;
+        spec().time_limit = default_time_limit;
+        spec().grace = default_grace;
+        job_.launch.account = setting.account;
+        job_.launch.folder = setting.folder;
+        job_.submit.tenant = default_tenant;
+    }
+
+    Result<ParsedJob> read(const JobFileSetting& setting) {
+        argv();
+        name();
+        word("gpus", [&](const std::string& text) { return read_gpus(text, spec()); });
+        word("priority", [&](const std::string& text) { return put(spec().priority, read_priority(text)); });
+        word("time", [&](const std::string& text) { return put(spec().time_limit, read_duration(text)); });
+        word("grace", [&](const std::string& text) { return put(spec().grace, read_duration(text)); });
+        word("memory", [&](const std::string& text) { return put(spec().memory_per_rank, read_bytes(text)); });
+        word("cpus", [&](const std::string& text) { return put(spec().cpus_per_rank, read_cpus(text)); });
+        word("sandbox", [&](const std::string& text) { return put(job_.launch.sandbox, read_sandbox(text)); });
+        word("tenant", [&](const std::string& text) { return job_.submit.tenant = text, Result<void>{}; });
+        word("kind", [&](const std::string& text) { return kind(text); });
+        word("ranks", [&](const std::string& text) { return ranks(text); });
+        word("count", [&](const std::string&) { return count(); });
+        word("gpu_type", [&](const std::string& text) { return gpu_type(text, setting); });
+        if (const auto* held = body_.find("held")) job_.submit.held = held->boolean;
+        env();
+        after();
+        if (spec().time_limit < std::chrono::seconds{1} || spec().time_limit > longest_time_limit) {
+            note("time", refuse_text("out of range; write 1s to 366d"));
+        }
+        if (spec().grace > longest_grace) note("grace", refuse_text("out of range; write 0s to 1h"));
+        if (failed_) return tl::unexpected<Error>(error_);
+        return std::move(job_);
+    }
+
+private:
+    JobSpec& spec() { return job_.submit.spec; }
+    static Result<void> refuse_text(std::string what) { return fail(Fault::malformed, std::move(what)); }
+    template <class T>
+    static Result<void> put(T& place, const Result<T>& value) {
+        if (!value) return tl::unexpected<Error>(value.error());
+        place = *value;
+        return {};
+    }
+    void note(std::string_view field, const Result<void>& outcome) {
+        if (outcome || failed_) return;
+        failed_ = true;
+        error_ = Error{Fault::malformed, fmt::format("{}: {}", field, outcome.error().detail)};
+    }
+    template <class Read>
+    void word(std::string_view field, Read read_word) {
+        const auto* value = body_.find(field);
+        if (value == nullptr || value->kind == Json::Kind::null) return;
+        if (value->kind != Json::Kind::text && value->kind != Json::Kind::number) {
+            return note(field, refuse_text("one value belongs here; write a text or a number"));
+        }
+        note(field, read_word(value->word()));
+    }
+    void argv() {
+        const auto* argv = body_.find("argv");
+        if (argv == nullptr || argv->kind != Json::Kind::list || argv->items.empty()) {
+            return note("argv", refuse_text("is missing; give the command as a list of words"));
+        }
+        for (const auto& item : argv->items) {
+            if (item.kind != Json::Kind::text || item.text.find('\0') != std::string::npos) {
+                return note("argv", refuse_text("a command is a list of texts without NUL"));
+            }
+            job_.launch.argv.push_back(item.text);
+        }
+        if (job_.launch.argv.front().empty()) note("argv", refuse_text("an empty command; write what to run"));
+    }
+    void name() {
+        const auto* given = body_.find("name");
+        if (given != nullptr && given->kind == Json::Kind::text) {
+            note("name", check_job_name(given->text));
+            spec().name = given->text;
+        } else if (!job_.launch.argv.empty()) {
+            spec().name = name_of_command(job_.launch.argv.front());
+        }
+    }
+    /// The program's own name, made fit to be a job's.
+    static std::string name_of_command(const std::string& program) {
+        auto name = program.substr(program.find_last_of('/') + 1).substr(0, 63);
+        for (char& c : name) {
+            if (!check_job_name(std::string{'a', c})) c = '-';
+        }
+        return check_job_name(name) ? name : "run";
+    }
+    Result<void> kind(const std::string& text) {
+        const auto known = from_name<Kind>(text);
+        if (!known) return refuse_text(fmt::format("`{}` is no kind of work; write training, batch or shell", text));
+        spec().kind = *known;
+        return {};
+    }
+    Result<void> ranks(const std::string& text) {
+        if (text != "per_gpu" && text != "per_node") return refuse_text("write per_gpu or per_node");
+        spec().one_rank_a_node = job_.launch.one_rank_a_node = text == "per_node";
+        return {};
+    }
+    Result<void> count() {
+        const auto& value = body_["count"];
+        if (value.kind != Json::Kind::number || value.whole < 1 || value.whole > 1'000'000) {
+            return refuse_text(fmt::format("`{}` is no number from 1 to 1000000; write one", value.word()));
+        }
+        job_.submit.count = static_cast<std::int32_t>(value.whole);
+        return {};
+    }
+    Result<void> gpu_type(const std::string& text, const JobFileSetting& setting) {
+        const auto& types = setting.gpu_types;
+        const auto at = std::find(types.begin(), types.end(), text);
+        if (at == types.end()) {
+            return refuse_text(fmt::format("this fleet has no `{}`; it has {}", text, fmt::join(types, ", ")));
+        }
+        spec().gpu_types = GpuTypeBits{1} << (at - types.begin());
+        return {};
+    }
+    void env() {
+        const auto* env = body_.find("env");
+        if (env == nullptr) return;
+        for (const auto& [variable, value] : env->members) {
+            note("env." + variable, check_variable_name(variable));
+            if (value.text.find('\0') != std::string::npos)
+                note("env." + variable, refuse_text("holds a NUL; remove it"));
+            job_.launch.env.emplace_back(variable, value.word());
+        }
+    }
+    void after() {
+        const auto* after = body_.find("after");
+        if (after == nullptr) return;
+        for (const auto& item : after->items) {
+            note("after", check_job_name(item.text));
+            job_.submit.after.push_back(item.text);
+        }
+    }
+
+    const Json& body_;
+    ParsedJob job_;
+    bool failed_ = false;
+    Error error_;
+};
+
+/// The submitter's environment below what the job asks for.
+void put_environment(const Json& environment, Launch& launch) {
+    std::vector<std::pair<std::string, std::string>> whole;
+    for (const auto& [name, value] : environment.members) {
+        const bool fits = !name.empty() && name.find('=') == std::string::npos &&
+                          name.find('\0') == std::string::npos && value.text.find('\0') == std::string::npos &&
+                          name.substr(0, 9) != "STARGATE_";
+        if (fits) whole.emplace_back(name, value.text);
+    }
+    whole.insert(whole.end(), launch.env.begin(), launch.env.end());
+    launch.env = std::move(whole);
+    launch.keep_environment = true;
+}
+
+}  // namespace
+
+Result<ParsedJob> parse_submit(std::string_view body, JobFileSetting setting, bool keep_environment) {
+    const auto json = parse_json(body);
+    if (!json) return tl::unexpected<Error>(json.error());
+    if (!is_utf8(body)) return refuse("body", "not UTF-8; send UTF-8");
+    if (json->kind != Json::Kind::object) return refuse("body", "not a JSON object; docs/api.md shows one");
+    for (const auto& member : json->members) {
+        if (std::find(known_members.begin(), known_members.end(), member.first) == known_members.end()) {
+            return refuse(member.first, fmt::format("no such member{}; docs/api.md lists them",
+                                                    did_you_mean(member.first, known_members)));
+        }
+    }
+    setting.folder = (*json)["folder"].text;
+    if (setting.folder.empty() || setting.folder[0] != '/' || setting.folder.find('\0') != std::string::npos) {
+        return refuse("folder", "is missing; give the absolute folder where the job starts");
+    }
+    if (const auto* file = json->find("file"); file != nullptr && !file->text.empty()) setting.file = file->text;
+    const auto* yaml = json->find("yaml");
+    auto job = yaml != nullptr ? parse_job_file(yaml->text, setting) : CommandReader{*json, setting}.read(setting);
+    const auto& environment = (*json)["environment"];
+    if (job && keep_environment && environment.kind == Json::Kind::object) put_environment(environment, job->launch);
+    return job;
+}
+
+}  // namespace stargate::api

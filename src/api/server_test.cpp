@@ -1,0 +1,500 @@
+#include "api/server.hpp"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <arpa/inet.h>
+
+#include <fstream>
+#include <thread>
+
+#include "api/fake_control.hpp"
+#include "api/frame.hpp"
+#include "api/json.hpp"
+#include "api/unix_socket.hpp"
+#include "base/scratch_folder.hpp"
+
+namespace stargate::api {
+namespace {
+
+Account somebody() {
+    Account account;
+    account.uid = 65'534;
+    account.gid = 65'534;
+    account.groups = {65'534};
+    account.name = "nobody";
+    account.home = "/";
+    return account;
+}
+
+/// One connection to the server, as bytes.
+class Wire {
+public:
+    explicit Wire(FileDescriptor socket) : socket_{std::move(socket)} {}
+
+    void send(std::string_view text) const {
+        while (!text.empty()) {
+            const auto sent = ::send(socket_.get(), text.data(), text.size(), MSG_NOSIGNAL);
+            if (sent <= 0) return;
+            text.remove_prefix(static_cast<std::size_t>(sent));
+        }
+    }
+    /// Waits for up to five seconds for more; false at the end of the connection.
+    bool more() {
+        pollfd ready{socket_.get(), POLLIN, 0};
+        if (poll(&ready, 1, 5'000) != 1) return false;
+        char bytes[64 << 10];
+        const auto got = recv(socket_.get(), bytes, sizeof bytes, 0);
+        if (got <= 0) return false;
+        in_.append(bytes, static_cast<std::size_t>(got));
+        return true;
+    }
+    /// Everything up to and with `end`.
+    std::string until(std::string_view end) {
+        while (in_.find(end) == std::string::npos) {
+            if (!more()) return std::exchange(in_, {}) + "<closed>";
+        }
+        const auto length = in_.find(end) + end.size();
+        auto text = in_.substr(0, length);
+        in_.erase(0, length);
+        return text;
+    }
+    struct Got {
+        int status = 0;
+        std::string head, body;
+        [[nodiscard]] Json json() const { return parse_json(body).value_or(Json{}); }
+        [[nodiscard]] std::string code() const { return json()["error"]["code"].text; }
+    };
+    Got reply() {
+        Got got;
+        got.head = until("\r\n\r\n");
+        if (got.head.size() > 12) got.status = std::atoi(got.head.c_str() + 9);
+        const auto length = got.head.find("Content-Length: ");
+        if (length == std::string::npos) return got;
+        const auto size = std::strtoul(got.head.c_str() + length + 16, nullptr, 10);
+        while (in_.size() < size && more()) {}
+        got.body = in_.substr(0, size);
+        in_.erase(0, size);
+        return got;
+    }
+    Got ask(std::string_view method, std::string_view target, std::string_view body = {},
+            std::string_view more_head = {}) {
+        send(text(method, target, body, more_head));
+        return reply();
+    }
+    static std::string text(std::string_view method, std::string_view target, std::string_view body = {},
+                            std::string_view more_head = {}) {
+        std::string request{method};
+        request += " ";
+        request += target;
+        request += " HTTP/1.1\r\nHost: localhost\r\n";
+        request += more_head;
+        request += "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n";
+        return request.append(body);
+    }
+    bool is_closed() {
+        while (more()) {}
+        return true;
+    }
+
+private:
+    FileDescriptor socket_;
+    std::string in_;
+};
+
+class ServerTest : public testing::Test {
+protected:
+    void start(ServerSetting more = {}) {
+        auto tokens = Tokens::open(folder_.path());
+        ASSERT_TRUE(tokens) << tokens.error().detail;
+        tokens_ = std::make_unique<Tokens>(std::move(*tokens));
+        ApiSetting setting;
+        setting.job_user = somebody();
+        setting.version = "test";
+        api_ = std::make_unique<Api>(control_, *tokens_, setting);
+        more.socket = folder_.path() + "/stargate.sock";
+        auto server = Server::start(*api_, control_, more);
+        ASSERT_TRUE(server) << server.error().detail;
+        server_ = std::move(*server);
+    }
+    Wire wire() {
+        auto socket = connect_to(folder_.path() + "/stargate.sock");
+        EXPECT_TRUE(socket);
+        return Wire{std::move(*socket)};
+    }
+    Wire tcp() const {
+        FileDescriptor socket{::socket(AF_INET, SOCK_STREAM, 0)};
+        sockaddr_in to{};
+        to.sin_family = AF_INET;
+        to.sin_port = htons(server_->port());
+        to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        EXPECT_EQ(connect(socket.get(), reinterpret_cast<sockaddr*>(&to), sizeof to), 0);
+        return Wire{std::move(socket)};
+    }
+    std::string bearer() const {
+        std::ifstream file{folder_.path() + "/token"};
+        std::string token;
+        file >> token;
+        return "Authorization: Bearer " + token + "\r\n";
+    }
+
+    ScratchFolder folder_;
+    FakeControl control_;
+    std::unique_ptr<Tokens> tokens_;
+    std::unique_ptr<Api> api_;
+    std::unique_ptr<Server> server_;
+};
+
+const std::string command = R"({"argv":["true"],"folder":"/","name":"a"})";
+
+TEST_F(ServerTest, AJobIsSubmittedListedAndShown) {
+    start();
+    auto w = wire();
+    const auto made = w.ask("POST", "/api/v1/jobs", command);
+    EXPECT_EQ(made.status, 201) << made.body;
+    EXPECT_EQ(made.json()["id"].whole, 1);
+    const auto jobs = w.ask("GET", "/api/v1/jobs").json();
+    ASSERT_EQ(jobs.items.size(), 1U);
+    EXPECT_EQ(jobs.items[0]["name"].text, "a");
+    EXPECT_EQ(jobs.items[0]["state"].text, "starting");
+    EXPECT_EQ(jobs.items[0]["gpus"].whole, 1);
+    const auto shown = w.ask("GET", "/api/v1/jobs/a");
+    EXPECT_EQ(shown.json()["launch"]["argv"].items.size(), 1U) << shown.body;
+    EXPECT_EQ(w.ask("GET", "/api/v1/jobs/nothing").code(), "not_found");
+}
+
+TEST_F(ServerTest, AJobFileIsReadAndItsErrorsComeBack) {
+    start();
+    auto w = wire();
+    const auto bad = w.ask("POST", "/api/v1/jobs",
+                           R"({"yaml":"kind: batch\nname: a\nrun: x\ngpu: 1\n","file":"j.yaml","folder":"/"})");
+    EXPECT_EQ(bad.status, 422);
+    EXPECT_EQ(bad.json()["error"]["message"].text, "j.yaml:4: gpu: no such field (did you mean `gpus`?)");
+    EXPECT_EQ(w.ask("POST", "/api/v1/jobs", R"({"yaml":"kind: batch\nname: a\nrun: x\n","folder":"/"})").status, 201);
+}
+
+TEST_F(ServerTest, WhatCanNeverRunIsRefusedAtOnce) {
+    start();
+    auto w = wire();
+    const auto message = [&](const std::string& body) {
+        const auto got = w.ask("POST", "/api/v1/jobs", body);
+        EXPECT_EQ(got.status, 422) << got.body;
+        return got.json()["error"]["message"].text;
+    };
+    EXPECT_EQ(message(R"({"argv":["true"],"folder":"/","gpus":99})"), "it needs 99 GPUs, more than there are: 4");
+    EXPECT_EQ(message(R"({"argv":["no-such-program"],"folder":"/"})"),
+              "run: no-such-program is not found in /usr/local/bin:/usr/bin:/bin");
+    EXPECT_EQ(message(R"({"argv":["/etc/passwd"],"folder":"/"})").substr(0, 30), "run: /etc/passwd is no program");
+    EXPECT_EQ(message(R"({"argv":["true"],"folder":"/no/such"})").substr(0, 31), "dir: /no/such cannot be entered");
+    EXPECT_EQ(message(R"({"argv":["true"],"folder":"x"})").substr(0, 7), "folder:");
+    EXPECT_EQ(message(R"({"argv":["true"],"folder":"/","tenant":"lab"})"), "there is no tenant of that name");
+    EXPECT_EQ(message(R"({"argv":["true"],"folder":"/","gpuz":1})"), "gpuz: no such member (did you mean `gpus`?)");
+    EXPECT_EQ(message(R"({"argv":["true"],"folder":"/","count":0})"), "count: `0` is no number from 1 to 1000000");
+    EXPECT_EQ(message(R"({"argv":[],"folder":"/"})"), "argv: is missing");
+    EXPECT_EQ(message("{").substr(0, 8), "not JSON");
+    EXPECT_EQ(message("[1]"), "body: not a JSON object");
+    const auto denied = w.ask("POST", "/api/v1/jobs", R"({"argv":["true"],"folder":"/","priority":"system"})");
+    EXPECT_EQ(denied.status, 403) << denied.body;
+    EXPECT_EQ(w.ask("GET", "/api/v1/jobs").body, "[]\n");
+}
+
+TEST_F(ServerTest, AFolderIsEnteredWithTheRightsOfTheAccount) {
+    if (geteuid() != 0) GTEST_SKIP() << "needs root to take on another account's rights";
+    start();
+    const auto secret = folder_.path() + "/secret";
+    ASSERT_EQ(mkdir(secret.c_str(), 0700), 0);
+    auto w = wire();
+    const auto got = w.ask("POST", "/api/v1/jobs", R"({"argv":["true"],"folder":")" + secret + "\"}");
+    EXPECT_EQ(got.status, 422) << got.body;
+    EXPECT_NE(got.json()["error"]["message"].text.find("Permission denied"), std::string::npos) << got.body;
+}
+
+TEST_F(ServerTest, AnIdempotencyKeyStandsForOneRequest) {
+    start();
+    auto w = wire();
+    const auto first = w.ask("POST", "/api/v1/jobs", command, "Idempotency-Key: k\r\n");
+    const auto again = w.ask("POST", "/api/v1/jobs", command, "Idempotency-Key: k\r\n");
+    EXPECT_EQ(first.body, again.body);
+    const auto other = w.ask("POST", "/api/v1/jobs", R"({"argv":["false"],"folder":"/"})", "Idempotency-Key: k\r\n");
+    EXPECT_EQ(other.status, 409);
+    EXPECT_EQ(other.code(), "key_conflict");
+}
+
+TEST_F(ServerTest, AFullStoreIsToldAs507) {
+    start();
+    control_.broken = "the disk is full";
+    auto w = wire();
+    EXPECT_EQ(w.ask("POST", "/api/v1/jobs", command).status, 507);
+}
+
+TEST_F(ServerTest, ManyRequestsOnOneConnectionAreAnsweredInOrder) {
+    start();
+    auto w = wire();
+    std::string all;
+    for (int i = 0; i < 20; ++i) all += Wire::text("POST", "/api/v1/jobs", command);
+    all += Wire::text("GET", "/api/v1/jobs?limit=2") + Wire::text("GET", "/nowhere") + Wire::text("GET", "/healthz");
+    w.send(all);
+    for (int i = 1; i <= 20; ++i) EXPECT_EQ(w.reply().json()["id"].whole, i);
+    EXPECT_EQ(w.reply().json().items.size(), 2U);
+    EXPECT_EQ(w.reply().status, 404);
+    EXPECT_EQ(w.reply().body, "ok\n");
+}
+
+TEST_F(ServerTest, HoldReleaseCancelResizeAndDrain) {
+    start();
+    auto w = wire();
+    w.ask("POST", "/api/v1/jobs", R"({"argv":["true"],"folder":"/","name":"h","held":true})");
+    const auto state = [&](const std::string& job) { return w.ask("GET", "/api/v1/jobs/" + job).json(); };
+    EXPECT_EQ(state("h")["reason"].text, "held");
+    EXPECT_EQ(w.ask("POST", "/api/v1/jobs/h/release").status, 200);
+    EXPECT_EQ(state("h")["state"].text, "starting");
+    const auto rigid = w.ask("POST", "/api/v1/jobs/h/resize", R"({"gpus":2})");
+    EXPECT_EQ(rigid.status, 422) << rigid.body;
+    EXPECT_EQ(w.ask("POST", "/api/v1/jobs/h/resize", "{}").status, 422);
+    EXPECT_EQ(w.ask("POST", "/api/v1/jobs/h/cancel").status, 200);
+    EXPECT_EQ(state("h")["state"].text, "stopping");
+    EXPECT_EQ(state("h")["reason"].text, "cancel");
+    EXPECT_EQ(w.ask("POST", "/api/v1/jobs/x/cancel").status, 404);
+    EXPECT_EQ(w.ask("POST", "/api/v1/fleet/n1/drain").status, 200);
+    EXPECT_EQ(w.ask("GET", "/api/v1/fleet").json().items[0]["state"].text, "draining");
+    EXPECT_EQ(w.ask("POST", "/api/v1/fleet/n1/undrain").status, 200);
+    EXPECT_EQ(w.ask("POST", "/api/v1/fleet/n9/drain").status, 404);
+}
+
+TEST_F(ServerTest, AnArrayHasARowForEachElementAndIsCancelledWhole) {
+    start();
+    auto w = wire();
+    w.ask("POST", "/api/v1/jobs", R"({"argv":["true"],"folder":"/","name":"s","count":3,"gpus":4})");
+    const auto rows = w.ask("GET", "/api/v1/jobs").json();
+    ASSERT_EQ(rows.items.size(), 3U);
+    EXPECT_EQ(rows.items[0]["name"].text, "s[2]");
+    EXPECT_EQ(rows.items[0]["reason"].text, "no_gpus");
+    EXPECT_EQ(w.ask("GET", "/api/v1/jobs/s[1]").json()["id"].whole, 2);
+    const auto why = w.ask("GET", "/api/v1/jobs/s[1]/why");
+    EXPECT_EQ(why.json()["holders"].items[0]["name"].text, "s[0]") << why.body;
+    EXPECT_EQ(why.json()["reasons"].items[0]["message"].text, "it needs 4 GPUs, and 0 are free") << why.body;
+    EXPECT_EQ(w.ask("POST", "/api/v1/jobs/s/cancel").json()["jobs"].items.size(), 3U);
+    EXPECT_EQ(w.ask("GET", "/api/v1/jobs?state=cancelled").json().items.size(), 2U);
+    EXPECT_EQ(w.ask("GET", "/api/v1/jobs?active=1").json().items.size(), 1U);
+}
+
+TEST_F(ServerTest, TenantsAreSetByPath) {
+    start();
+    auto w = wire();
+    EXPECT_EQ(w.ask("PUT", "/api/v1/tenants/lab/nlp", R"({"quota":2,"weight":3,"priorities":["research"]})").status,
+              200);
+    const auto rows = w.ask("GET", "/api/v1/tenants").json();
+    ASSERT_EQ(rows.items.size(), 3U);
+    EXPECT_EQ(rows.items[2]["name"].text, "lab/nlp");
+    EXPECT_EQ(rows.items[2]["quota"].whole, 2);
+    EXPECT_EQ(w.ask("PUT", "/api/v1/tenants/a%20b", "{}").status, 422);
+    EXPECT_EQ(w.ask("PUT", "/api/v1/tenants/a", R"({"quota":-1})").status, 422);
+}
+
+TEST_F(ServerTest, AFollowedRunEndsWithItsExitStatus) {
+    control_.runs_at_once = true;
+    start();
+    auto w = wire();
+    w.send(Wire::text("POST", "/api/v1/jobs?follow=1", command));
+    const auto head = w.until("\r\n\r\n");
+    EXPECT_NE(head.find("application/x-stargate-frames"), std::string::npos) << head;
+    const auto chunks = w.until("0\r\n\r\n");
+    const auto accepted = chunks.find(R"({"id":1,"count":1,"name":"a"})");
+    const auto out = chunks.find("out\n");
+    const auto err = chunks.find("err\n");
+    const auto end = chunks.find(R"({"state":"succeeded","exit_status":0,"detail":""})");
+    EXPECT_LT(accepted, out);
+    EXPECT_LT(out, err);
+    EXPECT_LT(err, end);
+    EXPECT_NE(end, std::string::npos) << chunks;
+    EXPECT_EQ(w.ask("GET", "/api/v1/jobs/a/logs").status, 200);  // the connection goes on
+    EXPECT_NE(w.until("0\r\n\r\n").find("out\nerr\n"), std::string::npos);
+}
+
+TEST_F(ServerTest, LogsAreFollowedAsTheyGrow) {
+    start();
+    auto w = wire();
+    w.ask("POST", "/api/v1/jobs", command);
+    w.send(Wire::text("GET", "/api/v1/jobs/1/logs?follow=1"));
+    w.until("\r\n\r\n");
+    control_.report(RanksRunning{AttemptId{1}, NodeId{1}, 1});
+    control_.print(AttemptId{1}, "first\n");
+    EXPECT_NE(w.until("first\n").find("first"), std::string::npos);
+    control_.print(AttemptId{1}, "last\n");
+    control_.report(RanksEnded{AttemptId{1}, NodeId{1}, 1, {}, false, -1});
+    EXPECT_NE(w.until("0\r\n\r\n").find("last\n"), std::string::npos);
+}
+
+TEST_F(ServerTest, EventsComeAsArrayLinesAndServerSent) {
+    start();
+    auto w = wire();
+    const auto before = w.ask("GET", "/api/v1/events").json().items.size();
+    EXPECT_GT(before, 0U);
+    w.ask("POST", "/api/v1/jobs", command);
+    const auto lines = w.ask("GET", "/api/v1/events?format=jsonl&from=" + std::to_string(before + 1));
+    EXPECT_EQ(lines.body.substr(0, lines.body.find(",\"at\"")), "{\"seq\":" + std::to_string(before + 1));
+    EXPECT_NE(lines.body.find(R"("type":"submitted","cause":"submit")"), std::string::npos) << lines.body;
+    auto stream = wire();
+    stream.send(Wire::text("GET", "/api/v1/events?from=1", {}, "Accept: text/event-stream\r\n"));
+    EXPECT_NE(stream.until("event: submitted\n").find("text/event-stream"), std::string::npos);
+    stream.until("event: started\n");
+    w.ask("POST", "/api/v1/jobs", R"({"argv":["true"],"folder":"/","name":"later"})");
+    EXPECT_NE(stream.until("\"later\"").find("event: submitted"), std::string::npos);
+    EXPECT_EQ(w.ask("GET", "/api/v1/events?limit=2").json().items.size(), 2U);
+    EXPECT_EQ(w.ask("GET", "/api/v1/events/types").json().items.size(), fact_names.size());
+}
+
+TEST_F(ServerTest, MetricsNameStatesAndGpus) {
+    start();
+    auto w = wire();
+    w.ask("POST", "/api/v1/jobs", command);
+    const auto text = w.ask("GET", "/metrics").body;
+    EXPECT_NE(text.find("stargate_jobs{state=\"starting\"} 1\n"), std::string::npos) << text;
+    EXPECT_NE(text.find("stargate_gpus{type=\"cpu\",use=\"free\"} 3\n"), std::string::npos);
+    EXPECT_NE(text.find("stargate_http_requests_total{status=\"201\"} 1\n"), std::string::npos);
+}
+
+TEST_F(ServerTest, OverTcpNothingIsSaidWithoutAToken) {
+    ServerSetting setting;
+    setting.listen = "127.0.0.1:0";
+    start(setting);
+    for (const auto* target : {"/api/v1/jobs", "/metrics", "/", "/api/v1/events", "/nowhere"}) {
+        EXPECT_EQ(tcp().ask("GET", target).status, 401) << target;
+        EXPECT_EQ(tcp().ask("GET", target, {}, "Authorization: Bearer sg_wrong\r\n").status, 401) << target;
+    }
+    EXPECT_EQ(tcp().ask("GET", "/healthz").body, "ok\n");
+    EXPECT_EQ(tcp().ask("GET", "/api/v1/whoami", {}, bearer()).status, 200);
+    const auto made = tcp().ask("POST", "/api/v1/tokens", R"({"name":"ci","uid":1234})", bearer());
+    EXPECT_EQ(made.status, 201);
+    const auto mine = "Authorization: Bearer " + made.json()["token"].text + "\r\n";
+    EXPECT_EQ(tcp().ask("GET", "/api/v1/whoami", {}, mine).json()["uid"].whole, 1234);
+    EXPECT_EQ(tcp().ask("POST", "/api/v1/tokens", "{}", mine).status, 403);
+    EXPECT_EQ(tcp().ask("POST", "/api/v1/shutdown", "{}", mine).status, 403);
+    EXPECT_EQ(tcp().ask("PUT", "/api/v1/tenants/x", "{}", mine).status, 403);
+    EXPECT_EQ(tcp().ask("POST", "/api/v1/fleet/n1/drain", "", mine).status, 403);
+    tcp().ask("POST", "/api/v1/jobs", command, bearer());
+    EXPECT_EQ(tcp().ask("POST", "/api/v1/jobs/a/cancel", "", mine).status, 403);
+    EXPECT_EQ(tcp().ask("GET", "/api/v1/jobs/a/logs", "", mine).status, 403);
+    auto again = Tokens::open(folder_.path());
+    EXPECT_TRUE(again->caller_of(made.json()["token"].text));
+}
+
+TEST_F(ServerTest, OverTcpOtherSitesPagesAreTurnedAway) {
+    ServerSetting setting;
+    setting.listen = "127.0.0.1:0";
+    start(setting);
+    auto w = tcp();
+    w.send("GET /healthz HTTP/1.1\r\nHost: evil.example:7433\r\n\r\n");
+    EXPECT_EQ(w.reply().status, 403);
+    EXPECT_EQ(tcp().ask("GET", "/api/v1/jobs", {}, bearer() + "Origin: http://evil.example\r\n").status, 403);
+    EXPECT_EQ(tcp().ask("GET", "/api/v1/jobs", {}, bearer() + "Origin: http://localhost:5173\r\n").status, 200);
+}
+
+TEST_F(ServerTest, OtherAddressesAreAStartUpError) {
+    start();
+    for (const auto* listen : {"0.0.0.0:7433", "10.0.0.1:7433", "[::]:7433"}) {
+        ServerSetting setting;
+        setting.listen = listen;
+        const auto server = Server::start(*api_, control_, setting);
+        ASSERT_FALSE(server);
+        EXPECT_NE(server.error().detail.find("TLS and a token are needed"), std::string::npos) << server.error().detail;
+    }
+    for (const auto* listen : {"7433", "127.0.0.1:", "127.0.0.1:99999", "host:1"}) {
+        ServerSetting setting;
+        setting.listen = listen;
+        EXPECT_FALSE(Server::start(*api_, control_, setting)) << listen;
+    }
+}
+
+TEST_F(ServerTest, APortInUseIsAStartUpError) {
+    ServerSetting setting;
+    setting.listen = "127.0.0.1:0";
+    start(setting);
+    setting.listen = "127.0.0.1:" + std::to_string(server_->port());
+    const auto second = Server::start(*api_, control_, setting);
+    ASSERT_FALSE(second);
+    EXPECT_NE(second.error().detail.find("choose another port"), std::string::npos) << second.error().detail;
+}
+
+TEST_F(ServerTest, TooMuchIsRefusedAndBrokenRequestsEndTheConnection) {
+    start();
+    EXPECT_EQ(wire().ask("POST", "/api/v1/jobs", std::string((1U << 20) + 1, 'x')).status, 413);
+    EXPECT_EQ(wire().ask("GET", "/", {}, "X: " + std::string(40'000, 'x') + "\r\n").status, 431);
+    auto broken = wire();
+    broken.send("\x01\x02\x03 nonsense\r\n\r\n");
+    EXPECT_EQ(broken.reply().status, 400);
+    EXPECT_TRUE(broken.is_closed());
+    EXPECT_EQ(wire().ask("GET", "/api/v1/jobs/%zz").status, 400);
+    EXPECT_EQ(wire().ask("GET", "/a/b/c/d/e/f/g/h/i/j").status, 400);
+    EXPECT_EQ(wire().ask("DELETE", "/api/v1/jobs").status, 404);
+}
+
+TEST_F(ServerTest, SlowClientsAreLetGo) {
+    ServerSetting setting;
+    setting.head_timeout = std::chrono::milliseconds{100};
+    setting.body_timeout = std::chrono::milliseconds{100};
+    start(setting);
+    auto slow_head = wire();
+    slow_head.send("GET / HT");
+    auto slow_body = wire();
+    slow_body.send("POST /api/v1/jobs HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc");
+    EXPECT_TRUE(slow_head.is_closed());
+    EXPECT_TRUE(slow_body.is_closed());
+}
+
+TEST_F(ServerTest, ConnectionsOverTheLimitAreTold) {
+    ServerSetting setting;
+    setting.max_connections = 2;
+    start(setting);
+    auto a = wire();
+    auto b = wire();
+    EXPECT_EQ(a.ask("GET", "/healthz").status, 200);
+    EXPECT_EQ(b.ask("GET", "/healthz").status, 200);
+    auto c = wire();
+    const auto got = c.reply();
+    EXPECT_EQ(got.status, 503);
+    EXPECT_NE(got.head.find("Retry-After: 1"), std::string::npos);
+}
+
+TEST_F(ServerTest, GoesDownWhileClientsWait) {
+    start();
+    auto idle = wire();
+    auto following = wire();
+    following.send(Wire::text("GET", "/api/v1/events?follow=1"));
+    following.until("\r\n\r\n");
+    auto w = wire();
+    EXPECT_EQ(w.ask("POST", "/api/v1/shutdown", R"({"jobs":true})").status, 202);
+    EXPECT_EQ(control_.shut_down_with, RunningWork::ends);
+    server_.reset();
+    EXPECT_TRUE(idle.is_closed());
+    EXPECT_TRUE(following.is_closed());
+    EXPECT_FALSE(connect_to(folder_.path() + "/stargate.sock"));
+}
+
+TEST_F(ServerTest, TheSocketsModeSaysWhoMayConnect) {
+    start();
+    struct stat found {};
+    ASSERT_EQ(stat((folder_.path() + "/stargate.sock").c_str(), &found), 0);
+    EXPECT_EQ(found.st_mode & 0777, geteuid() == 0 ? 0666U : 0600U);
+    ASSERT_EQ(stat((folder_.path() + "/token").c_str(), &found), 0);
+    EXPECT_EQ(found.st_mode & 0777, 0600U);
+}
+
+TEST(UnixSocket, TakesPathsOfAnyLength) {
+    ScratchFolder folder;
+    auto deep = folder.path();
+    for (int i = 0; i < 4; ++i) {
+        deep += "/" + std::string(60, 'x');
+        ASSERT_EQ(mkdir(deep.c_str(), 0700), 0);
+    }
+    const auto listening = listen_at(deep + "/stargate.sock", 0600);
+    ASSERT_TRUE(listening) << listening.error().detail;
+    EXPECT_TRUE(connect_to(deep + "/stargate.sock"));
+}
+
+}  // namespace
+}  // namespace stargate::api

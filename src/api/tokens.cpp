@@ -1,0 +1,102 @@
+#include "api/tokens.hpp"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <sstream>
+
+#include "base/file.hpp"
+
+namespace stargate::api {
+
+namespace {
+
+constexpr Bytes most_token_bytes{1 << 20};
+
+template <std::size_t N>
+std::string hex(const std::array<std::uint8_t, N>& bytes) {
+    std::string text;
+    for (const auto byte : bytes) text += fmt::format("{:02x}", byte);
+    return text;
+}
+
+std::optional<Digest> digest_from(const std::string& text) {
+    Digest digest{};
+    if (text.size() != digest.size() * 2) return std::nullopt;
+    for (std::size_t i = 0; i < digest.size(); ++i) {
+        unsigned value = 0;
+        if (std::sscanf(text.c_str() + 2 * i, "%2x", &value) != 1) return std::nullopt;
+        digest[i] = static_cast<std::uint8_t>(value);
+    }
+    return digest;
+}
+
+std::string fresh_token() { return "sg_" + hex(random_bytes()) + hex(random_bytes()); }
+
+Result<std::string> owner_token(const std::string& file) {
+    if (access(file.c_str(), F_OK) != 0) {
+        const auto written = write_durably(file, fresh_token() + "\n");  // for the owner's eyes: made with mode 0600
+        if (!written) return tl::unexpected<Error>(written.error());
+    }
+    auto token = read_file(file, most_token_bytes);
+    while (token && !token->empty() && token->back() == '\n') token->pop_back();
+    if (token && token->size() < 32) {
+        return fail(Fault::malformed, file + " holds no token; remove it and start again to get a new one");
+    }
+    return token;
+}
+
+}  // namespace
+
+Result<Tokens> Tokens::open(const std::string& state_folder) {
+    Tokens tokens;
+    tokens.file_ = state_folder + "/tokens";
+    const auto owner = owner_token(state_folder + "/token");
+    if (!owner) return tl::unexpected<Error>(owner.error());
+    tokens.owner_ = digest_of(*owner);
+    if (access(tokens.file_.c_str(), F_OK) != 0) return tokens;
+    const auto text = read_file(tokens.file_, most_token_bytes);
+    if (!text) return tl::unexpected<Error>(text.error());
+    std::istringstream lines{*text};
+    std::string digest;
+    Row row;
+    while (lines >> digest >> row.uid >> row.is_operator >> row.name) {
+        const auto read = digest_from(digest);
+        if (!read) return fail(Fault::malformed, tokens.file_ + " is damaged; remove it and make new tokens");
+        row.digest = *read;
+        tokens.rows_.push_back(row);
+    }
+    return tokens;
+}
+
+std::optional<Caller> Tokens::caller_of(std::string_view token) const {
+    // Digests are compared, so timing tells nothing about the token.
+    const auto digest = digest_of(token);
+    if (digest == owner_) return Caller{geteuid(), true, false};
+    for (const auto& row : rows_) {
+        if (row.digest == digest) return Caller{row.uid, row.is_operator, false};
+    }
+    return std::nullopt;
+}
+
+Result<std::string> Tokens::make(const std::string& name, std::uint32_t uid, bool is_operator) {
+    constexpr std::size_t most = 1'000;  // read at every start, compared at every request
+    if (rows_.size() >= most) return fail(Fault::full, "there are 1,000 tokens already; remove some from " + file_);
+    auto token = fresh_token();
+    rows_.push_back({digest_of(token), name, uid, is_operator});
+    if (auto saved = save(); !saved) {
+        rows_.pop_back();
+        return tl::unexpected<Error>(saved.error());
+    }
+    return token;
+}
+
+Result<void> Tokens::save() const {
+    std::string text;
+    for (const auto& row : rows_) {
+        text += fmt::format("{} {} {} {}\n", hex(row.digest), row.uid, row.is_operator ? 1 : 0, row.name);
+    }
+    return write_durably(file_, text);
+}
+
+}  // namespace stargate::api

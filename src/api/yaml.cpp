@@ -1,0 +1,183 @@
+#include "api/yaml.hpp"
+
+#include <yaml-cpp/eventhandler.h>
+#include <yaml-cpp/exceptions.h>
+#include <yaml-cpp/parser.h>
+
+#include <algorithm>
+#include <sstream>
+
+namespace stargate::api {
+
+namespace {
+
+/// Thrown out of the library's callbacks, caught where it is called.
+struct Refused {
+    YamlError error;
+};
+
+[[noreturn]] void refuse(int line, std::string what) { throw Refused{{line, std::move(what)}}; }
+
+int line_of(const YAML::Mark& mark) { return mark.line < 0 ? 1 : mark.line + 1; }
+
+/// Builds the tree from the parser's events, which still know what a finished YAML::Node has forgotten: lines, aliases
+/// and keys that come twice.
+class Builder final : public YAML::EventHandler {
+public:
+    void OnDocumentStart(const YAML::Mark& mark) override {
+        if (++documents_ > 1) refuse(line_of(mark), "more than one document; write one job a file");
+    }
+    void OnDocumentEnd() override {}
+    void OnNull(const YAML::Mark& mark, YAML::anchor_t) override { add({.line = line_of(mark)}); }
+    void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override {
+        refuse(line_of(mark), "aliases (*name) are not taken; write the value out");
+    }
+    void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t, const std::string& value) override {
+        if (tag != "?" && tag != "!" && !tag.empty()) refuse_tag(mark, tag);
+        if (value.find('\0') != std::string::npos) refuse(line_of(mark), "a NUL character; remove it");
+        add({.kind = YamlNode::Kind::scalar, .line = line_of(mark), .quoted = tag == "!", .text = value});
+    }
+    void OnSequenceStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t,
+                         YAML::EmitterStyle::value) override {
+        open(mark, tag, YamlNode::Kind::sequence);
+    }
+    void OnSequenceEnd() override { close(); }
+    void OnMapStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t,
+                    YAML::EmitterStyle::value) override {
+        open(mark, tag, YamlNode::Kind::map);
+    }
+    void OnMapEnd() override { close(); }
+
+    [[nodiscard]] YamlNode take() { return std::move(root_); }
+
+private:
+    struct Level {
+        YamlNode node;
+        YamlNode::Key key{};
+        bool has_key = false;
+    };
+
+    [[noreturn]] static void refuse_tag(const YAML::Mark& mark, const std::string& tag) {
+        refuse(line_of(mark), "tags (" + tag + ") are not taken; leave it out");
+    }
+    void open(const YAML::Mark& mark, const std::string& tag, YamlNode::Kind kind) {
+        if (tag != "?" && !tag.empty()) refuse_tag(mark, tag);
+        if (levels_.size() >= max_yaml_depth) refuse(line_of(mark), "nested too deep; no job file needs that");
+        levels_.push_back({.node = {.kind = kind, .line = line_of(mark)}});
+    }
+    void close() {
+        auto node = std::move(levels_.back().node);
+        levels_.pop_back();
+        add(std::move(node));
+    }
+    void add(YamlNode node) {
+        if (++nodes_ > max_yaml_nodes) refuse(node.line, "too many values; no job file needs that many");
+        if (levels_.empty()) {
+            root_ = std::move(node);
+            return;
+        }
+        auto& level = levels_.back();
+        if (level.node.kind == YamlNode::Kind::sequence) {
+            level.node.items.push_back(std::move(node));
+        } else if (!level.has_key) {
+            take_key(level, node);
+        } else {
+            level.node.members.emplace_back(std::move(level.key), std::move(node));
+            level.has_key = false;
+        }
+    }
+    static void take_key(Level& level, const YamlNode& node) {
+        if (node.kind != YamlNode::Kind::scalar) refuse(node.line, "a key must be a plain word");
+        const auto& members = level.node.members;
+        const auto same =
+            std::find_if(members.begin(), members.end(), [&](const auto& m) { return m.first.text == node.text; });
+        if (same != members.end()) {
+            refuse(node.line, node.text + ": stands here and in line " + std::to_string(same->first.line) +
+                                  "; remove one of them");
+        }
+        level.key = {node.text, node.line};
+        level.has_key = true;
+    }
+
+    std::vector<Level> levels_;
+    YamlNode root_;
+    std::size_t nodes_ = 0;
+    int documents_ = 0;
+};
+
+int line_at(std::string_view text, std::size_t at) {
+    return 1 + static_cast<int>(std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(at), '\n'));
+}
+
+/// Length of the character at the front; 0 when it is not UTF-8.
+std::size_t utf8_length(std::string_view text) {
+    const auto byte = [&](std::size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0U; };
+    const auto follows = [&](std::size_t i) { return (byte(i) & 0xC0U) == 0x80U; };
+    const auto lead = byte(0);
+    if (lead < 0x80) return 1;
+    if (lead >= 0xC2 && lead <= 0xDF && follows(1)) return 2;
+    if (lead >= 0xE0 && lead <= 0xEF && follows(1) && follows(2)) {
+        if (lead == 0xE0 && byte(1) < 0xA0) return 0;
+        if (lead == 0xED && byte(1) > 0x9F) return 0;
+        return 3;
+    }
+    if (lead >= 0xF0 && lead <= 0xF4 && follows(1) && follows(2) && follows(3)) {
+        if (lead == 0xF0 && byte(1) < 0x90) return 0;
+        if (lead == 0xF4 && byte(1) > 0x8F) return 0;
+        return 4;
+    }
+    return 0;
+}
+
+std::size_t first_bad_utf8(std::string_view text) {
+    std::size_t at = 0;
+    while (at < text.size()) {
+        const auto length = utf8_length(text.substr(at));
+        if (length == 0) return at;
+        at += length;
+    }
+    return text.size();
+}
+
+bool is_forbidden_control(char c) {
+    const auto byte = static_cast<unsigned char>(c);
+    return (byte < 0x20 && c != '\t' && c != '\n' && c != '\r') || byte == 0x7F;
+}
+
+/// One line of a library's message: it ends up in one line of ours.
+std::string one_line(std::string text) {
+    std::replace(text.begin(), text.end(), '\n', ' ');
+    return text;
+}
+
+}  // namespace
+
+bool is_utf8(std::string_view text) { return first_bad_utf8(text) == text.size(); }
+
+YamlResult<YamlNode> parse_yaml(std::string_view text) {
+    const auto refused = [](int line, std::string what) {
+        return tl::unexpected<YamlError>(YamlError{line, std::move(what)});
+    };
+    if (text.size() > max_yaml_bytes) return refused(1, "larger than 256 KiB; no job file needs that");
+    if (const auto bad = first_bad_utf8(text); bad < text.size()) {
+        return refused(line_at(text, bad), "not UTF-8; save the file as UTF-8");
+    }
+    if (const auto bad = std::find_if(text.begin(), text.end(), is_forbidden_control); bad != text.end()) {
+        return refused(line_at(text, static_cast<std::size_t>(bad - text.begin())), "a control character; remove it");
+    }
+    Builder builder;
+    try {
+        std::istringstream in{std::string{text}};
+        YAML::Parser parser{in};
+        while (parser.HandleNextDocument(builder)) {}
+    } catch (const Refused& refusal) {
+        return tl::unexpected<YamlError>(refusal.error);
+    } catch (const YAML::Exception& error) {
+        return refused(line_of(error.mark), "not YAML: " + one_line(error.msg) + "; check indentation and colons");
+    } catch (const std::exception& error) {
+        return refused(1, "not YAML: " + one_line(error.what()) + "; check indentation and colons");
+    }
+    return builder.take();
+}
+
+}  // namespace stargate::api

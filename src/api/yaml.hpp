@@ -1,0 +1,45 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/result.hpp"
+
+namespace stargate::api {
+
+/// A YAML value with the line it stands on, from 1. Scalars stay text: what a field takes, its reader decides.
+struct YamlNode {
+    enum class Kind { null, scalar, sequence, map };
+    struct Key {
+        std::string text;
+        int line = 0;
+    };
+    Kind kind = Kind::null;
+    int line = 1;
+    bool quoted = false;  // a scalar in quotes is a text, never a number or a boolean
+    std::string text{};
+    std::vector<YamlNode> items{};
+    std::vector<std::pair<Key, YamlNode>> members{};  // in the order of the file, no key twice
+};
+
+struct YamlError {
+    int line = 1;
+    std::string what;  // with its remedy
+};
+template <class T>
+using YamlResult = tl::expected<T, YamlError>;
+
+/// Bounds on what a file may hold: larger than anything a person writes, small enough for any machine.
+constexpr std::size_t max_yaml_bytes = 256U << 10;
+constexpr std::size_t max_yaml_depth = 16;
+constexpr std::size_t max_yaml_nodes = 20'000;
+
+/// Reads one document. Aliases, tags, duplicate keys, other documents, control characters and broken UTF-8 are errors.
+[[nodiscard]] YamlResult<YamlNode> parse_yaml(std::string_view text);
+
+/// Whether these bytes are UTF-8: no overlong forms, no surrogates.
+[[nodiscard]] bool is_utf8(std::string_view text);
+
+}  // namespace stargate::api
