@@ -224,14 +224,21 @@ Parts merged(const JobSpec& spec, const Parts& held, const Parts& added) {
     return result;
 }
 
+std::int32_t size_wanted(const JobSpec& spec, const Attempt& attempt) {
+    return attempt.want_gpus > 0 ? attempt.want_gpus : spec.max_gpus.count();
+}
+
+bool may_grow(const State& state, Instant now, const Attempt& attempt) {
+    if (attempt.ending || attempt.gang_deadline != never || attempt.settled > now) return false;
+    const auto& spec = state.spec_of(state.at<Job>(attempt.job));
+    return attempt.gpu_count() < size_wanted(spec, attempt) && state.find<Claim>(attempt.job) == nullptr;
+}
+
 /// What the attempt could grow by now; empty when it is not ready, big enough, or nothing is spare.
 Parts growth_of(const State& state, Instant now, const Attempt& attempt) {
-    if (attempt.ending || attempt.gang_deadline != never || attempt.settled > now) return {};
-    if (state.find<Claim>(attempt.job) != nullptr) return {};
+    if (!may_grow(state, now, attempt)) return {};
     const auto& spec = state.spec_of(state.at<Job>(attempt.job));
-    const auto most = attempt.want_gpus > 0 ? attempt.want_gpus : spec.max_gpus.count();
-    const auto more = most - attempt.gpu_count();
-    if (more <= 0) return {};
+    const auto more = size_wanted(spec, attempt) - attempt.gpu_count();
     auto added = extend(state, spec, attempt.parts, more);
     if (added.empty() || quota_allows(state, spec.tenant, milli_gpus(added)).why != Why::none) return {};
     return added;
@@ -258,7 +265,12 @@ void grow_elastic(Core& core, Instant now) {
     const auto planned = state.counters().grow_at;
     const bool ripe = planned != Instant{} && planned <= now;
     bool could_grow = false;
-    const auto attempts = state.elastic_attempts();  // a copy: growing edits the set
+    const auto free = state.free_gpus(0);
+    std::vector<AttemptId> attempts;  // those that may change: warning them edits the set
+    for (const auto id : state.elastic_attempts()) {
+        const auto& attempt = state.at<Attempt>(id);
+        if (is_to_be_cut(attempt) || (free > 0 && may_grow(state, now, attempt))) attempts.push_back(id);
+    }
     for (const auto id : attempts) {
         const auto& attempt = state.at<Attempt>(id);
         if (is_to_be_cut(attempt)) {

@@ -1,5 +1,7 @@
 #include "core/state.hpp"
 
+#include <algorithm>
+#include <bit>
 #include <boost/mp11.hpp>
 
 #include "base/codec.hpp"
@@ -161,18 +163,10 @@ void State::unindex(const Spec& row) {
     }
 }
 
-void State::account(const Attempt& row, int sign) {
-    const auto& spec = spec_of(at<Job>(row.job));
+void State::count_gpus(const Attempt& row, const JobSpec& spec, int sign) {
     const auto gpus = row.gpu_count();
     held_[rank_of(spec.priority)] += sign * gpus;
-    if (spec.is_elastic()) {
-        surplus_[rank_of(spec.priority)] += sign * (gpus - spec.min_gpus.count());
-        if (sign > 0) {
-            elastic_.insert(row.id);
-        } else {
-            elastic_.erase(row.id);
-        }
-    }
+    if (spec.is_elastic()) surplus_[rank_of(spec.priority)] += sign * (gpus - spec.min_gpus.count());
     for (const auto& part : row.parts) {
         if (part.node.value >= attempts_on_.size()) attempts_on_.resize(part.node.value + 1);
         auto& here = attempts_on_[part.node.value];
@@ -182,9 +176,67 @@ void State::account(const Attempt& row, int sign) {
             here.erase(row.id);
         }
     }
-    if (!row.ending) set_deadline(row.limit, DeadlineKind::time_limit, row.id.value, sign);
-    set_deadline(row.gang_deadline, DeadlineKind::gang, row.id.value, sign);
-    if (row.settled != Instant{}) set_deadline(row.settled, DeadlineKind::settle, row.id.value, sign);
+}
+
+namespace {
+/// The deadlines of an attempt, `never` where it has none.
+struct AttemptDeadlines {
+    Instant limit, gang, settle;
+    explicit AttemptDeadlines(const Attempt& row)
+        : limit{row.ending ? never : row.limit},
+          gang{row.gang_deadline},
+          settle{row.settled != Instant{} ? row.settled : never} {}
+};
+}  // namespace
+
+void State::account(const Attempt& row, int sign) {
+    const auto& spec = spec_of(at<Job>(row.job));
+    count_gpus(row, spec, sign);
+    if (spec.is_elastic()) {
+        if (sign > 0) {
+            elastic_.insert(row.id);
+        } else {
+            elastic_.erase(row.id);
+        }
+    }
+    const AttemptDeadlines deadlines{row};
+    set_deadline(deadlines.limit, DeadlineKind::time_limit, row.id.value, sign);
+    set_deadline(deadlines.gang, DeadlineKind::gang, row.id.value, sign);
+    set_deadline(deadlines.settle, DeadlineKind::settle, row.id.value, sign);
+}
+
+void State::reindex(const Attempt& before, const Attempt& now) {
+    const auto same_place = [](const Part& a, const Part& b) {
+        return a.node == b.node && a.gpus == b.gpus && a.share == b.share;
+    };
+    if (!std::equal(before.parts.begin(), before.parts.end(), now.parts.begin(), now.parts.end(), same_place)) {
+        const auto& spec = spec_of(at<Job>(now.job));
+        count_gpus(before, spec, -1);
+        count_gpus(now, spec, 1);
+    }
+    const AttemptDeadlines were{before}, are{now};
+    const auto move = [&](Instant from, Instant to, DeadlineKind kind) {
+        if (from == to) return;
+        set_deadline(from, kind, now.id.value, -1);
+        set_deadline(to, kind, now.id.value, 1);
+    };
+    move(were.limit, are.limit, DeadlineKind::time_limit);
+    move(were.gang, are.gang, DeadlineKind::gang);
+    move(were.settle, are.settle, DeadlineKind::settle);
+}
+
+void State::reindex(const Node& before, const Node& now) {
+    const bool same = std::popcount(before.free()) == std::popcount(now.free()) &&
+                      before.takes_work() == now.takes_work() && before.shape == now.shape;
+    if (same) return;
+    unindex(before);
+    index(now);
+}
+
+void State::reindex(const Job& before, const Job& now) {
+    if (before.phase == now.phase && before.held == now.held) return;
+    unindex(before);
+    index(now);
 }
 
 void State::index(const Node& row) { account(row, 1); }

@@ -219,7 +219,15 @@ private:
     static void unindex(const SharedGpu&) {}
     static void index(const Settings&) {}
     static void unindex(const Settings&) {}
+    /// Rows that change often and mostly in members that nothing is derived from.
+    template <class Row>
+    static constexpr bool has_cheap_reindex =
+        std::is_same_v<Row, Attempt> || std::is_same_v<Row, Node> || std::is_same_v<Row, Job>;
+    void reindex(const Attempt& before, const Attempt& now);
+    void reindex(const Node& before, const Node& now);
+    void reindex(const Job& before, const Job& now);
     void account(const Attempt& row, int sign);
+    void count_gpus(const Attempt& row, const JobSpec& spec, int sign);
     void account(const Node& row, int sign);
     void joined(const Node& row);  // nodes join and, by undo alone, leave again
     void left(const Node& row);
@@ -310,10 +318,17 @@ void State::change(Key key, Change change) {
     auto& rows = std::get<TableFor<Row>>(tables_);
     Row* row = rows.find(key);
     CHECK(row != nullptr);
-    if (undo_ != nullptr) undo_->push_back(Old<Row>{key, *row});
-    unindex(*row);
-    change(*row);
-    index(*row);
+    if constexpr (has_cheap_reindex<Row>) {
+        Row before = *row;
+        change(*row);
+        reindex(before, *row);
+        if (undo_ != nullptr) undo_->push_back(Old<Row>{key, std::move(before)});
+    } else {
+        if (undo_ != nullptr) undo_->push_back(Old<Row>{key, *row});
+        unindex(*row);
+        change(*row);
+        index(*row);
+    }
 }
 
 template <class Row, class Key>

@@ -30,7 +30,7 @@ public:
     void put(IdType id, Row row) {
         const auto page = static_cast<std::size_t>(id.value / page_size);
         if (page >= pages_.size()) pages_.resize(page + 1);
-        if (!pages_[page]) pages_[page] = std::make_unique<Page>();
+        if (!pages_[page]) pages_[page] = std::make_unique_for_overwrite<Page>();  // slots are empty, not zeroed
         auto& slot = pages_[page]->slots[id.value % page_size];
         if (!slot) {
             ++pages_[page]->used;

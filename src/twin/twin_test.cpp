@@ -5,8 +5,10 @@
 #include <memory>
 #include <sstream>
 
+#include "base/scratch_folder.hpp"
 #include "core/log.hpp"
 #include "store/memory_store.hpp"
+#include "store/sqlite/sqlite_store.hpp"
 #include "twin/replay.hpp"
 #include "twin/run.hpp"
 #include "twin/scenario.hpp"
@@ -68,6 +70,18 @@ TEST(Twin, NothingBreaksInChaos) {
         last = *end == '.' ? std::strtoull(end + 2, nullptr, 10) : first;
     }
     for (auto seed = first; seed <= last; ++seed) run("chaos.yaml", seed);
+}
+
+TEST(Twin, ThroughSqliteItIsTheSameRun) {
+    const ScratchFolder folder;
+    const auto store = store::open_sqlite_store(folder.path());
+    ASSERT_TRUE(store) << store.error().detail;
+    const auto through = run("chaos.yaml", 11, {"duration=90s", "workload.at_start=20"}, store->get());
+    EXPECT_EQ(through.digest, run("chaos.yaml", 11, {"duration=90s", "workload.at_start=20"}).digest);
+    const auto again = replay(**store);
+    ASSERT_TRUE(again) << again.error().detail;
+    EXPECT_FALSE(again->difference) << replay_json(*again);
+    EXPECT_EQ(again->compared, through.facts);
 }
 
 TEST(Twin, ChurnHoldsAtAThousandNodes) {

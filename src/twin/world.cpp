@@ -213,6 +213,7 @@ void World::round() {
     } else if (!back.empty()) {
         meet_engines(back);
     }
+    (void)store_.maintain();
     if (control_plane_) plan_wake();
     if (store_is_ours_ && !scenario_.keep_log) trim_log();
 }

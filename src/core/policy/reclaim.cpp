@@ -1,6 +1,7 @@
 #include "core/policy/reclaim.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <tuple>
 
 #include "core/policy/place.hpp"
@@ -247,16 +248,65 @@ bool could_help(const State& state, const JobSpec& spec) {
     return sum >= spec.min_gpus.count();
 }
 
-/// Nodes with most free GPUs first, then in order of id.
-std::vector<NodeId> nodes_to_try(const State& state, const JobSpec& spec) {
+/// Whether somebody on this node could give GPUs now.
+bool has_candidate(const State& state, Instant now, const JobSpec& spec, NodeId node) {
+    const auto lower = state.settings().may_preempt[rank_of(spec.priority)];
+    for (const auto id : state.attempts_on(node)) {
+        const auto& attempt = state.at<Attempt>(id);
+        if (attempt.ending || attempt.settled > now || attempt.gang_deadline != never) continue;
+        const auto& theirs = state.spec_of(state.at<Job>(attempt.job));
+        if ((lower & bit_of(theirs.priority)) != 0) return true;
+        if (theirs.is_elastic() && theirs.priority <= spec.priority && attempt.gpu_count() > theirs.min_gpus.count()) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/// Nodes where elastic work of this class or a lower one could shrink now, in order of id. Cost O(elastic attempts).
+std::vector<NodeId> nodes_to_shrink_on(const State& state, Instant now, const JobSpec& spec) {
     std::vector<NodeId> nodes;
+    for (const auto id : state.elastic_attempts()) {
+        const auto& attempt = state.at<Attempt>(id);
+        if (attempt.ending || attempt.settled > now || attempt.gang_deadline != never) continue;
+        const auto& theirs = state.spec_of(state.at<Job>(attempt.job));
+        if (theirs.priority > spec.priority || attempt.gpu_count() <= theirs.min_gpus.count()) continue;
+        for (const auto& part : attempt.parts) nodes.push_back(part.node);
+    }
+    std::sort(nodes.begin(), nodes.end());
+    nodes.erase(std::unique(nodes.begin(), nodes.end()), nodes.end());
+    return nodes;
+}
+
+bool could_preempt(const State& state, const JobSpec& spec) {
+    const auto lower = state.settings().may_preempt[rank_of(spec.priority)];
+    for (std::size_t rank = 0; rank < priority_classes; ++rank) {
+        const auto priority = static_cast<PriorityClass>(rank);
+        if ((lower & bit_of(priority)) != 0 && state.held_by(priority) > 0) return true;
+    }
+    return false;
+}
+
+/// Nodes with most free GPUs first, then in order of id. Where nobody may be preempted, only those where somebody
+/// could shrink.
+std::vector<NodeId> nodes_to_try(const State& state, Instant now, const JobSpec& spec) {
+    std::vector<NodeId> nodes;
+    if (!could_preempt(state, spec)) {
+        nodes = nodes_to_shrink_on(state, now, spec);
+        std::stable_sort(nodes.begin(), nodes.end(), [&](NodeId a, NodeId b) {
+            return std::popcount(state.at<Node>(a).free()) > std::popcount(state.at<Node>(b).free());
+        });
+        if (nodes.size() > max_nodes_tried) nodes.resize(max_nodes_tried);
+        return nodes;
+    }
+    std::size_t looked_at = 0;
     for (auto free = max_gpus_per_node; free >= 0; --free) {
         for (std::uint32_t type = 0; type < state.settings().gpu_types.size(); ++type) {
             if (!allows(spec.gpu_types, type)) continue;
             const auto& bucket = state.nodes_with(type, free);
             for (auto id = bucket.first(); id; id = bucket.next(id)) {
-                nodes.push_back(id);
-                if (nodes.size() >= max_nodes_tried) return nodes;
+                if (has_candidate(state, now, spec, id)) nodes.push_back(id);
+                if (++looked_at >= max_nodes_tried) return nodes;
             }
         }
     }
@@ -277,7 +327,10 @@ std::optional<Reclaim> reclaim(const State& state, Instant now, const JobSpec& s
             best_cost = cost;
         }
     };
-    for (const auto node : nodes_to_try(state, spec)) {
+    const auto nodes = nodes_to_try(state, now, spec);
+    // Where nobody could give anything, wider domains have nobody either.
+    if (nodes.empty() && !could_preempt(state, spec)) return std::nullopt;
+    for (const auto node : nodes) {
         if (state.at<Node>(node).shape.gpus.count() < want) continue;
         Plan plan{state, now, spec};
         if (plan.make({node}, want)) consider(std::move(plan));
