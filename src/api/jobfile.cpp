@@ -49,6 +49,9 @@ public:
         for (const auto& [key, value] : root.members) read_field(key, value);
         require(root, "name", !job_.submit.spec.name.empty());
         require(root, "run", !job_.launch.argv.empty() || !job_.launch.shell.empty());
+        if (!job_.launch.argv.empty() && !job_.launch.shell.empty()) {
+            reject(root.line, "run", "stands beside `command`; write one of them");
+        }
         return result();
     }
 
@@ -311,6 +314,12 @@ private:
             reject(node.line, "run", "an empty command; write what to run");
         }
     }
+    /// `run` as a list, under the name that says so.
+    void command(const YamlNode& node) {
+        if (node.kind == YamlNode::Kind::sequence) return run(node);
+        reject(node.line, "command",
+               "a command is a list of words; write `[python3, train.py]`, or `run:` for a shell");
+    }
     void ranks(const YamlNode& node) {
         spec().one_rank_a_node = choice(node, "ranks", {"per_gpu", "per_node"}) == "per_node";
         job_.launch.one_rank_a_node = spec().one_rank_a_node;
@@ -357,6 +366,7 @@ const std::vector<JobReader::Field>& JobReader::fields() {
         {"checkpoint", &JobReader::checkpoint},  //
         {"retries", &JobReader::retries},        //
         {"run", &JobReader::run},                //
+        {"command", &JobReader::command},        //
         {"ranks", &JobReader::ranks},            //
         {"resize", &JobReader::resize},          //
         {"sandbox", &JobReader::sandbox},        //
