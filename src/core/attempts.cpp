@@ -29,11 +29,22 @@ std::int32_t status_of(const Exit& exit) {
     return 1;
 }
 
+/// Whether this part has nothing more to give back for the ending that is under way.
+bool is_done(const JobSpec& spec, const Attempt& attempt, const Part& part) {
+    return part.phase == PartPhase::ended || part.phase == PartPhase::thinned ||
+           (attempt.ending && !must_end(spec, *attempt.ending, part));
+}
+
 bool all_gone(const State& state, const Attempt& attempt) {
     const auto& spec = state.spec_of(state.at<Job>(attempt.job));
-    return std::all_of(attempt.parts.begin(), attempt.parts.end(), [&](const Part& part) {
-        return part.phase == PartPhase::ended || (attempt.ending && !must_end(spec, *attempt.ending, part));
-    });
+    return std::all_of(attempt.parts.begin(), attempt.parts.end(),
+                       [&](const Part& part) { return is_done(spec, attempt, part); });
+}
+
+/// Whether ranks of a resize in place still run, or may yet be started.
+bool has_survivors(const Attempt& attempt) {
+    return std::any_of(attempt.parts.begin(), attempt.parts.end(),
+                       [](const Part& part) { return part.phase != PartPhase::ended; });
 }
 
 void end(Core& core, Instant now, const Attempt& attempt, Outcome outcome, std::int32_t status, std::string detail) {
@@ -89,6 +100,11 @@ void conclude(Core& core, Instant now, AttemptId id) {
     const auto attempt = core.state().at<Attempt>(id);
     const auto cause = attempt.ending ? attempt.ending->cause : EndCause::none;
     const auto natural = attempt.exit && !attempt.infrastructure_failed;  // an end that no warning asked for
+    const bool succeeded = natural && !failed(*attempt.exit) && !attempt.interrupted;
+    const bool goes_on = attempt.ending && !attempt.ending->next.empty() && !attempt.infrastructure_failed &&
+                         (!natural || (!failed(*attempt.exit) && attempt.interrupted));
+    // The survivors of a resize in place hold their GPUs until they are gone as well.
+    if (!goes_on && has_survivors(attempt)) return warn(core, now, id, EndCause::gang_broken, {}, {});
     switch (cause) {
         case EndCause::cancel:
             return end(core, now, attempt, Outcome::cancelled, 143, "cancelled");
@@ -97,9 +113,11 @@ void conclude(Core& core, Instant now, AttemptId id) {
         case EndCause::none:
         case EndCause::gang_broken:
         case EndCause::superseded:
-            if (attempt.infrastructure_failed || !attempt.exit) {
-                const auto detail =
-                    attempt.exit ? attempt.exit->detail : std::string{"its ranks did not start in time"};
+            // A part that succeeded does not make up for the parts that had to be ended.
+            if (attempt.infrastructure_failed || !attempt.exit || (attempt.interrupted && !failed(*attempt.exit))) {
+                const auto detail = attempt.infrastructure_failed && attempt.exit
+                                        ? attempt.exit->detail
+                                        : std::string{"its ranks did not start in time"};
                 return requeue(core, now, attempt, cause, true, detail);
             }
             break;
@@ -109,8 +127,8 @@ void conclude(Core& core, Instant now, AttemptId id) {
             if (attempt.infrastructure_failed) {
                 return requeue(core, now, attempt, cause, true, attempt.exit ? attempt.exit->detail : "");
             }
-            if (natural) break;
-            if (!attempt.ending->next.empty()) return go_on(core, now, attempt);
+            if (goes_on) return go_on(core, now, attempt);
+            if (natural && (failed(*attempt.exit) || succeeded)) break;
             return requeue(core, now, attempt, cause, false, "");
     }
     const auto& exit = *attempt.exit;
@@ -166,9 +184,7 @@ std::int64_t charge_of(const Attempt& attempt, Instant now) {
 }
 
 bool must_end(const JobSpec& spec, const Ending& ending, const Part& part) {
-    if (!spec.resize_in_place || ending.next.empty()) return true;
-    const auto* after = part_on_node(ending.next, part.node);
-    return after == nullptr || after->ranks < part.ranks;
+    return staying_ranks(spec, ending, part) < part.ranks;
 }
 
 void start(Core& core, Instant now, JobId job, Parts parts) {
@@ -191,7 +207,15 @@ void ranks_ended(Core& core, Instant now, const RanksEnded& report) {
     if (attempt == nullptr) return;
     const bool asked = attempt->ending.has_value() && (report.warned || report.exit.kind == ExitKind::killed);
     const bool ours = report.exit.kind == ExitKind::refused && !asked;
-    part_is_gone(core, now, {report.attempt, report.node, report.generation, report.exit, asked, ours, report.step});
+    const auto& part = *part_on_node(attempt->parts, report.node);
+    if (report.left > 0) {
+        const auto& spec = core.state().spec_of(core.state().at<Job>(attempt->job));
+        const bool as_told = attempt->ending && part.phase != PartPhase::thinned &&
+                             staying_ranks(spec, *attempt->ending, part) == report.left;
+        if (!as_told) return;  // told twice, or late: by now those that were left are to end as well
+    }
+    part_is_gone(core, now,
+                 {report.attempt, report.node, report.generation, report.exit, asked, ours, report.step, report.left});
 }
 
 void attempt_lost(Core& core, Instant now, AttemptId id, NodeId node, const std::string& detail) {
@@ -199,7 +223,7 @@ void attempt_lost(Core& core, Instant now, AttemptId id, NodeId node, const std:
     if (attempt == nullptr) return;
     const auto* part = part_on_node(attempt->parts, node);
     if (part == nullptr || part->phase == PartPhase::ended) return;
-    part_is_gone(core, now, {id, node, attempt->generation, {ExitKind::refused, 0, detail}, false, true, -1});
+    part_is_gone(core, now, {id, node, attempt->generation, {ExitKind::refused, 0, detail}, false, true, -1, 0});
 }
 
 void progress(Core& core, Instant now, const Progress& report) {

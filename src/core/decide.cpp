@@ -1,6 +1,7 @@
 #include "core/decide.hpp"
 
 #include <algorithm>
+#include <tuple>
 
 #include "base/overloaded.hpp"
 #include "core/attempts.hpp"
@@ -19,9 +20,12 @@ Answer refuse(Why why, std::int64_t need = 0, std::int64_t have = 0, std::uint64
     return {{why, need, have, about}, {}};
 }
 
-void take_office(Core& core, Instant now, const TakeOffice& in) {
+Answer take_office(Core& core, Instant now, const TakeOffice& in) {
+    if (in.term <= core.state().counters().term) return refuse(Why::wrong_state);
     if (core.state().settings() != in.settings) core.apply(now, Configured{in.settings});
-    core.apply(now, TookOffice{in.term});
+    const bool was_away = core.state().counters().term > 0;
+    core.apply(now, TookOffice{in.term, was_away ? now + in.settings.gang_limit : Instant{}});
+    return {};
 }
 
 /// Makes every ancestor of `lab/nlp` that is not there yet, then the tenant itself.
@@ -56,7 +60,10 @@ void lose_all_on(Core& core, Instant now, NodeId node, const std::string& detail
 bool can_be_reshaped(const Node& node, const NodeShape& to) {
     const GpuMask in_use = node.leased | node.claimed;
     const auto all = to.gpus.count() >= max_gpus_per_node ? ~GpuMask{0} : (GpuMask{1} << to.gpus.count()) - 1;
-    return node.shape.gpu_type == to.gpu_type && node.shape.rack == to.rack && (in_use & ~all) == 0 &&
+    const auto& from = node.shape;
+    const bool same_place =
+        std::tie(from.rack, from.pod, from.hall, from.site) == std::tie(to.rack, to.pod, to.hall, to.site);
+    return from.gpu_type == to.gpu_type && same_place && (in_use & ~all) == 0 &&
            node.cpus_leased + node.cpus_claimed <= to.cpus && node.memory_leased + node.memory_claimed <= to.memory;
 }
 
@@ -176,10 +183,18 @@ Answer resize(Core& core, Instant now, const Resize& in) {
     const auto attempt = state.at<Attempt>(active->attempt);
     if (attempt.ending) return refuse(Why::wrong_state, 0, 0, in.job.value);
     if (attempt.want_gpus != in.gpus) core.apply(now, SizeWanted{attempt.id, in.gpus});
-    if (in.gpus != 0 && in.gpus < attempt.gpu_count()) {
+    // A gang that is still starting is cut by the pass that finds it running.
+    if (in.gpus != 0 && in.gpus < attempt.gpu_count() && attempt.gang_deadline == never) {
         warn(core, now, attempt.id, EndCause::resize, cut_to(spec, attempt.parts, in.gpus), {});
     }
     return {};  // growth comes with the pass, as GPUs are spare
+}
+
+/// A claim ends whole: an attempt that was to grow into it goes on as large as it is.
+void drop_late_claim(Core& core, Instant now, JobId job) {
+    const auto grows = core.state().at<Claim>(job).grows;
+    core.apply(now, ClaimDropped{job});
+    if (grows) warn(core, now, grows, EndCause::resize, core.state().at<Attempt>(grows).parts, {});
 }
 
 void due(Core& core, Instant now) {
@@ -200,13 +215,64 @@ void due(Core& core, Instant now) {
                 core.apply(now, Settled{AttemptId{deadline.id}});
                 break;
             case DeadlineKind::claim:
-                core.apply(now, ClaimDropped{JobId{deadline.id}});
+                drop_late_claim(core, now, JobId{deadline.id});
+                break;
+            case DeadlineKind::reservation:
+                core.apply(now, ReservationDropped{JobId{deadline.id}});
                 break;
             case DeadlineKind::backoff:
                 core.apply(now, BackoffOver{JobId{deadline.id}});
                 break;
         }
     }
+}
+
+/// How many GPUs' worth of ranks an empty node could hold.
+std::int32_t room_when_empty(const Node& node, const JobSpec& spec) {
+    std::int64_t room = node.shape.gpus.count();
+    if (spec.cpus_per_rank > MilliCpus{}) room = std::min(room, node.shape.cpus.count() / spec.cpus_per_rank.count());
+    if (spec.memory_per_rank > Bytes{}) room = std::min(room, node.shape.memory.count() / spec.memory_per_rank.count());
+    return static_cast<std::int32_t>(room);
+}
+
+Refusal fits_some_node(const State& state, const JobSpec& spec, std::int32_t gpus) {
+    Refusal closest{Why::never_fits, gpus, 0, 0};
+    bool fits = false;
+    std::int32_t most = 0;
+    state.table<Node>().for_each([&](const Node& node) {
+        if (fits || !allows(spec.gpu_types, node.shape.gpu_type)) return;
+        most = std::max(most, node.shape.gpus.count());
+        if (node.shape.gpus.count() < gpus) return;
+        const auto part = part_on(spec, node.id, lowest(node.all(), gpus));
+        if (part.cpus > node.shape.cpus) {
+            closest = {Why::no_cpus, part.cpus.count(), node.shape.cpus.count(), node.id.value};
+        } else if (part.memory > node.shape.memory) {
+            closest = {Why::no_memory, part.memory.count(), node.shape.memory.count(), node.id.value};
+        } else {
+            fits = true;
+        }
+    });
+    if (fits) return {};
+    if (closest.why == Why::never_fits) closest.have = most;
+    return closest;
+}
+
+Refusal fits_some_domain(const State& state, const JobSpec& spec, std::int32_t gpus) {
+    std::int32_t most = 0;
+    for (const auto& domain : state.domains(spec.require)) {
+        std::int32_t room = 0;
+        for (const auto id : domain.nodes) {
+            const auto& node = state.at<Node>(id);
+            if (allows(spec.gpu_types, node.shape.gpu_type)) room += room_when_empty(node, spec);
+            if (room >= gpus) return {};
+        }
+        most = std::max(most, room);
+    }
+    // Where not even one rank finds room, the host is what lacks.
+    if (most == 0) {
+        if (const auto why = fits_some_node(state, spec, 1); why.why != Why::none) return why;
+    }
+    return {Why::never_fits, gpus, most, 0};
 }
 
 }  // namespace
@@ -222,32 +288,13 @@ Refusal can_ever_run(const State& state, const JobSpec& spec) {
     if (quota.why != Why::none) return quota;
     const auto least = spec.share > 0 ? 1 : want;
     if (least > state.all_gpus(spec.gpu_types)) return {Why::never_fits, least, state.all_gpus(spec.gpu_types), 0};
-    // One rank, or one GPU's worth, must fit the host of some node; a gang within one node must fit one node.
-    Refusal closest{Why::never_fits, least, 0, 0};
-    bool fits = false;
-    std::int32_t most = 0;
-    state.table<Node>().for_each([&](const Node& node) {
-        if (fits || !allows(spec.gpu_types, node.shape.gpu_type)) return;
-        const auto here = spec.require == Level::node || want == 0 ? least : std::min(1, least);
-        most = std::max(most, node.shape.gpus.count());
-        if (node.shape.gpus.count() < here) return;
-        const auto part = part_on(spec, node.id, lowest(node.all(), here));
-        if (part.cpus > node.shape.cpus) {
-            closest = {Why::no_cpus, part.cpus.count(), node.shape.cpus.count(), node.id.value};
-        } else if (part.memory > node.shape.memory) {
-            closest = {Why::no_memory, part.memory.count(), node.shape.memory.count(), node.id.value};
-        } else {
-            fits = true;
-        }
-    });
-    if (fits) return {};
-    if (closest.why == Why::never_fits) closest.have = most;
-    return closest;
+    return spec.require == Level::node || want == 0 || spec.share > 0 ? fits_some_node(state, spec, least)
+                                                                      : fits_some_domain(state, spec, want);
 }
 
 Answer decide(Core& core, Instant now, const Input& input) {
     return std::visit(overloaded{
-                          [&](const TakeOffice& in) -> Answer { return take_office(core, now, in), Answer{}; },
+                          [&](const TakeOffice& in) { return take_office(core, now, in); },
                           [&](const SetTenant& in) -> Answer { return set_tenant(core, now, in), Answer{}; },
                           [&](const NodeUp& in) -> Answer { return node_up(core, now, in), Answer{}; },
                           [&](const NodeSilent& in) { return change_reach(core, now, in.node, Reach::silent); },

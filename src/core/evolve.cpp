@@ -1,5 +1,7 @@
 #include "core/evolve.hpp"
 
+#include <algorithm>
+
 #include "base/overloaded.hpp"
 
 namespace stargate {
@@ -43,6 +45,17 @@ void lease(State& state, const Parts& parts, TenantId tenant, int sign) {
                     [&](TenantId id) { state.change<TenantRow>(id, [&](TenantRow& row) { row.used += amount; }); });
 }
 
+std::int32_t staying_ranks(const JobSpec& spec, const Ending& ending, const Part& part) {
+    if (!spec.resize_in_place || ending.next.empty()) return 0;
+    const auto after =
+        std::find_if(ending.next.begin(), ending.next.end(), [&](const Part& next) { return next.node == part.node; });
+    if (after == ending.next.end()) return 0;
+    if (part.gpus == after->gpus) return part.ranks;
+    // One process over all GPUs of a node cannot change them under its feet.
+    if (spec.one_rank_a_node || part.gpus == 0) return 0;
+    return std::popcount(part.gpus & after->gpus);
+}
+
 namespace {
 
 void reserve(State& state, const Parts& parts, int sign) {
@@ -63,9 +76,18 @@ void reserve(State& state, const Parts& parts, int sign) {
     }
 }
 
+/// Marks the claim's GPUs and its tenants' quota, or takes the marks away.
+void promise(State& state, const Claim& claim, int sign) {
+    reserve(state, claim.parts, sign);
+    const auto amount = milli_gpus(claim.parts) * sign;
+    if (amount == 0) return;
+    for_each_tenant(state, state.spec_of(state.at<Job>(claim.job)).tenant,
+                    [&](TenantId id) { state.change<TenantRow>(id, [&](TenantRow& row) { row.claimed += amount; }); });
+}
+
 void drop_claim(State& state, JobId job) {
     if (const auto* claim = state.find<Claim>(job)) {
-        reserve(state, claim->parts, -1);
+        promise(state, *claim, -1);
         state.erase<Claim>(job);
     }
 }
@@ -165,6 +187,7 @@ void resize(State& state, Instant at, const Resized& fact) {
         row.gang_deadline = fact.gang_deadline;
         row.settled = fact.settled;
         row.exit.reset();
+        row.interrupted = false;
     });
     state.change<Job>(job, [&](Job& row) {
         row.last_generation = fact.generation;
@@ -196,13 +219,16 @@ bool is_worse(const Exit& a, const std::optional<Exit>& b) {
 void note_end_of_part(State& state, const PartEnded& fact) {
     const auto job = state.at<Attempt>(fact.attempt).job;
     state.change<Attempt>(fact.attempt, [&](Attempt& row) {
+        bool all_met = true;
         for (auto& part : row.parts) {
             if (part.node == fact.node) {
-                part.phase = PartPhase::ended;
+                part.phase = fact.left > 0 ? PartPhase::thinned : PartPhase::ended;
                 part.first = false;
             }
+            all_met = all_met && part.phase != PartPhase::owed;
         }
-        row.gang_deadline = never;
+        if (all_met) row.gang_deadline = never;  // else the rest of the gang must still run by then
+        row.interrupted = row.interrupted || fact.acknowledged;
         if (!fact.acknowledged && is_worse(fact.exit, row.exit)) row.exit = fact.exit;
         row.infrastructure_failed = row.infrastructure_failed || fact.infrastructure;
     });
@@ -246,6 +272,9 @@ void set_tenant(State& state, const Tenant& tenant) {
 void warn(State& state, const Warned& fact) {
     const auto job = state.at<Attempt>(fact.attempt).job;
     state.change<Attempt>(fact.attempt, [&](Attempt& row) {
+        for (auto& part : row.parts) {  // ranks that were to survive a resize in place must end too
+            if (part.phase == PartPhase::thinned) part.phase = PartPhase::running;
+        }
         row.ending = fact.ending;
         row.gang_deadline = never;
     });
@@ -258,6 +287,24 @@ void requeue(State& state, Instant at, const Requeued& fact) {
         job.failures = fact.failures;
         job.phase = Waiting{at, fact.not_before};
     });
+}
+
+void take_office(State& state, const TookOffice& fact) {
+    state.change<Counters>(0, [&](Counters& row) { row.term = fact.term; });
+    std::vector<AttemptId> attempts;
+    std::vector<JobId> claims;
+    state.table<Attempt>().for_each([&](const Attempt& row) {
+        if (row.gang_deadline < fact.fresh) attempts.push_back(row.id);
+    });
+    state.table<Claim>().for_each([&](const Claim& row) {
+        if (row.deadline < fact.fresh) claims.push_back(row.job);
+    });
+    for (const auto id : attempts) {
+        state.change<Attempt>(id, [&](Attempt& row) { row.gang_deadline = fact.fresh; });
+    }
+    for (const auto job : claims) {
+        state.change<Claim>(job, [&](Claim& row) { row.deadline = fact.fresh; });
+    }
 }
 
 void finish(State& state, JobId id, Finished finished) {
@@ -291,7 +338,7 @@ void evolve(State& state, Instant at, const Fact& fact) {
             },
             [&](const ReservationDropped& f) { drop<Reservation>(state, f.job); },
             [&](const Claimed& f) {
-                reserve(state, f.claim.parts, 1);
+                promise(state, f.claim, 1);
                 state.put(f.claim);
             },
             [&](const ClaimDropped& f) { drop_claim(state, f.job); },
@@ -316,7 +363,7 @@ void evolve(State& state, Instant at, const Fact& fact) {
                 finish(state, f.job, {at, f.outcome, 0, f.detail});
             },
             [&](const Retired& f) { retire(state, f.job); },
-            [&](const TookOffice& f) { state.change<Counters>(0, [&](Counters& row) { row.term = f.term; }); },
+            [&](const TookOffice& f) { take_office(state, f); },
             [&](const Settled& f) { state.change<Attempt>(f.attempt, [](Attempt& row) { row.settled = {}; }); },
             [&](const GrowthPlanned& f) { state.change<Counters>(0, [&](Counters& row) { row.grow_at = f.at; }); },
         },

@@ -12,6 +12,9 @@ void evolve(State& state, Instant at, const Fact& fact);
 /// Grants or returns what `parts` hold on their nodes; the caller sees to claims and tenants. `sign` is 1 or -1.
 void lease(State& state, const Parts& parts, TenantId tenant, int sign);
 
+/// How many ranks of this part go on through a resize in place; 0 when all are to end.
+std::int32_t staying_ranks(const JobSpec& spec, const Ending& ending, const Part& part);
+
 /// The job's tenant and all above it, from the leaf up, through `visit(TenantId)`.
 template <class Visit>
 void for_each_tenant(const State& state, TenantId tenant, Visit visit) {

@@ -126,8 +126,9 @@ struct PartEnded {
     bool acknowledged = false;
     bool infrastructure = false;
     std::int64_t step = -1;
+    std::int32_t left = 0;  // ranks that go on in place
 };
-BOOST_DESCRIBE_STRUCT(PartEnded, (), (attempt, node, generation, exit, acknowledged, infrastructure, step))
+BOOST_DESCRIBE_STRUCT(PartEnded, (), (attempt, node, generation, exit, acknowledged, infrastructure, step, left))
 
 /// A new generation with a new lease; GPUs that it no longer holds are free, or go to the claim that waits for them.
 struct Resized {
@@ -195,11 +196,13 @@ struct Retired {
 };
 BOOST_DESCRIBE_STRUCT(Retired, (), (job))
 
-/// A control plane took office: a new term of this store.
+/// A control plane took office: a new term of this store. Deadlines of gangs and claims that lie before `fresh` move
+/// there, because nobody was there to hear that they were met.
 struct TookOffice {
     std::uint64_t term = 0;
+    Instant fresh{};
 };
-BOOST_DESCRIBE_STRUCT(TookOffice, (), (term))
+BOOST_DESCRIBE_STRUCT(TookOffice, (), (term, fresh))
 
 /// A resized lease has been kept for a quiet period: it may be resized again.
 struct Settled {

@@ -1,5 +1,6 @@
 #include "core/invariants.hpp"
 
+#include <algorithm>
 #include <map>
 
 #include "base/overloaded.hpp"
@@ -53,6 +54,11 @@ std::optional<std::string> broken_attempt(const State& state, AttemptId id) {
         return of("a gang is smaller or larger than asked: attempt", id.value);
     }
     if (attempt->parts.empty()) return of("an attempt without parts:", id.value);
+    const bool starts = std::any_of(attempt->parts.begin(), attempt->parts.end(),
+                                    [](const Part& part) { return part.phase == PartPhase::owed; });
+    if (starts && !attempt->ending && attempt->gang_deadline == never) {
+        return of("a gang has no time by which all its ranks must run: attempt", id.value);
+    }
     for (const auto& part : attempt->parts) {
         if (auto what = broken_node(state, part.node)) return what;
     }
@@ -72,6 +78,11 @@ std::optional<std::string> broken_claim(const State& state, const Claim& claim) 
 
 std::optional<std::string> broken_quota(const State& state) {
     std::map<TenantId, std::int64_t> used;
+    std::map<TenantId, std::int64_t> claimed;
+    state.table<Claim>().for_each([&](const Claim& claim) {
+        for_each_tenant(state, state.spec_of(state.at<Job>(claim.job)).tenant,
+                        [&](TenantId id) { claimed[id] += milli_gpus(claim.parts); });
+    });
     state.table<Attempt>().for_each([&](const Attempt& attempt) {
         for_each_tenant(state, state.spec_of(state.at<Job>(attempt.job)).tenant,
                         [&](TenantId id) { used[id] += milli_gpus(attempt.parts); });
@@ -80,6 +91,8 @@ std::optional<std::string> broken_quota(const State& state) {
     state.table<TenantRow>().for_each([&](const TenantRow& row) {
         if (used[row.tenant.id] != row.used)
             what = of("quota in use is not what attempts hold: tenant", row.tenant.id.value);
+        if (claimed[row.tenant.id] != row.claimed)
+            what = of("quota promised is not what claims hold: tenant", row.tenant.id.value);
         if (row.used < 0 || row.charged < 0) what = of("a quota or charge is negative: tenant", row.tenant.id.value);
     });
     return what;

@@ -31,12 +31,11 @@ std::vector<Command> owed(const State& state, const Attempt& attempt) {
         if (state.at<Node>(part.node).reach == Reach::dead) continue;
         if (attempt.ending) {
             const auto& ending = *attempt.ending;
-            const auto staying = ranks_on(ending.next, part.node);
-            if (part.phase == PartPhase::ended && staying > 0) continue;
-            if (!must_end(spec, ending, part)) continue;
+            if (part.phase == PartPhase::ended || part.phase == PartPhase::thinned || !must_end(spec, ending, part))
+                continue;
+            const auto next_world = ranks_on(ending.next, part.node) > 0 ? world_of(ending.next) : 0;
             commands.push_back(EndRanks{attempt.id, part.node, attempt.generation, ending.cause,
-                                        spec.resize_in_place ? staying : 0, staying > 0 ? world_of(ending.next) : 0,
-                                        ending.deadline});
+                                        staying_ranks(spec, ending, part), next_world, ending.deadline});
         } else if (part.phase == PartPhase::owed) {
             commands.push_back(RunRanks{attempt.id, job.id, part.node, attempt.generation, part.first, part.gpus, rank,
                                         part.ranks, world, job.task, 0});

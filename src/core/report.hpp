@@ -44,9 +44,10 @@ struct RanksEnded {
     Exit exit;
     bool warned = false;
     std::int64_t step = -1;
+    std::int32_t left = 0;  // ranks that were to go on (EndRanks::keep) and do; 0: none is left
     friend bool operator==(const RanksEnded&, const RanksEnded&) = default;
 };
-BOOST_DESCRIBE_STRUCT(RanksEnded, (), (attempt, node, generation, exit, warned, step))
+BOOST_DESCRIBE_STRUCT(RanksEnded, (), (attempt, node, generation, exit, warned, step, left))
 
 /// Proof that the attempt is dead on this node though it left no exit record: another boot id, or its lock is free.
 struct AttemptLost {

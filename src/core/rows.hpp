@@ -46,9 +46,10 @@ BOOST_DESCRIBE_STRUCT(Node, (),
                       (id, shape, reach, draining, boot, leased, claimed, cpus_leased, cpus_claimed, memory_leased,
                        memory_claimed))
 
-/// Where a part of an attempt stands: its ranks are owed to the engine, run, or have ended.
-enum class PartPhase : std::uint8_t { owed, running, ended };
-BOOST_DESCRIBE_ENUM(PartPhase, owed, running, ended)
+/// Where a part of an attempt stands: its ranks are owed to the engine, run, or have ended; `thinned`: those that a
+/// resize in place takes away have ended, the others run.
+enum class PartPhase : std::uint8_t { owed, running, ended, thinned };
+BOOST_DESCRIBE_ENUM(PartPhase, owed, running, ended, thinned)
 
 /// What an attempt or a claim holds on one node.
 struct Part {
@@ -142,6 +143,7 @@ struct Attempt {
     std::int32_t want_gpus = 0;  // asked for by a person's resize; 0: up to max_gpus
     std::optional<Exit> exit;    // worst unwarned end so far
     bool infrastructure_failed = false;
+    bool interrupted = false;  // a part of this generation ended because it was warned
     friend bool operator==(const Attempt&, const Attempt&) = default;
 
     [[nodiscard]] std::int32_t gpu_count() const {
@@ -152,7 +154,7 @@ struct Attempt {
 };
 BOOST_DESCRIBE_STRUCT(Attempt, (),
                       (id, job, generation, parts, ending, started, leased_since, limit, gang_deadline, settled,
-                       want_gpus, exit, infrastructure_failed))
+                       want_gpus, exit, infrastructure_failed, interrupted))
 
 /// GPUs promised to a job while others still let go of them, or to an attempt that is about to grow into them.
 /// A claim waits on leases, never on another claim, and ends whole by its deadline.
@@ -180,9 +182,10 @@ struct TenantRow {
     Tenant tenant;
     std::int64_t used = 0;     // thousandths of GPUs held now
     std::int64_t charged = 0;  // GPU-milliseconds charged, ever
+    std::int64_t claimed = 0;  // thousandths of GPUs promised to claims: they count against the quota too
     friend bool operator==(const TenantRow&, const TenantRow&) = default;
 };
-BOOST_DESCRIBE_STRUCT(TenantRow, (), (tenant, used, charged))
+BOOST_DESCRIBE_STRUCT(TenantRow, (), (tenant, used, charged, claimed))
 
 /// Why the elements of an array wait: what the last Pass that tried one of them, `job`, met.
 struct Blocked {

@@ -1,6 +1,8 @@
 #include "core/schedule.hpp"
 
 #include <algorithm>
+#include <bit>
+#include <optional>
 
 #include "core/attempts.hpp"
 #include "core/policy/place.hpp"
@@ -24,7 +26,14 @@ void start_free_claims(Core& core, Instant now) {
     core.state().table<Claim>().for_each([&](const Claim& claim) {
         if (!claim.grows && is_free(core.state(), claim)) ready.push_back(claim);
     });
-    for (auto& claim : ready) start(core, now, claim.job, std::move(claim.parts));
+    for (auto& claim : ready) {
+        const auto& spec = core.state().spec_of(core.state().at<Job>(claim.job));
+        if (quota_allows(core.state(), spec.tenant, 0).why != Why::none) {  // lowered since it was claimed
+            core.apply(now, ClaimDropped{claim.job});
+        } else {
+            start(core, now, claim.job, std::move(claim.parts));
+        }
+    }
 }
 
 /// Waiting jobs in the order in which they may try, one equivalence class blocked after another.
@@ -128,6 +137,22 @@ void take(Core& core, Instant now, JobId job, const Reclaim& plan) {
     }
 }
 
+/// What starts beside a reservation and does not end before it takes of what is spare then.
+void use_up_spare(Core& core, Instant now, JobId job, const JobSpec& spec, const Parts& parts) {
+    std::optional<Reservation> moved;
+    core.state().table<Reservation>().for_each([&](const Reservation& held) {
+        if (held.job == job || held.at <= now || now + spec.time_limit <= held.at) return;
+        const auto& theirs = core.state().spec_of(core.state().at<Job>(held.job));
+        std::int32_t taken = 0;
+        for (const auto& part : parts) {
+            const auto type = core.state().at<Node>(part.node).shape.gpu_type;
+            if (allows(theirs.gpu_types, type)) taken += std::popcount(part.gpus);
+        }
+        if (taken > 0) moved = Reservation{held.job, held.at, held.spare - taken};
+    });
+    if (moved) core.apply(now, Reserved{moved->job, moved->at, moved->spare});
+}
+
 /// Starts the job, or claims a place for it, or says why not.
 Refusal try_to_start(Core& core, Instant now, JobId id) {
     const auto& state = core.state();
@@ -138,9 +163,12 @@ Refusal try_to_start(Core& core, Instant now, JobId id) {
         return why;
     auto placed = spec.is_elastic() ? place_elastic(state, spec) : place(state, spec, spec.min_gpus.count());
     if (placed.found()) {
-        if (spec.is_elastic() && quota_allows(state, spec.tenant, milli_gpus(placed.parts)).why != Why::none) {
+        const auto gpus = static_cast<std::int32_t>(milli_gpus(placed.parts) / 1000);
+        if (spec.is_elastic() && (quota_allows(state, spec.tenant, milli_gpus(placed.parts)).why != Why::none ||
+                                  reservation_allows(state, now, id, spec, gpus).why != Why::none)) {
             placed = place(state, spec, spec.min_gpus.count());
         }
+        use_up_spare(core, now, id, spec, placed.parts);
         start(core, now, id, std::move(placed.parts));
         return {};
     }
@@ -218,6 +246,12 @@ void grow(Core& core, Instant now, AttemptId id, Parts added) {
     warn(core, now, id, EndCause::resize, std::move(next), {});
 }
 
+/// A person wanted it smaller while it was still starting.
+bool is_to_be_cut(const Attempt& attempt) {
+    return attempt.want_gpus > 0 && attempt.want_gpus < attempt.gpu_count() && !attempt.ending &&
+           attempt.gang_deadline == never;
+}
+
 /// Spare GPUs go to elastic work, but only once they have been spare for a quiet period; a person's wish goes at once.
 void grow_elastic(Core& core, Instant now) {
     const auto& state = core.state();
@@ -226,8 +260,13 @@ void grow_elastic(Core& core, Instant now) {
     bool could_grow = false;
     const auto attempts = state.elastic_attempts();  // a copy: growing edits the set
     for (const auto id : attempts) {
-        if (state.free_gpus(0) == 0) break;
         const auto& attempt = state.at<Attempt>(id);
+        if (is_to_be_cut(attempt)) {
+            const auto& spec = state.spec_of(state.at<Job>(attempt.job));
+            warn(core, now, id, EndCause::resize, cut_to(spec, attempt.parts, attempt.want_gpus), {});
+            continue;
+        }
+        if (state.free_gpus(0) == 0) continue;
         auto added = growth_of(state, now, attempt);
         if (added.empty()) continue;
         if (ripe || attempt.want_gpus > attempt.gpu_count()) {
@@ -258,8 +297,9 @@ Refusal quota_allows(const State& state, TenantId tenant, std::int64_t milli_gpu
     Refusal why;
     for_each_tenant(state, tenant, [&](TenantId id) {
         const auto& row = state.at<TenantRow>(id);
-        if (row.tenant.quota >= 0 && row.used + milli_gpus > row.tenant.quota && why.why == Why::none) {
-            why = {Why::tenant_quota, milli_gpus, row.tenant.quota - row.used, id.value};
+        const auto left = row.tenant.quota - row.used - row.claimed;
+        if (row.tenant.quota >= 0 && milli_gpus > left && why.why == Why::none) {
+            why = {Why::tenant_quota, milli_gpus, left, id.value};
         }
     });
     return why;

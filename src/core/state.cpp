@@ -335,8 +335,11 @@ std::string State::derived_text() const {
         out += std::to_string(value);
         out += ' ';
     };
+    // Room that an undone join left in a vector means nothing, so empty entries are not written.
     for (std::size_t type = 0; type < free_.size(); ++type) {
+        if (all_[type] == 0 && free_[type] == 0) continue;
         out += "type ";
+        number(type);
         number(free_[type]);
         number(all_[type]);
         for (const auto& bucket : nodes_by_free_[type]) {
@@ -346,9 +349,16 @@ std::string State::derived_text() const {
     }
     for (std::size_t level = 1; level < domains_.size(); ++level) {
         out += "\nlevel ";
-        for (const auto& domain : domains_[level]) {
+        for (std::size_t i = 0; i < domains_[level].size(); ++i) {
+            const auto& domain = domains_[level][i];
+            if (domain.nodes.empty()) continue;
+            number(i);
             for (const auto node : domain.nodes) number(node.value);
-            for (const auto free : domain.free) number(free);
+            for (std::size_t type = 0; type < domain.free.size(); ++type) {
+                if (domain.free[type] == 0) continue;
+                number(type);
+                number(domain.free[type]);
+            }
             out += '|';
         }
     }

@@ -94,7 +94,7 @@ struct Shape {
 };
 
 /// What fires when an instant comes.
-enum class DeadlineKind : std::uint8_t { growth, time_limit, gang, settle, claim, backoff };
+enum class DeadlineKind : std::uint8_t { growth, time_limit, gang, settle, claim, backoff, reservation };
 struct Deadline {
     Instant at{};
     DeadlineKind kind = DeadlineKind::growth;
@@ -213,8 +213,8 @@ private:
     void unindex(const Counters& row);
     static void index(const Blocked&) {}
     static void unindex(const Blocked&) {}
-    static void index(const Reservation&) {}
-    static void unindex(const Reservation&) {}
+    void index(const Reservation& row) { set_deadline(row.at, DeadlineKind::reservation, row.job.value, 1); }
+    void unindex(const Reservation& row) { set_deadline(row.at, DeadlineKind::reservation, row.job.value, -1); }
     static void index(const SharedGpu&) {}
     static void unindex(const SharedGpu&) {}
     static void index(const Settings&) {}

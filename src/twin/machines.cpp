@@ -77,11 +77,11 @@ void Machines::tell(NodeId node, const Record& record) {
     switch (record.standing) {
         case Standing::running:
             return report_(node, RanksRunning{record.attempt, node, record.generation});
-        case Standing::tombstone:
         case Standing::survivors:
+        case Standing::tombstone:
         case Standing::ended:
-            return report_(
-                node, RanksEnded{record.attempt, node, record.generation, record.exit, record.warned, record.step});
+            return report_(node, RanksEnded{record.attempt, node, record.generation, record.exit, record.warned,
+                                            record.step, record.standing == Standing::survivors ? record.keep : 0});
         case Standing::starting:
         case Standing::leaving:
             return;
@@ -364,8 +364,20 @@ std::vector<AttemptId> Machines::adopt(Instant, NodeId node, const std::vector<B
     return unknown;
 }
 
-void Machines::reconcile(NodeId node) {
-    for (const auto& record : at(node).records) tell(node, record);
+/// What `$STARGATE_PROGRESS` says: how far it would come by now.
+void Machines::tell_progress(Instant now, NodeId node, const Record& record) {
+    const auto gang = gangs_.find(record.attempt.value);
+    const auto* truth = truth_of(record.job);
+    if (truth == nullptr || gang == gangs_.end() || !gang->second.whole) return;
+    const auto ran = (now - gang->second.since).count() * speed_of(*truth, gang->second);
+    report_(node, Progress{record.attempt, (truth->done + ran / 2) / work_in_a_step});
+}
+
+void Machines::reconcile(Instant now, NodeId node) {
+    for (const auto& record : at(node).records) {
+        tell(node, record);
+        if (record.standing == Standing::running) tell_progress(now, node, record);
+    }
 }
 
 void Machines::crash(Instant now, NodeId node) {

@@ -49,7 +49,7 @@ public:
     /// Looks for work as an engine does when a control plane comes back; returns what State does not know.
     std::vector<AttemptId> adopt(Instant now, NodeId node, const std::vector<Believed>& believed);
     /// Reports again whatever has not been forgotten.
-    void reconcile(NodeId node);
+    void reconcile(Instant now, NodeId node);
 
     void ranks_up(Instant now, const Event& event);
     void gang_done(Instant now, const Event& event);
@@ -119,6 +119,7 @@ private:
     void let_go(NodeId node, const Record& record, GpuMask gpus);
     void all_gone(Instant now, NodeId node, Record& record, Exit exit);
     void tell(NodeId node, const Record& record);
+    void tell_progress(Instant now, NodeId node, const Record& record);
     void gang_breaks(Instant now, AttemptId attempt, std::uint32_t generation, JobId job, bool checkpointed);
     [[nodiscard]] bool has_ended(AttemptId attempt) const;
     [[nodiscard]] static std::int32_t speed_of(const Truth& truth, const Gang& gang);

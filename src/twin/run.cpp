@@ -9,6 +9,20 @@
 
 namespace stargate::twin {
 
+namespace {
+void json_counts(std::string& out, const std::map<std::string, std::uint64_t>& counts) {
+    out += '{';
+    bool first = true;
+    for (const auto& [word, count] : counts) {
+        if (!first) out += ',';
+        first = false;
+        json_string(out, word);
+        out += fmt::format(":{}", count);
+    }
+    out += '}';
+}
+}  // namespace
+
 Result<RunReport> run_scenario(const RunOptions& options) {
     const auto scenario = read_scenario(options.scenario, options.overrides);
     if (!scenario) return tl::unexpected(scenario.error());
@@ -27,17 +41,14 @@ Result<RunReport> run_scenario(const RunOptions& options) {
 std::string report_json(const RunReport& report) {
     std::string out = fmt::format("{{\"digest\":\"{:016x}\",\"seed\":{},\"commit\":", report.digest, report.seed);
     json_string(out, report.commit);
-    out += fmt::format(",\"inputs\":{},\"facts\":{},\"events\":{},\"checks\":{},\"faults\":{{", report.inputs,
+    out += fmt::format(",\"inputs\":{},\"facts\":{},\"events\":{},\"checks\":{},\"faults\":", report.inputs,
                        report.facts, report.events, report.checks);
-    bool first = true;
-    for (const auto& [kind, count] : report.faults) {
-        if (!first) out += ',';
-        first = false;
-        json_string(out, kind);
-        out += fmt::format(":{}", count);
-    }
-    out += fmt::format("}},\"jobs\":{},\"attempts\":{},\"simulated_hours\":{:.3f},\"broken\":", report.jobs,
-                       report.attempts, report.simulated_hours);
+    json_counts(out, report.faults);
+    out += fmt::format(",\"jobs\":{},\"attempts\":{},\"simulated_hours\":{:.3f}", report.jobs, report.attempts,
+                       report.simulated_hours);
+    out += ",\"facts_by_type\":";
+    json_counts(out, report.facts_by_type);
+    out += ",\"broken\":";
     if (report.broken.empty()) {
         out += "null";
     } else {

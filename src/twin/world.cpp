@@ -88,6 +88,9 @@ RunReport World::report() const {
     report.digest = digest_.value();
     report.checks = checker_.checks();
     report.attempts = machines_.starts();
+    for (std::size_t i = 0; i < fact_names.size(); ++i) {
+        if (facts_by_type_[i] > 0) report.facts_by_type[std::string{fact_names[i]}] = facts_by_type_[i];
+    }
     report.faults = faults_;
     report.broken = broken_.value_or("");
     return report;
@@ -176,7 +179,7 @@ void World::handle(const Event& event) {
             if (event.a == 1 && !closing_) next_is_unknown_ = true;
             return plan(event.a == 0 ? faults.store_full : faults.store_unknown, Happening::store_fails, event.a);
         case Happening::reconcile:
-            if (links_of_[event.node.value].up) machines_.reconcile(event.node);
+            if (links_of_[event.node.value].up) machines_.reconcile(now_, event.node);
             return queue_.push(now_ + scenario_.pace.reconcile, Happening::reconcile, event.node);
         case Happening::check:
             if (closing_) tidy_up();
@@ -321,6 +324,7 @@ void World::committed(Instant at, const store::Batch& batch, const std::vector<F
     report_.facts += facts.size();
     for (const auto& row : batch.facts) digest_.add(row.body);
     for (const auto& fact : facts) {
+        ++facts_by_type_[fact.index()];
         if (const auto* submitted = std::get_if<Submitted>(&fact)) {
             report_.jobs += static_cast<std::uint64_t>(submitted->count);
             open_ += submitted->count;
@@ -456,6 +460,14 @@ Duration World::mean_of(Act what) const {
     return {};
 }
 
+JobId World::an_active_job() {
+    const auto& elastic = control_plane_->state().elastic_attempts();
+    if (elastic.empty()) return {};
+    auto one = elastic.begin();
+    std::advance(one, people_.below(elastic.size()));
+    return control_plane_->state().at<Attempt>(*one).job;
+}
+
 /// Somebody does something to a recent job or to any node, whether it makes sense or not.
 void World::act(Act what) {
     if (!control_plane_) return;
@@ -471,7 +483,7 @@ void World::act(Act what) {
         case Act::release:
             return put(Hold{job, false}, true);
         case Act::resize:
-            return put(Resize{job, static_cast<std::int32_t>(people_.below(9))}, true);
+            return put(Resize{an_active_job(), static_cast<std::int32_t>(people_.below(9))}, true);
         case Act::drain:
             return put(Drain{node, true}, true);
         case Act::undrain:
@@ -490,7 +502,7 @@ void World::tidy_up() {
         if (node.draining) put(Drain{node.id, false}, true);
     });
     for (std::size_t id = 1; id < links_of_.size(); ++id) {
-        if (links_of_[id].up) machines_.reconcile(NodeId{id});
+        if (links_of_[id].up) machines_.reconcile(now_, NodeId{id});
     }
 }
 

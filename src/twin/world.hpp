@@ -65,6 +65,7 @@ private:
 
     enum class Act : std::uint8_t { cancel, hold, release, resize, drain, undrain };
     void act(Act what);
+    [[nodiscard]] JobId an_active_job();
     [[nodiscard]] Duration mean_of(Act what) const;
 
     /// A node's link: a message that was on its way when the link broke is lost.
@@ -109,6 +110,7 @@ private:
     std::int64_t open_ = 0;  // jobs in the log that are not over
     Instant last_fact_at_{};
 
+    std::array<std::uint64_t, fact_names.size()> facts_by_type_{};
     Fingerprint digest_;
     RunReport report_;
     std::map<std::string, std::uint64_t> faults_;

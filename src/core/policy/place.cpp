@@ -23,6 +23,8 @@ Placement place_on_one_node(const State& state, const JobSpec& spec, std::int32_
             for (auto id = nodes.first(); id; id = nodes.next(id)) {
                 const auto& node = state.at<Node>(id);
                 const auto part = part_on(spec, id, lowest(node.free(), gpus));
+                // A node that can never hold them together is no reason to wait for it.
+                if (part.cpus > node.shape.cpus || part.memory > node.shape.memory) continue;
                 const auto why = host_fits(node, part);
                 if (why.why == Why::none) {
                     result.parts.push_back(part);
@@ -58,6 +60,20 @@ Placement place_share(const State& state, const JobSpec& spec) {
     return place_on_one_node(state, spec, 1);
 }
 
+/// For how many GPUs' worth of ranks the host has CPUs and memory left.
+std::int32_t room_of_host(const Node& node, const JobSpec& spec) {
+    std::int64_t room = max_gpus_per_node;
+    if (spec.cpus_per_rank > MilliCpus{}) {
+        const auto left = node.shape.cpus - node.cpus_leased - node.cpus_claimed;
+        room = std::min(room, left.count() / spec.cpus_per_rank.count());
+    }
+    if (spec.memory_per_rank > Bytes{}) {
+        const auto left = node.shape.memory - node.memory_leased - node.memory_claimed;
+        room = std::min(room, left.count() / spec.memory_per_rank.count());
+    }
+    return static_cast<std::int32_t>(std::max<std::int64_t>(room, 0));
+}
+
 /// Fills whole nodes first, so that the gang touches as few as can be.
 Placement place_in_domain(const State& state, const JobSpec& spec, const std::vector<NodeId>& nodes,
                           std::int32_t gpus) {
@@ -80,11 +96,14 @@ Placement place_in_domain(const State& state, const JobSpec& spec, const std::ve
     for (const auto& candidate : candidates) {
         if (left == 0) break;
         const auto& node = state.at<Node>(candidate.node);
-        const auto part = part_on(spec, candidate.node, lowest(node.free(), std::min(left, candidate.free)));
-        if (const auto why = host_fits(node, part); why.why != Why::none) {
-            keep_closest(result.why, why);
-            continue;
+        const auto most = std::min(left, candidate.free);
+        const auto room = std::min(most, room_of_host(node, spec));
+        if (room < most) {
+            const auto all = part_on(spec, candidate.node, lowest(node.free(), most));
+            keep_closest(result.why, host_fits(node, all));
         }
+        if (room == 0) continue;
+        const auto part = part_on(spec, candidate.node, lowest(node.free(), room));
         left -= part.gpu_count();
         result.parts.push_back(part);
     }

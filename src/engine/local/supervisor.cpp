@@ -1,11 +1,7 @@
 #include "engine/local/supervisor.hpp"
 
-#include <dirent.h>
-#include <fcntl.h>
 #include <sys/epoll.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include <algorithm>
 
@@ -20,13 +16,6 @@ namespace {
 enum Source : std::uint64_t { from_link = 1, from_process = 2 };  // 0 is the thread's own wake-up
 std::uint64_t tag_of(std::uint64_t attempt, Source source) { return attempt << 2 | source; }
 
-constexpr std::int64_t first_look_pause_us = 2'000;
-constexpr std::int64_t longest_look_pause_us = 500'000;
-
-bool make_durable_tombstone(int folder, const Speaker& by) {
-    return replace_durably(folder, tombstone_name, to_file(Tombstone{by}));
-}
-
 }  // namespace
 
 Supervisor::Supervisor(const LocalEngineOptions& options, Fd attempts, int epoll)
@@ -38,18 +27,13 @@ Supervisor::Supervisor(const LocalEngineOptions& options, Fd attempts, int epoll
       trash_{open_attempts(options.state)} {}
 
 void Supervisor::carry_out(const Command& command) {
-    std::visit(
-        [this](const auto& kind) {
-            if (kind.node != options_.node) return;
-            if constexpr (std::is_same_v<std::decay_t<decltype(kind)>, RunRanks>) {
-                run_ranks(kind);
-            } else if constexpr (std::is_same_v<std::decay_t<decltype(kind)>, EndRanks>) {
-                end_ranks(kind);
-            } else {
-                forget(kind.attempt);
-            }
-        },
-        command);
+    if (std::visit([](const auto& kind) { return kind.node; }, command) != options_.node) return;
+    std::visit(overloaded{
+                   [this](const RunRanks& run) { run_ranks(run); },
+                   [this](const EndRanks& end) { end_ranks(end); },
+                   [this](const Forget& what) { forget(what.attempt); },
+               },
+               command);
 }
 
 void Supervisor::run_ranks(const RunRanks& command) {
@@ -90,6 +74,7 @@ void Supervisor::launch(const RunRanks& command) {
     tracked.link = std::move(shim->link);
     tracked.process = std::move(shim->process);
     tracked.pid = shim->pid;
+    tracked.refusal = "its shim ended before it had begun";  // unless it says why, or has begun
     tracked.link.send(std::move(spec));
     watch_link(entry, true);
     watch(tracked.process.get(), tag_of(entry.first, from_process), EPOLLIN, true);
@@ -104,26 +89,11 @@ void Supervisor::end_ranks(const EndRanks& command) {
     examine(entry);
 }
 
-bool Supervisor::leave_tombstone(std::uint64_t attempt) {
-    if (mkdirat(attempts_.get(), attempt_folder_name(attempt).c_str(), 0711) != 0) return false;
-    const auto folder = open_attempt(attempts_.get(), attempt);
-    return folder && make_durable_tombstone(folder.get(), speaker_) && fsync(attempts_.get()) == 0;
-}
-
 void Supervisor::forget(AttemptId attempt) {
     auto& entry = *tracked_.try_emplace(attempt.value).first;
     entry.second.is_forgotten = true;
     entry.second.link.send(Dismiss{speaker_});
     if (entry.second.pid == 0) remove_if_dead(attempt.value);
-}
-
-void Supervisor::remove_if_dead(std::uint64_t attempt) {
-    const auto folder = open_attempt(attempts_.get(), attempt);
-    if (folder) {
-        if (!take_lock(folder.get())) return look_later(tracked_[attempt]);
-        trash_.take(attempt);
-    }
-    tracked_.erase(attempt);
 }
 
 void Supervisor::send(Entry& entry, const Order& order) {
@@ -135,117 +105,6 @@ void Supervisor::send(Entry& entry, const Order& order) {
         if (tracked.link.has_rest()) watch_link(entry, false);
     } else {
         tracked.owed.push_back(order);
-    }
-}
-
-std::vector<AttemptId> Supervisor::adopt(const std::vector<Believed>& believed) {
-    for (const auto& each : believed) {
-        const auto [at, is_new] = tracked_.try_emplace(each.attempt.value);
-        if (!is_new) continue;
-        at->second.was_started = each.started;
-        examine(*at);
-    }
-    std::vector<AttemptId> foreign;
-    DIR* listing = fdopendir(openat(attempts_.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (listing == nullptr) return foreign;
-    while (const dirent* found = readdir(listing)) {
-        const auto attempt = attempt_of(found->d_name);
-        if (attempt && !tracked_.contains(*attempt)) foreign.push_back(AttemptId{*attempt});
-    }
-    closedir(listing);
-    std::sort(foreign.begin(), foreign.end());
-    return foreign;
-}
-
-void Supervisor::examine(Entry& entry) {
-    auto& [attempt, tracked] = entry;
-    tracked.look_at_us = INT64_MAX;
-    const auto folder = open_attempt(attempts_.get(), attempt);
-    const auto id = AttemptId{attempt};
-    if (folder) {
-        const auto lock = take_lock(folder.get());
-        if (lock) return examine_locked(entry, folder.get());
-        if (errno == EWOULDBLOCK) return connect(entry, folder.get());
-        return look_later(tracked);
-    }
-    if (errno != ENOENT) return look_later(tracked);
-    if (!tracked.refusal.empty()) {
-        return tell_end(entry, RanksEnded{.attempt = id,
-                                          .node = options_.node,
-                                          .exit = {.kind = ExitKind::refused, .code = 0, .detail = tracked.refusal}});
-    }
-    if (tracked.was_started) {
-        return tell_end(entry, AttemptLost{id, options_.node, "its folder is gone from the state folder"});
-    }
-    tracked_.erase(attempt);  // never begun; its RunRanks is still owed
-}
-
-/// We hold the lock: nothing of this attempt is alive, and nothing can begin while we look.
-void Supervisor::examine_locked(Entry& entry, int folder) {
-    const auto id = AttemptId{entry.first};
-    if (const auto record = read_record<ExitRecord>(folder, exit_record_name)) {
-        return tell_end(entry, report_of(record->ended, id, options_.node));
-    }
-    if (has_file(folder, tombstone_name)) {
-        return tell_end(
-            entry,
-            RanksEnded{.attempt = id,
-                       .node = options_.node,
-                       .exit = {.kind = ExitKind::refused, .code = 0, .detail = "it was ended before it started"},
-                       .warned = true});
-    }
-    // A shim may be on its way to the lock, started by a control plane that has died since. It shall find this.
-    if (!make_durable_tombstone(folder, speaker_)) return look_later(entry.second);
-    const auto record = read_record<ShimRecord>(folder, shim_record_name);
-    const bool other_boot = record && record->boot_id != boot_id_;
-    tell_end(entry,
-             AttemptLost{id, options_.node,
-                         other_boot ? "the machine was restarted" : "its shim has died and nothing of it is alive"});
-}
-
-void Supervisor::connect(Entry& entry, int folder) {
-    auto& tracked = entry.second;
-    tracked.link = ShimLink{connect_to_shim(folder)};
-    if (!tracked.link.is_open()) return look_later(tracked);  // about to listen, or about to end
-    tracked.look_pause_us = 0;
-    tracked.link.send(Ask{speaker_});
-    for (const auto& order : std::exchange(tracked.owed, {})) tracked.link.send(order);
-    if (tracked.is_forgotten) tracked.link.send(Dismiss{speaker_});
-    watch_link(entry, true);
-}
-
-void Supervisor::look_later(Tracked& tracked) {
-    tracked.look_pause_us = std::clamp(tracked.look_pause_us * 2, first_look_pause_us, longest_look_pause_us);
-    tracked.look_at_us = boot_time_us() + tracked.look_pause_us;
-    next_look_us_ = std::min(next_look_us_, tracked.look_at_us);
-}
-
-int Supervisor::patience_ms() const {
-    if (next_look_us_ == INT64_MAX) return -1;
-    return static_cast<int>(std::clamp<std::int64_t>((next_look_us_ - boot_time_us() + 999) / 1000, 0, 1000));
-}
-
-void Supervisor::act_on_time() {
-    if (next_look_us_ == INT64_MAX) return;
-    const auto now = boot_time_us();
-    if (now < next_look_us_) return;
-    next_look_us_ = INT64_MAX;
-    std::vector<std::uint64_t> due;
-    for (const auto& [attempt, tracked] : tracked_) {
-        if (tracked.look_at_us <= now) {
-            due.push_back(attempt);
-        } else {
-            next_look_us_ = std::min(next_look_us_, tracked.look_at_us);
-        }
-    }
-    for (const auto attempt : due) {
-        auto& entry = *tracked_.find(attempt);
-        entry.second.look_at_us = INT64_MAX;
-        if (entry.second.is_forgotten) {
-            remove_if_dead(attempt);
-        } else {
-            examine(entry);
-        }
     }
 }
 

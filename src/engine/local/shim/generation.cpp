@@ -13,6 +13,7 @@ namespace stargate::local {
 namespace {
 /// What ranks get to end in when another of their gang has failed: they wait for it in vain, and may want to say so.
 constexpr std::int64_t broken_gang_grace_us = 5'000'000;
+constexpr std::int64_t init_patience_us = 5'000'000;
 /// A longer grace than any makes sense; keeps sums of times in range.
 constexpr std::int64_t longest_grace_us = 365LL * 24 * 3600 * 1'000'000;
 }  // namespace
@@ -92,6 +93,7 @@ void Generation::go_on(const Run& run) {
     outcome_.reset();
     kill_at_us_ = never_us;
     was_killed_ = false;
+    was_asked_to_kill_ = false;
     has_run_ = false;
     write_notice(place_.job_folder, {"resized", 0, run.world_size, run.generation});
     if (run.ranks > ranks_before) {
@@ -193,11 +195,15 @@ void Generation::kill_leaving() {
     was_killed_ = is_started_;
     if (!init_) return;
     const auto from = gang_broken_ ? 0 : staying();
-    if (from == 0 && (place_.spec.confinement != Confinement::none || !is_started_)) {
+    const bool is_namespaced = place_.spec.confinement != Confinement::none;
+    if (from == 0 && (is_namespaced || !is_started_ || was_asked_to_kill_)) {
         signal_process(init_->process, SIGKILL);  // the kernel kills the namespace with it
-    } else {
-        signal_ranks(SIGKILL, from, run_.ranks);
+        return;
     }
+    signal_ranks(SIGKILL, from, run_.ranks);
+    // Without a namespace init does it, process by process; should it hang in a start, its own end kills the ranks.
+    was_asked_to_kill_ = true;
+    if (from == 0) kill_at_us_ = boot_time_us() + init_patience_us;
 }
 
 void Generation::init_ended() {

@@ -87,6 +87,7 @@ private:
     std::optional<End> warning_;
     std::int64_t kill_at_us_;
     bool was_killed_ = false;
+    bool was_asked_to_kill_ = false;  // init was, with Confinement::none
     bool gang_broken_ = false;
     bool has_run_ = false;
 };

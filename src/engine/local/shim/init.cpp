@@ -49,16 +49,15 @@ public:
         sigprocmask(SIG_BLOCK, &watched, nullptr);
         signals_ = Fd{signalfd(-1, &watched, SFD_NONBLOCK | SFD_CLOEXEC)};
         while (true) {
-            std::vector<pollfd> polled{{link_.get(), POLLIN, 0}, {signals_.get(), POLLIN, 0}};
-            if (status_) polled.push_back({status_.get(), POLLIN, 0});
+            pollfd polled[] = {{link_.get(), POLLIN, 0}, {signals_.get(), POLLIN, 0}};
             // A member of a lingering group may be reaped by someone else, unseen by us: look again now and then.
             constexpr int linger_check_ms = 50;
-            if (poll(polled.data(), polled.size(), is_lingering() ? linger_check_ms : -1) < 0) continue;
-            if (status_ && polled[2].revents != 0) watch_execution();
+            if (poll(polled, 2, is_lingering() ? linger_check_ms : -1) < 0) continue;
             if (polled[1].revents != 0) reap();
             tell_ended();
             if (polled[0].revents != 0) take_orders();
-            if (started_ && std::all_of(children_.begin(), children_.end(), [](const Child& c) { return c.is_told; })) {
+            if (is_started_ &&
+                std::all_of(children_.begin(), children_.end(), [](const Child& c) { return c.is_told; })) {
                 finish();
             }
         }
@@ -79,28 +78,26 @@ private:
     }
 
     void start_ranks(const StartRanks& start, const std::vector<Fd>& descriptors) {
-        int ends[2];
-        if (pipe2(ends, O_CLOEXEC) != 0) return answer(Executed{start.run.generation, 126, failure("no pipe")});
-        status_ = Fd{ends[0]};
-        fcntl(ends[0], F_SETFL, O_NONBLOCK);
-        const Fd theirs{ends[1]};
-        generation_ = start.run.generation;
-        failure_.reset();
-        started_ = true;
         children_.resize(static_cast<std::size_t>(start.from));
-        for (auto rank = start.from; rank < start.run.ranks; ++rank) {
+        RankFailure why;
+        for (auto rank = start.from; rank < start.run.ranks && why.error == 0; ++rank) {
             const auto at = 2 * static_cast<std::size_t>(rank - start.from);
             if (at + 1 >= descriptors.size()) break;
-            const auto pid = fork();
+            // vfork: no copy of our memory is made only to be thrown away, and when it returns the command runs.
+            const auto pid = vfork();
             if (pid == 0) {
-                become_rank(spec_, start.run, rank, descriptors[at].get(), descriptors[at + 1].get(), theirs.get());
+                become_rank(spec_, start.run, rank, descriptors[at].get(), descriptors[at + 1].get(), why);
             }
-            if (pid < 0) {
-                failure_ = RankFailure{.local_rank = rank, .stage = RankFailure::command, .error = errno};
-                break;
-            }
-            children_.push_back({.pid = pid});
+            if (pid < 0) why = {.local_rank = rank, .stage = RankFailure::command, .error = errno};
+            if (pid > 0) children_.push_back({.pid = pid});
         }
+        is_started_ = true;
+        Executed executed{.generation = start.run.generation, .code = 0, .why = {}};
+        if (why.error != 0) {
+            executed.code = why.error == ENOENT ? 127 : 126;
+            executed.why = describe(spec_, why);
+        }
+        answer(executed);
     }
 
     void signal_ranks(const SignalRanks& order) {
@@ -111,23 +108,6 @@ private:
             if (order.signal == SIGTERM && !child.is_reaped) child.is_warned = true;
             child.send(order.signal);
         }
-    }
-
-    /// The status pipe closes when every rank has executed its command, or brings what failed.
-    void watch_execution() {
-        RankFailure why;
-        ssize_t got = 0;
-        while ((got = read(status_.get(), &why, sizeof why)) == sizeof why) {
-            if (!failure_) failure_ = why;
-        }
-        if (got < 0) return;  // some are still on their way
-        status_.reset();
-        Executed executed{.generation = generation_, .code = 0, .why = {}};
-        if (failure_) {
-            executed.code = failure_->error == ENOENT ? 127 : 126;
-            executed.why = describe(spec_, *failure_);
-        }
-        answer(executed);
     }
 
     void reap() {
@@ -196,11 +176,8 @@ private:
     const Spec& spec_;
     Fd link_;
     Fd signals_;
-    Fd status_;
-    std::uint32_t generation_ = 1;
-    std::optional<RankFailure> failure_;
     std::vector<Child> children_;  // by local rank
-    bool started_ = false;
+    bool is_started_ = false;
 };
 
 /// Closes every descriptor but the standard ones and these.

@@ -60,6 +60,14 @@ void Links::read_from(Link& link, const std::function<bool(const Order&)>& obey)
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
     if (got <= 0) return link.socket.reset();
     link.reader.append({bytes, static_cast<std::size_t>(got)});
+    obey_frames(link, obey);
+}
+
+void Links::take_early(const std::function<bool(const Order&)>& obey) {
+    for (auto& link : links_) obey_frames(link, obey);
+}
+
+void Links::obey_frames(Link& link, const std::function<bool(const Order&)>& obey) {
     while (const auto payload = link.reader.next()) {
         const auto order = decode<Order>(*payload);
         if (!order) return link.socket.reset();

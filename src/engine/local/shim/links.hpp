@@ -25,6 +25,8 @@ public:
     /// Accepts and reads; `obey` gets each order and says whether its speaker has the right to speak.
     void take_ready(const std::vector<pollfd>& polled, std::size_t first,
                     const std::function<bool(const Order&)>& obey);
+    /// Orders that came together with the Spec, in one read with it.
+    void take_early(const std::function<bool(const Order&)>& obey);
     /// Sends to every listener. One that does not read is cut off: it can come back and ask.
     void tell(const Answer& answer);
     [[nodiscard]] bool has_listener() const;
@@ -36,7 +38,8 @@ private:
         bool is_listener = false;
     };
     void accept_one();
-    void read_from(Link& link, const std::function<bool(const Order&)>& obey);
+    static void read_from(Link& link, const std::function<bool(const Order&)>& obey);
+    static void obey_frames(Link& link, const std::function<bool(const Order&)>& obey);
     static bool send(Link& link, const Answer& answer);
 
     Fd door_;

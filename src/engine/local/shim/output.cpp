@@ -49,11 +49,12 @@ void Output::drain() {
 }
 
 bool Output::take(Stream& stream) {
-    if (buffer_.empty()) buffer_.resize(OutputFrameHead::longest);
+    // Not cleared: a page that nothing is read into is never touched, so a job that prints nothing costs none.
+    if (!buffer_) buffer_ = std::make_unique_for_overwrite<char[]>(OutputFrameHead::longest);
     if (!stream.pipe) return false;
-    const auto got = read(stream.pipe.get(), buffer_.data(), buffer_.size());
+    const auto got = read(stream.pipe.get(), buffer_.get(), OutputFrameHead::longest);
     if (got > 0) {
-        keep(stream, buffer_.data(), static_cast<std::size_t>(got));
+        keep(stream, buffer_.get(), static_cast<std::size_t>(got));
         return true;
     }
     if (got == 0 || (errno != EAGAIN && errno != EINTR)) stream.pipe.reset();

@@ -3,6 +3,7 @@
 #include <poll.h>
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -44,7 +45,7 @@ private:
     bool limit_reached_ = false;
     std::uint64_t lost_ = 0;  // bytes that a full disk cost
     std::vector<Stream> streams_;
-    std::vector<char> buffer_;
+    std::unique_ptr<char[]> buffer_;
 };
 
 }  // namespace stargate::local

@@ -62,16 +62,15 @@ std::string describe(const Spec& spec, const RankFailure& why) {
     return failure(rank + "cannot execute " + (spec.argv.empty() ? "/bin/sh" : spec.argv.front()), why.error);
 }
 
-void become_rank(const Spec& spec, const Run& run, std::int32_t local_rank, int output, int errors, int status) {
+void become_rank(const Spec& spec, const Run& run, std::int32_t local_rank, int output, int errors, RankFailure& why) {
     const auto give_up = [&](RankFailure::Stage stage) {
-        const RankFailure why{.local_rank = local_rank, .stage = stage, .error = errno};
-        [[maybe_unused]] const auto sent = write(status, &why, sizeof why);
+        why = {.local_rank = local_rank, .stage = stage, .error = errno};
         _exit(127);
     };
     setsid();
     dup2(output, STDOUT_FILENO);
     dup2(errors, STDERR_FILENO);
-    close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC);  // the status pipe, too, closes when we execute
+    close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC);
     const rlimit no_core{0, 0};
     setrlimit(RLIMIT_CORE, &no_core);
     umask(022);

@@ -7,21 +7,21 @@
 
 namespace stargate::local {
 
-/// How far a rank came that never ran its command; sent over its status pipe, which closes when the command is
-/// executed.
+/// How far a rank came that never ran its command.
 struct RankFailure {
-    enum Stage : std::int32_t { account, folder, filter, command };
+    enum Stage : std::uint8_t { account, folder, filter, command };
     std::int32_t local_rank = 0;
     Stage stage = command;
-    std::int32_t error = 0;
+    int error = 0;  // errno; 0: nothing failed
 };
 
 /// The sentence for it.
 [[nodiscard]] std::string describe(const Spec& spec, const RankFailure& failure);
 
-/// Turns the calling process, just forked by init, into the rank: its own session, the submitter's account, no new
-/// privileges, default signals, standard streams only; then the command. Sends a RankFailure when it cannot.
+/// Turns the calling process, made by init with vfork, into the rank: its own session, the submitter's account, no new
+/// privileges, default signals, standard streams only; then the command. When it cannot, it says so in `why`, which
+/// init reads: until the command is executed both have one memory, and init stands still.
 [[noreturn]] void become_rank(const Spec& spec, const Run& run, std::int32_t local_rank, int output, int errors,
-                              int status);
+                              RankFailure& why);
 
 }  // namespace stargate::local

@@ -64,7 +64,7 @@ constexpr int denied[] = {SYS_mount,
                           SYS_setdomainname,
                           SYS_syslog,
                           SYS_vhangup,
-                          SYS_nfsservctl,
+
                           SYS_open_by_handle_at,
                           SYS_name_to_handle_at,
                           SYS_io_uring_setup,

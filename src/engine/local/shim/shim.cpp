@@ -46,6 +46,7 @@ int Shim::run() {
         generation_->release();
         if (!links_.listen()) finish({.kind = EndKind::refused, .detail = failure("cannot listen"), .final = true});
     }
+    links_.take_early([this](const Order& order) { return obey(order); });
     while (!(last_end_ && last_end_->final && (is_recorded_ || is_dismissed_))) wait_and_take();
     if (generation_) generation_->wait_for_init();
     return 0;
@@ -96,9 +97,7 @@ std::optional<std::string> Shim::open_files() {
     }
     if (!output_.open(spec_.log, spec_.output_limit)) return failure("cannot open the output file " + spec_.log);
     if (!write_shim_record(false)) return failure("cannot write the shim's record");
-    progress_watch_ = Fd{inotify_init1(IN_NONBLOCK | IN_CLOEXEC)};
-    const auto watched = std::string{"./"} + job_folder_name;
-    if (progress_watch_) inotify_add_watch(progress_watch_.get(), watched.c_str(), IN_CLOSE_WRITE | IN_MOVED_TO);
+    look_at_progress_us_ = boot_time_us() + progress_pause_us;
     return std::nullopt;
 }
 
@@ -228,7 +227,7 @@ void Shim::wait_and_take() {
 
     // What was printed before the end is taken before the end is told; the links come last, for they may start a
     // generation and so change what is listed.
-    if (polled[1].revents != 0) watch_progress();
+    if (polled[1].revents != 0) look_at_progress();
     output_.take_ready(polled, output_at);
     generation_->take_ready(polled, generation_at);
     act_on_time();
@@ -261,11 +260,19 @@ void Shim::act_on_time() {
     const auto now = boot_time_us();
     if (now >= armed_us_) armed_us_ = never_us - 1;  // has fired: to be armed anew, whatever comes next
     generation_->act_on_time(now);
-    if (now >= look_at_progress_us_) look_at_progress_us_ = never_us;
+    if (now >= look_at_progress_us_) {
+        look_at_progress_us_ = never_us;
+        if (!progress_watch_) look_at_progress();
+    }
     if (now >= record_at_us_ && !is_dismissed_) keep_record();
 }
 
-void Shim::watch_progress() {
+void Shim::look_at_progress() {
+    if (!progress_watch_) {  // a short job never gets here, and never pays for the watch
+        progress_watch_ = Fd{inotify_init1(IN_NONBLOCK | IN_CLOEXEC)};
+        const auto watched = std::string{"./"} + job_folder_name;
+        if (progress_watch_) inotify_add_watch(progress_watch_.get(), watched.c_str(), IN_CLOSE_WRITE | IN_MOVED_TO);
+    }
     char events[4096];
     while (read(progress_watch_.get(), events, sizeof events) > 0) {}
     look_at_progress_us_ = boot_time_us() + progress_pause_us;

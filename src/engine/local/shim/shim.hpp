@@ -39,7 +39,7 @@ private:
     void arm_timer(std::int64_t at_us);
     [[nodiscard]] std::int64_t next_time() const;
     void act_on_time();
-    void watch_progress();
+    void look_at_progress();
     /// Tells what has changed since it was last told.
     void settle();
     void finish(Ended ended);
@@ -57,7 +57,7 @@ private:
     Fd timer_;
     std::int64_t armed_us_ = never_us;
     Fd progress_watch_;
-    std::int64_t look_at_progress_us_ = never_us;
+    std::int64_t look_at_progress_us_ = never_us;  // until then the watch rests
     std::int64_t step_ = -1;
     bool is_dismissed_ = false;
     bool is_recorded_ = false;

@@ -1,0 +1,63 @@
+# Every target installs what it needs first: packages.txt and the job user, by tools/ensure_packages.sh.
+.DEFAULT_GOAL := help
+.PHONY: help ensure build run tour test bench bars mutants simulate torture lint
+
+PYTHON := /usr/bin/python3
+JOBS   := $(shell nproc)
+SEEDS  ?= 20
+BASE   ?= HEAD~1
+
+# These test binaries guard what is acknowledged, so they run under the sanitizers too.
+DURABLE := ^(base|core|store)[a-z_]*_test
+
+# $(call build_tests,PRESET,REGEX): configures a preset and builds the test binaries whose name matches.
+build_tests = cmake --preset $(1) >/dev/null && \
+	ninja -C build/$(1) $$(ninja -C build/$(1) -t targets all | grep -oE '$(2)' | sort -u)
+
+help:      ## this list
+	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+ensure:    ## install missing packages, make the job user
+	@tools/ensure_packages.sh
+
+build: ensure    ## leave build/bin/stargate
+	cmake --preset release
+	ninja -C build
+
+run: build       ## start Stargate on this machine, show the tour, stay up
+	$(PYTHON) tools/tour.py --stay
+
+tour: build      ## the same, ends by itself; FAST=1 for the short one
+	$(PYTHON) tools/tour.py $(if $(FAST),--fast)
+
+test: build      ## all tests, the durable parts under sanitizers, a short tour
+	ctest --test-dir build --output-on-failure -j2
+	$(call build_tests,asan,$(DURABLE))
+	ctest --test-dir build/asan --output-on-failure -j2 -R '$(DURABLE)$$'
+	$(MAKE) --no-print-directory tour FAST=1
+
+bars: build      ## the promised figures, measured here and now
+	$(PYTHON) tools/bars.py
+
+bench: build     ## the long measurements, kept in docs/bench
+	$(PYTHON) tools/bench.py
+
+mutants: build   ## plant each bug of tests/mutants, show what finds it
+	$(PYTHON) tools/mutants.py
+
+simulate: build  ## the chaos scenario over SEEDS=20 fresh seeds
+	@for seed in $$(shuf -i 1-1000000000 -n $(SEEDS)); do \
+	  echo "seed $$seed"; build/bin/stargate twin run tests/scenario/chaos.yaml --seed $$seed || exit 1; \
+	done
+
+torture: ensure  ## thread sanitizer and long loops: an hour, not a minute
+	$(call build_tests,tsan,^[a-z_]+_test)
+	ctest --test-dir build/tsan --output-on-failure -R '_test$$'
+	$(call build_tests,asan,^[a-z_]+_test)
+	ctest --test-dir build/asan --output-on-failure -R '_test$$' --repeat until-fail:20
+	$(MAKE) --no-print-directory simulate SEEDS=500
+
+lint: build      ## layout, layers, clang-tidy on what changed since BASE=HEAD~1
+	git ls-files '*.hpp' '*.cpp' | xargs clang-format --dry-run --Werror
+	$(PYTHON) tools/check_layers.py
+	git diff --name-only --diff-filter=d $(BASE) -- '*.cpp' | xargs -r -P$(JOBS) -n1 clang-tidy -p build --quiet

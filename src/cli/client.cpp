@@ -1,0 +1,155 @@
+#include "cli/client.hpp"
+
+#include <fmt/format.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <boost/asio/buffer.hpp>
+#include <boost/beast/http.hpp>
+#include <cerrno>
+#include <cstring>
+
+#include "base/posix.hpp"
+
+namespace stargate::cli {
+
+namespace http = boost::beast::http;
+
+namespace {
+
+Error nobody_answers(const std::string& state) {
+    return {Fault::unavailable, fmt::format("no control plane answers at {}/stargate.sock; start it with: stargate up "
+                                            "--detach --state {}",
+                                            state, state)};
+}
+
+/// A unix socket as Beast's synchronous algorithms want one: no Asio context, no threads.
+class Stream {
+public:
+    explicit Stream(FileDescriptor socket) : socket_{std::move(socket)} {}
+    template <class Buffers>
+    std::size_t read_some(const Buffers& buffers, boost::system::error_code& failed) {
+        const boost::asio::mutable_buffer first = *boost::asio::buffer_sequence_begin(buffers);
+        ssize_t got = 0;
+        do { got = ::recv(socket_.get(), first.data(), first.size(), 0); } while (got < 0 && errno == EINTR);
+        if (got > 0) return static_cast<std::size_t>(got);
+        failed = got == 0 ? boost::asio::error::make_error_code(boost::asio::error::eof)
+                          : boost::system::error_code{errno, boost::system::system_category()};
+        return 0;
+    }
+    template <class Buffers>
+    std::size_t read_some(const Buffers& buffers) {
+        boost::system::error_code failed;
+        const auto got = read_some(buffers, failed);
+        if (failed) throw boost::system::system_error{failed};
+        return got;
+    }
+    bool write_all(std::string_view bytes) {
+        while (!bytes.empty()) {
+            const auto sent = ::send(socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
+            if (sent < 0 && errno == EINTR) continue;
+            if (sent <= 0) return false;
+            bytes.remove_prefix(static_cast<std::size_t>(sent));
+        }
+        return true;
+    }
+
+private:
+    FileDescriptor socket_;
+};
+
+/// A folder deep down has a longer path than a socket address holds: go through its descriptor then.
+Result<FileDescriptor> connect_to(const std::string& state) {
+    const FileDescriptor folder{::open(state.c_str(), O_PATH | O_CLOEXEC | O_DIRECTORY)};
+    if (folder.get() < 0) return tl::unexpected(nobody_answers(state));
+    FileDescriptor socket{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    const auto path = fmt::format("/proc/self/fd/{}/stargate.sock", folder.get());
+    std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
+    if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+        if (errno == EACCES || errno == EPERM) {
+            return fail(Fault::denied,
+                        fmt::format("the control plane at {} belongs to another user; ask for its socket "
+                                    "or start your own with: stargate up --detach",
+                                    state));
+        }
+        return tl::unexpected(nobody_answers(state));
+    }
+    return socket;
+}
+
+std::string request_text(std::string_view method, const std::string& target, const std::string& body,
+                         const Client::Headers& headers) {
+    auto text = fmt::format("{} {} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n", method, target, body.size());
+    for (const auto& [name, value] : headers) text += fmt::format("{}: {}\r\n", name, value);
+    return text + "\r\n" + body;
+}
+
+}  // namespace
+
+Result<HttpReply> Client::call(std::string_view method, const std::string& target, const std::string& body,
+                               const Headers& headers) {
+    std::string whole;
+    auto reply = stream(method, target, body, headers, [&](std::string_view piece) {
+        whole += piece;
+        return true;
+    });
+    if (reply && reply->body.empty()) reply->body = std::move(whole);
+    return reply;
+}
+
+Result<HttpReply> Client::stream(std::string_view method, const std::string& target, const std::string& body,
+                                 const Headers& headers, const Sink& sink) {
+    auto socket = connect_to(state_);
+    if (!socket) return tl::unexpected(socket.error());
+    Stream connection{std::move(*socket)};
+    const auto broke_off = [&] {
+        return Error{Fault::unavailable,
+                     fmt::format("the control plane at {} broke off its reply: it went down; start it "
+                                 "again with: stargate up --detach --state {}",
+                                 state_, state_)};
+    };
+    if (!connection.write_all(request_text(method, target, body, headers))) return tl::unexpected(broke_off());
+    boost::beast::flat_buffer buffer;
+    http::response_parser<http::buffer_body> parser;
+    parser.body_limit(boost::none);
+    boost::system::error_code failed;
+    http::read_header(connection, buffer, parser, failed);
+    if (failed) return tl::unexpected(broke_off());
+    HttpReply reply;
+    reply.status = static_cast<int>(parser.get().result_int());
+    const bool is_error = reply.status >= 300;
+    std::vector<char> piece(64U << 10);
+    while (!parser.is_done()) {
+        parser.get().body().data = piece.data();
+        parser.get().body().size = piece.size();
+        http::read_some(connection, buffer, parser, failed);
+        if (failed == http::error::need_buffer) failed = {};
+        const std::string_view got{piece.data(), piece.size() - parser.get().body().size};
+        if (is_error) {
+            reply.body += got;
+        } else if (!got.empty() && !sink(got)) {
+            return reply;
+        }
+        if (failed) return tl::unexpected(broke_off());
+    }
+    return reply;
+}
+
+std::string escaped(std::string_view text) {
+    std::string out;
+    for (const char c : text) {
+        const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+                           c == '_' || c == '.' || c == '~';
+        if (plain) {
+            out.push_back(c);
+        } else {
+            out += fmt::format("%{:02X}", static_cast<unsigned char>(c));
+        }
+    }
+    return out;
+}
+
+}  // namespace stargate::cli

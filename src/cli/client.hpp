@@ -1,0 +1,43 @@
+#pragma once
+
+#include <functional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/result.hpp"
+
+namespace stargate::cli {
+
+struct HttpReply {
+    int status = 0;
+    std::string body;
+};
+
+/// One connection to the control plane of a state folder, over its unix socket. Blocking.
+class Client {
+public:
+    using Headers = std::vector<std::pair<std::string, std::string>>;
+    /// Takes each piece of a reply's body as it comes; false: stop reading.
+    using Sink = std::function<bool(std::string_view)>;
+
+    explicit Client(std::string state_folder) : state_{std::move(state_folder)} {}
+    Client(Client&&) = default;
+
+    /// Fault::unavailable: nobody answers there; the sentence says how to start one.
+    [[nodiscard]] Result<HttpReply> call(std::string_view method, const std::string& target,
+                                         const std::string& body = {}, const Headers& headers = {});
+    /// The same, with a successful reply's body going to `sink` piece by piece; the reply then has none. An error
+    /// reply comes whole. Fault::unavailable also when the reply breaks off.
+    [[nodiscard]] Result<HttpReply> stream(std::string_view method, const std::string& target, const std::string& body,
+                                           const Headers& headers, const Sink& sink);
+
+private:
+    std::string state_;
+};
+
+/// A segment of a target with everything escaped that is not plain.
+std::string escaped(std::string_view text);
+
+}  // namespace stargate::cli

@@ -1,0 +1,161 @@
+#include "cli/listings.hpp"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <ctime>
+
+namespace stargate::cli {
+
+using api::Json;
+
+namespace {
+
+std::string clock_of(std::int64_t microseconds) {
+    const auto seconds = static_cast<time_t>(microseconds / 1'000'000);
+    tm local{};
+    localtime_r(&seconds, &local);
+    std::array<char, 32> text{};
+    std::strftime(text.data(), text.size(), "%Y-%m-%d %H:%M:%S", &local);
+    return text.data();
+}
+
+std::int64_t now() {
+    timespec at{};
+    clock_gettime(CLOCK_REALTIME, &at);
+    return std::int64_t{at.tv_sec} * 1'000'000 + at.tv_nsec / 1000;
+}
+
+/// How long it has run, or did run; waiting: how long it has waited.
+std::string time_of(const Json& row) {
+    const auto& started = row["started_at"];
+    const auto& ended = row["ended_at"];
+    if (ended.kind == Json::Kind::number) return "-";
+    const auto since = started.kind == Json::Kind::number ? started.whole : row["submitted_at"].whole;
+    return spoken_duration(now() - since);
+}
+
+std::string reason_of(const Json& row) {
+    if (!row["reason"].text.empty()) return row["reason"].text;
+    return row["detail"].text.empty() ? "-" : row["detail"].text;
+}
+
+}  // namespace
+
+std::vector<Column> job_columns() {
+    return {
+        {"ID", [](const Json& row) { return row["id"].word(); }, true},
+        {"NAME", [](const Json& row) { return row["name"].word(); }},
+        {"TENANT", [](const Json& row) { return row["tenant"].word(); }, false, true},
+        {"CLASS", [](const Json& row) { return row["priority"].word(); }},
+        {"STATE", [](const Json& row) { return row["state"].word(); }},
+        {"TIME", time_of, true},
+        {"GPUS", [](const Json& row) { return row["gpus"].word(); }, true},
+        {"ATTEMPT", [](const Json& row) { return row["attempt"].word(); }, true, true},
+        {"GEN", [](const Json& row) { return row["generation"].word(); }, true, true},
+        {"EXIT",
+         [](const Json& row) { return row["exit_status"].kind == Json::Kind::null ? "-" : row["exit_status"].word(); },
+         true},
+        {"NODES", [](const Json& row) { return row["nodes"].items.empty() ? "-" : row["nodes"].word(); }, false, true},
+        {"REASON", reason_of},
+    };
+}
+
+std::vector<Column> node_columns() {
+    return {
+        {"NODE", [](const Json& row) { return row["name"].word(); }},
+        {"STATE", [](const Json& row) { return row["state"].word(); }},
+        {"TYPE", [](const Json& row) { return row["gpu_type"].word(); }},
+        {"GPUS", [](const Json& row) { return row["gpus"].word(); }, true},
+        {"FREE", [](const Json& row) { return row["gpus_free"].word(); }, true},
+        {"CPUS", [](const Json& row) { return row["cpus"].word(); }, true},
+        {"MEMORY", [](const Json& row) { return spoken_bytes(row["memory"].whole); }, true},
+        {"RACK", [](const Json& row) { return row["rack"].word(); }, true, true},
+        {"JOBS", [](const Json& row) { return std::to_string(row["jobs"].items.size()); }, true},
+        {"REASON", [](const Json& row) { return row["reason"].text.empty() ? "-" : row["reason"].text; }},
+    };
+}
+
+std::vector<Column> tenant_columns() {
+    return {
+        {"TENANT", [](const Json& row) { return row["name"].word(); }},
+        {"QUOTA", [](const Json& row) { return row["quota"].kind == Json::Kind::null ? "-" : row["quota"].word(); },
+         true},
+        {"USED", [](const Json& row) { return row["used"].word(); }, true},
+        {"WEIGHT", [](const Json& row) { return row["weight"].word(); }, true},
+        {"GPU-HOURS", [](const Json& row) { return fmt::format("{:.2f}", row["charged_gpu_s"].number / 3600); }, true},
+        {"CLASSES", [](const Json& row) { return row["priorities"].word(); }, false, true},
+    };
+}
+
+void print_why(const Json& why) {
+    const auto& state = why["state"].text;
+    fmt::print("{} (job {}) is {}", why["name"].text, why["id"].whole, state);
+    if (!why["detail"].text.empty()) fmt::print(": {}", why["detail"].text);
+    fmt::print("\n");
+    if (state != "waiting") return;
+    int number = 0;
+    for (const auto& reason : why["reasons"].items) {
+        fmt::print("  {}. {}", ++number, reason["message"].text);
+        if (!reason["remedy"].text.empty()) fmt::print("; {}", reason["remedy"].text);
+        fmt::print("\n");
+    }
+    if (!why["holders"].items.empty()) {
+        fmt::print("  GPUs are held by:\n");
+        for (const auto& holder : why["holders"].items) {
+            fmt::print("    job {} {}: {} GPUs, {}, to end by {}\n", holder["id"].whole, holder["name"].text,
+                       holder["gpus"].whole, holder["priority"].text, clock_of(holder["ends_by"].whole));
+        }
+    }
+    if (!why["starts_in"].text.empty())
+        fmt::print("  it starts in {} at the latest, by the others' time limits\n", why["starts_in"].text);
+}
+
+void print_job(const Json& job) {
+    const auto line = [](std::string_view name, const std::string& value) {
+        if (!value.empty()) fmt::print("{:<12} {}\n", name, value);
+    };
+    const auto when = [](const Json& at) { return at.kind == Json::Kind::number ? clock_of(at.whole) : std::string{}; };
+    line("job", job["id"].word());
+    line("name", job["name"].word());
+    line("state", job["state"].word());
+    line("reason", job["reason"].word());
+    line("detail", job["detail"].word());
+    line("kind", job["kind"].word());
+    line("tenant", job["tenant"].word());
+    line("class", job["priority"].word());
+    const auto least = job["gpus_min"].word();
+    const auto most = job["gpus_max"].word();
+    line("gpus", job["gpus"].word() + (least == most ? "" : fmt::format(" (elastic: {}..{})", least, most)));
+    line("nodes", job["nodes"].word());
+    line("attempt", fmt::format("{} generation {}", job["attempt"].word(), job["generation"].word()));
+    line("failures", job["failures"].whole == 0 ? "" : job["failures"].word());
+    line("step", job["step"].whole < 0 ? "" : job["step"].word());
+    line("exit status", job["exit_status"].word());
+    line("time limit", spoken_duration(job["time_limit_s"].whole * 1'000'000));
+    line("submitted", when(job["submitted_at"]));
+    line("started", when(job["started_at"]));
+    line("ended", when(job["ended_at"]));
+    const auto& launch = job["launch"];
+    line("command", launch["argv"].items.empty() ? launch["shell"].word() : to_text(launch["argv"]));
+    line("folder", launch["folder"].word());
+    line("runs as", launch["account"].word());
+    line("sandbox", launch["sandbox"].word());
+    for (const auto& reason : job["reasons"].items) {
+        line("waits for", reason["message"].text + (reason["remedy"].text.empty() ? "" : "; " + reason["remedy"].text));
+    }
+}
+
+void print_event_line(const Json& event) {
+    std::string rest;
+    for (const auto& [name, value] : event.members) {
+        if (name == "seq" || name == "at" || name == "type" || name == "cause" || name == "cause_seq") continue;
+        const bool deep = value.kind == Json::Kind::object || value.kind == Json::Kind::list;
+        rest += fmt::format("{}{}={}", rest.empty() ? "" : " ", name, deep ? to_text(value) : value.word());
+    }
+    const auto at = event["at"].whole;
+    fmt::print("{:>6}  {}.{:03}  {:<14} {:<14} {}\n", event["seq"].whole, clock_of(at), at / 1000 % 1000,
+               event["type"].text, event["cause"].text, rest);
+}
+
+}  // namespace stargate::cli

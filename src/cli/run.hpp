@@ -1,0 +1,30 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "api/json.hpp"
+
+namespace stargate::cli {
+
+/// What `stargate run` was asked.
+struct RunOptions {
+    std::string state;
+    std::vector<std::string> command;
+    std::string gpus = "1";
+    int count = 1;
+    std::vector<std::pair<std::string, std::string>> more;  // further members of the request, as name, priority, time
+};
+
+/// Submits the command from this folder, passes its output on as it comes, and returns its exit status, the worst of
+/// an array's. Standard output holds nothing but the command's own. The first Ctrl-C cancels, the second leaves. A
+/// control plane that goes away meanwhile is waited for, and the output goes on where it broke off.
+int run(const RunOptions& options);
+
+/// The members that every submit carries: the caller's environment.
+std::string environment_json();
+
+/// An error reply as a sentence with its remedy, and the exit status that goes with it.
+int explain_failure(int status, const std::string& body);
+
+}  // namespace stargate::cli

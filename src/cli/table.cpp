@@ -1,0 +1,120 @@
+#include "cli/table.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdio>
+
+#include "base/json_text.hpp"
+
+namespace stargate::cli {
+
+using api::Json;
+
+namespace {
+
+void print(const std::string& text) { std::fwrite(text.data(), 1, text.size(), stdout); }
+
+/// Nothing that a job's name or a sentence may hold shall move the terminal's cursor.
+std::string printable(std::string text) {
+    std::replace_if(
+        text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; }, '?');
+    return text;
+}
+
+void print_table(const Json& rows, const std::vector<Column>& all, bool wide) {
+    std::vector<Column> columns;
+    std::copy_if(all.begin(), all.end(), std::back_inserter(columns), [&](const Column& c) { return wide || !c.wide; });
+    std::vector<std::vector<std::string>> cells(1);
+    for (const auto& column : columns) cells[0].push_back(column.heading);
+    for (const auto& row : rows.items) {
+        auto& line = cells.emplace_back();
+        for (const auto& column : columns) line.push_back(printable(column.text(row)));
+    }
+    std::vector<std::size_t> widths(columns.size());
+    for (const auto& line : cells) {
+        for (std::size_t i = 0; i < line.size(); ++i) widths[i] = std::max(widths[i], line[i].size());
+    }
+    std::string out;
+    for (const auto& line : cells) {
+        for (std::size_t i = 0; i < line.size(); ++i) {
+            const bool last = i + 1 == line.size();
+            if (columns[i].right) {
+                out += fmt::format("{:>{}}", line[i], widths[i]);
+            } else {
+                out += last ? line[i] : fmt::format("{:<{}}", line[i], widths[i]);
+            }
+            out += last ? "\n" : "  ";
+        }
+    }
+    print(out);
+}
+
+}  // namespace
+
+std::string to_text(const Json& value) {
+    std::string out;
+    switch (value.kind) {
+        case Json::Kind::text:
+            json_string(out, value.text);
+            break;
+        case Json::Kind::null:
+            out = "null";
+            break;
+        case Json::Kind::boolean:
+        case Json::Kind::number:
+            out = value.word();
+            break;
+        case Json::Kind::list:
+            for (const auto& item : value.items) out += (out.empty() ? "[" : ",") + to_text(item);
+            out = out.empty() ? "[]" : out + "]";
+            break;
+        case Json::Kind::object:
+            for (const auto& [name, member] : value.members) {
+                out += out.empty() ? "{" : ",";
+                json_string(out, name);
+                out += ":" + to_text(member);
+            }
+            out = out.empty() ? "{}" : out + "}";
+            break;
+    }
+    return out;
+}
+
+void print_rows(const std::string& body, const Json& rows, const std::vector<Column>& columns, Output output) {
+    switch (output) {
+        case Output::json:
+            print(body);
+            break;
+        case Output::jsonl:
+            for (const auto& row : rows.items) print(to_text(row) + "\n");
+            break;
+        case Output::name:
+            for (const auto& row : rows.items) print(row["name"].word() + "\n");
+            break;
+        case Output::table:
+            print_table(rows, columns, false);
+            break;
+        case Output::wide:
+            print_table(rows, columns, true);
+            break;
+    }
+}
+
+std::string spoken_duration(std::int64_t microseconds) {
+    const auto seconds = std::max<std::int64_t>(0, microseconds / 1'000'000);
+    if (seconds < 60) return fmt::format("{}s", seconds);
+    if (seconds < 3600) return fmt::format("{}m{:02}s", seconds / 60, seconds % 60);
+    if (seconds < 86'400) return fmt::format("{}h{:02}m", seconds / 3600, seconds / 60 % 60);
+    return fmt::format("{}d{:02}h", seconds / 86'400, seconds / 3600 % 24);
+}
+
+std::string spoken_bytes(std::int64_t bytes) {
+    constexpr std::string_view units = "BKMGTP";
+    auto value = static_cast<double>(bytes);
+    std::size_t unit = 0;
+    for (; value >= 1024 && unit + 1 < units.size(); ++unit) value /= 1024;
+    return unit == 0 ? fmt::format("{}B", bytes) : fmt::format("{:.1f}{}", value, units[unit]);
+}
+
+}  // namespace stargate::cli

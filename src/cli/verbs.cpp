@@ -1,0 +1,359 @@
+#include "cli/verbs.hpp"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <memory>
+
+#include "api/json.hpp"
+#include "base/json_text.hpp"
+#include "cli/client.hpp"
+#include "cli/listings.hpp"
+#include "cli/run.hpp"
+#include "cli/table.hpp"
+
+namespace stargate::cli {
+
+using api::Json;
+
+namespace {
+
+/// What the verbs share. One lives as long as the program; CLI11 writes into it.
+struct Asked {
+    std::string state = default_state();
+    std::string output = "table";
+    std::string reference;
+    std::string file;
+    std::string gpus = "1";
+    std::string name, priority, time, sandbox, tenant, quota;
+    std::vector<std::string> command;
+    int count = 1;
+    int limit = 1000;
+    int weight = 1;
+    std::uint64_t from = 1;
+    std::uint64_t attempt = 0;
+    bool active = false;
+    bool follow = false;
+    bool is_operator = false;
+};
+
+Output output_of(const std::string& word) {
+    if (word == "json") return Output::json;
+    if (word == "jsonl") return Output::jsonl;
+    if (word == "name") return Output::name;
+    return word == "wide" ? Output::wide : Output::table;
+}
+
+int fail_with(const Error& error) {
+    fmt::print(stderr, "stargate: {}\n", error.detail);
+    return 1;
+}
+
+/// Asks, and hands a good reply to `show`.
+template <class Show>
+int ask(Asked& asked, std::string_view method, const std::string& target, const std::string& body, Show show) {
+    const auto reply = Client{asked.state}.call(method, target, body);
+    if (!reply) return fail_with(reply.error());
+    if (reply->status >= 300) return explain_failure(reply->status, reply->body);
+    const auto json = api::parse_json(reply->body);
+    if (!json)
+        return fail_with({Fault::malformed, "the control plane's reply cannot be read; is it of another version?"});
+    return show(reply->body, *json);
+}
+
+int list(Asked& asked, const std::string& target, const std::vector<Column>& columns) {
+    const auto output = output_of(asked.output);
+    if (output == Output::json) {  // the server's own bytes, not parsed
+        const auto reply = Client{asked.state}.call("GET", target);
+        if (!reply) return fail_with(reply.error());
+        if (reply->status >= 300) return explain_failure(reply->status, reply->body);
+        std::fwrite(reply->body.data(), 1, reply->body.size(), stdout);
+        return 0;
+    }
+    return ask(asked, "GET", target, {}, [&](const std::string& body, const Json& rows) {
+        print_rows(body, rows, columns, output);
+        return 0;
+    });
+}
+
+std::string job_target(const Asked& asked, std::string_view verb = {}) {
+    return "/api/v1/jobs/" + escaped(asked.reference) + (verb.empty() ? "" : "/" + std::string{verb});
+}
+
+int submit(Asked& asked) {
+    std::error_code failed;
+    const auto path = std::filesystem::canonical(asked.file, failed);
+    std::ifstream file{path, std::ios::binary};
+    if (failed || !file) {
+        fmt::print(stderr, "stargate: {}: cannot be read; name a job file\n", asked.file);
+        return 2;
+    }
+    constexpr std::size_t longest = 256U << 10;  // the server refuses more; do not read a disk to find out
+    std::string text(longest + 1, '\0');
+    file.read(text.data(), static_cast<std::streamsize>(text.size()));
+    text.resize(static_cast<std::size_t>(file.gcount()));
+    std::string body = "{\"yaml\":";
+    json_string(body, text);
+    body += ",\"file\":";
+    json_string(body, asked.file);
+    body += ",\"folder\":";
+    json_string(body, path.parent_path().string());
+    body += ",\"environment\":" + environment_json() + "}";
+    return ask(asked, "POST", "/api/v1/jobs", body, [&](const std::string& reply, const Json& job) {
+        const auto name = job["name"].text;
+        const auto output = output_of(asked.output);
+        if (output == Output::json || output == Output::jsonl)
+            return std::fwrite(reply.data(), 1, reply.size(), stdout), 0;
+        if (output == Output::name) return fmt::print("{}\n", name), 0;
+        const auto count = job["count"].whole;
+        fmt::print("job {} `{}` accepted{}\n", job["id"].whole, name,
+                   count > 1 ? fmt::format(": {} elements, {}[0] to {}[{}]", count, name, name, count - 1) : "");
+        fmt::print(
+            "  stargate why {0}       what it waits for\n  stargate logs -f {0}   its output\n"
+            "  stargate cancel {0}    end it\n",
+            job["id"].whole);
+        return 0;
+    });
+}
+
+int act(Asked& asked, std::string_view verb, std::string_view past, const std::string& body = {}) {
+    return ask(asked, "POST", job_target(asked, verb), body, [&](const std::string& reply, const Json&) {
+        if (asked.output == "json") return std::fwrite(reply.data(), 1, reply.size(), stdout), 0;
+        fmt::print("{} {}\n", asked.reference, past);
+        return 0;
+    });
+}
+
+int logs(Asked& asked) {
+    auto target = job_target(asked, "logs") + (asked.follow ? "?follow=1" : "?follow=0");
+    if (asked.attempt != 0) target += fmt::format("&attempt={}", asked.attempt);
+    const auto reply = Client{asked.state}.stream("GET", target, {}, {}, [](std::string_view piece) {
+        std::fwrite(piece.data(), 1, piece.size(), stdout);
+        return std::fflush(stdout) == 0;
+    });
+    if (!reply) return fail_with(reply.error());
+    return reply->status >= 300 ? explain_failure(reply->status, reply->body) : 0;
+}
+
+/// A line of a fact as the output asks for it.
+void print_event(const Json& event, Output output) {
+    if (output == Output::jsonl) {
+        fmt::print("{}\n", to_text(event));
+    } else {
+        print_event_line(event);
+    }
+}
+
+int events(Asked& asked) {
+    const auto output = output_of(asked.output);
+    std::string pending;
+    std::uint64_t seen = asked.from - 1;
+    bool first = true;
+    if (output == Output::json) std::fputs("[", stdout);
+    const auto lines = [&](std::string_view piece) {
+        pending += piece;
+        for (std::size_t end = 0; (end = pending.find('\n')) != std::string::npos; pending.erase(0, end + 1)) {
+            const std::string_view line{pending.data(), end};
+            if (line.empty()) continue;
+            const auto seq = line.find("\"seq\":");
+            if (seq != std::string_view::npos) seen = std::strtoull(line.data() + seq + 6, nullptr, 10);
+            if (output == Output::jsonl || output == Output::json) {
+                if (output == Output::json && !first) std::fputs(",", stdout);
+                std::fwrite(line.data(), 1, line.size(), stdout);
+                std::fputs("\n", stdout);
+            } else if (const auto event = api::parse_json(line)) {
+                print_event(*event, output);
+            }
+            first = false;
+        }
+        std::fflush(stdout);
+        return std::ferror(stdout) == 0;
+    };
+    while (true) {
+        const auto before = seen;
+        const auto target =
+            fmt::format("/api/v1/events?format=jsonl&limit=10000&from={}{}", seen + 1, asked.follow ? "&follow=1" : "");
+        const auto reply = Client{asked.state}.stream("GET", target, {}, {}, lines);
+        if (!reply) return fail_with(reply.error());
+        if (reply->status >= 300) return explain_failure(reply->status, reply->body);
+        if (seen == before) break;
+    }
+    if (output == Output::json) std::fputs("]\n", stdout);
+    return 0;
+}
+
+int token(Asked& asked) {
+    std::ifstream file{asked.state + "/token"};
+    std::string text;
+    if (!std::getline(file, text)) {
+        fmt::print(stderr,
+                   "stargate: {}/token cannot be read; it is its owner's, made when the control plane first starts\n",
+                   asked.state);
+        return 1;
+    }
+    fmt::print("{}\n", text);
+    return 0;
+}
+
+int create_token(Asked& asked) {
+    std::string body = "{\"name\":";
+    json_string(body, asked.name.empty() ? "token" : asked.name);
+    body += fmt::format(",\"operator\":{}}}", asked.is_operator);
+    return ask(asked, "POST", "/api/v1/tokens", body,
+               [](const std::string&, const Json& reply) { return fmt::print("{}\n", reply["token"].text), 0; });
+}
+
+int set_tenant(Asked& asked) {
+    std::string body = fmt::format("{{\"weight\":{}", asked.weight);
+    if (!asked.quota.empty()) body += ",\"quota\":" + (asked.quota == "none" ? "null" : asked.quota);
+    std::string path;
+    for (std::size_t from = 0; from <= asked.name.size();) {
+        const auto slash = std::min(asked.name.find('/', from), asked.name.size());
+        path += "/" + escaped(asked.name.substr(from, slash - from));
+        from = slash + 1;
+    }
+    return ask(asked, "PUT", "/api/v1/tenants" + path, body + "}",
+               [&](const std::string&, const Json&) { return fmt::print("tenant {} set\n", asked.name), 0; });
+}
+
+int run_command(Asked& asked) {
+    RunOptions options;
+    options.state = asked.state;
+    options.command = asked.command;
+    options.gpus = asked.gpus;
+    options.count = asked.count;
+    const auto add = [&](const char* member, const std::string& value) {
+        if (!value.empty()) options.more.emplace_back(member, value);
+    };
+    add("name", asked.name);
+    add("priority", asked.priority);
+    add("time", asked.time);
+    add("sandbox", asked.sandbox);
+    add("tenant", asked.tenant);
+    return run(options);
+}
+
+}  // namespace
+
+std::string default_state() {
+    if (const char* named = std::getenv("STARGATE_STATE"); named != nullptr && *named != '\0') return named;
+    const char* home = std::getenv("HOME");
+    if (::geteuid() == 0 || home == nullptr) return "/var/lib/stargate";
+    return std::string{home} + "/.local/state/stargate";
+}
+
+void add_state(CLI::App& verb, std::string& state) {
+    verb.add_option("--state", state, "the state folder; else STARGATE_STATE")->capture_default_str();
+}
+
+void add_verbs(CLI::App& app, std::function<int()>& action) {
+    auto asked = std::make_shared<Asked>();
+    const auto verb = [&](const char* name, const char* what, const char* example, std::function<int()> does) {
+        auto* sub = app.add_subcommand(name, what);
+        sub->footer(std::string{"Example: stargate "} + example);
+        add_state(*sub, asked->state);
+        sub->callback([&action, does, asked, sub] {
+            if (sub->get_subcommands().empty()) action = does;
+        });
+        return sub;
+    };
+    const auto output = [&](CLI::App* sub) {
+        sub->add_option("-o,--output", asked->output, "table, wide, json, jsonl or name")
+            ->check(CLI::IsMember({"table", "wide", "json", "jsonl", "name"}));
+        return sub;
+    };
+    const auto on_job = [&](CLI::App* sub) {
+        sub->add_option("job", asked->reference, "a job's id or name; of several, the newest unfinished")->required();
+        return output(sub);
+    };
+    Asked& a = *asked;
+
+    auto* run_verb = verb("run", "run a command here and now, and wait for it", "run -g 2 -- python3 train.py",
+                          [&a] { return run_command(a); });
+    run_verb->add_option("-g,--gpus", a.gpus, "GPUs: 1, 1..4 (elastic), 0, or 0.5 of one")->capture_default_str();
+    run_verb->add_option("--count", a.count, "run it so many times, as an array; STARGATE_TASK tells which");
+    run_verb->add_option("--name", a.name, "a name for people");
+    run_verb->add_option("--priority", a.priority, "opportunistic, research, production or serving");
+    run_verb->add_option("--time", a.time, "time limit, as 30m or 2h");
+    run_verb->add_option("--sandbox", a.sandbox, "default, strict or none");
+    run_verb->add_option("--tenant", a.tenant, "who is charged");
+    run_verb->add_option("command", a.command, "what to run, after --")->required();
+
+    auto* submit_verb = output(verb("submit", "hand in a job file", "submit train.yaml", [&a] { return submit(a); }));
+    submit_verb->add_option("file", a.file, "the job file (docs/job-file.md)")->required();
+
+    auto* jobs = output(verb("jobs", "list jobs, newest first", "jobs --active", [&a] {
+        return list(a, fmt::format("/api/v1/jobs?limit={}&active={}", a.limit, a.active ? 1 : 0), job_columns());
+    }));
+    jobs->add_flag("--active", a.active, "without the finished ones");
+    jobs->add_option("--limit", a.limit, "rows at most")->check(CLI::PositiveNumber);
+
+    output(verb("fleet", "list nodes", "fleet -o wide", [&a] { return list(a, "/api/v1/fleet", node_columns()); }));
+    auto* tenants = output(verb("tenants", "list tenants: quota, use and weight", "tenants",
+                                [&a] { return list(a, "/api/v1/tenants", tenant_columns()); }));
+    auto* set = tenants->add_subcommand("set", "make or change a tenant");
+    set->footer("Example: stargate tenants set lab/nlp --quota 4 --weight 2");
+    add_state(*set, a.state);
+    set->add_option("name", a.name, "path, as lab/nlp")->required();
+    set->add_option("--quota", a.quota, "GPUs held at once, or none");
+    set->add_option("--weight", a.weight, "of fair share among siblings");
+    set->callback([&action, &a, asked] { action = [&a, asked] { return set_tenant(a); }; });
+
+    on_job(verb("show", "all about one job", "show train", [&a] {
+        return ask(a, "GET", job_target(a), {}, [&](const std::string& body, const Json& job) {
+            if (a.output == "json") return std::fwrite(body.data(), 1, body.size(), stdout), 0;
+            return print_job(job), 0;
+        });
+    }));
+    on_job(verb("why", "everything that keeps a job from running, and what to do", "why train", [&a] {
+        return ask(a, "GET", job_target(a, "why"), {}, [&](const std::string& body, const Json& why) {
+            if (a.output == "json") return std::fwrite(body.data(), 1, body.size(), stdout), 0;
+            return print_why(why), 0;
+        });
+    }));
+    auto* logs_verb = on_job(verb("logs", "a job's output", "logs -f train", [&a] { return logs(a); }));
+    logs_verb->add_flag("-f,--follow", a.follow, "until it ends");
+    logs_verb->add_option("--attempt", a.attempt, "of this attempt instead of the newest");
+    on_job(
+        verb("cancel", "end a job, with its grace", "cancel train", [&a] { return act(a, "cancel", "is cancelled"); }));
+    on_job(verb("hold", "keep a waiting job waiting", "hold train", [&a] { return act(a, "hold", "is held"); }));
+    on_job(verb("release", "let a held job run", "release train", [&a] { return act(a, "release", "is released"); }));
+    auto* resize = on_job(verb("resize", "ask an elastic job to run at another size", "resize train 2", [&a] {
+        return act(
+            a, "resize",
+            a.count == 0 ? "takes as many GPUs as it can have" : fmt::format("is asked to run at {} GPUs", a.count),
+            fmt::format("{{\"gpus\":{}}}", a.count));
+    }));
+    resize->add_option("gpus", a.count, "GPUs; 0: as many as can be had")->required()->check(CLI::NonNegativeNumber);
+
+    const auto drain = [&](const char* name, const char* what, const char* past) {
+        auto* sub = verb(name, what, name == std::string{"drain"} ? "drain node7" : "undrain node7", [&a, name, past] {
+            return ask(a, "POST", "/api/v1/fleet/" + escaped(a.reference) + "/" + name, {},
+                       [&](const std::string&, const Json&) { return fmt::print("{} {}\n", a.reference, past), 0; });
+        });
+        sub->add_option("node", a.reference, "a node's name")->required();
+    };
+    drain("drain", "start nothing more on a node", "takes no more work; what runs there goes on");
+    drain("undrain", "let a node take work again", "takes work again");
+
+    auto* events_verb = output(verb("events", "every fact, in order", "events -f", [&a] { return events(a); }));
+    events_verb->add_flag("-f,--follow", a.follow, "and what comes");
+    events_verb->add_option("--from", a.from, "the seq to begin with")->check(CLI::PositiveNumber);
+
+    auto* token_verb =
+        verb("token", "print the owner's token for the loopback API", "token", [&a] { return token(a); });
+    auto* create = token_verb->add_subcommand("create", "make a new token and print it, once");
+    create->footer("Example: stargate token create --name ci");
+    add_state(*create, a.state);
+    create->add_option("--name", a.name, "what it is for");
+    create->add_flag("--operator", a.is_operator, "it may do what operators may");
+    create->callback([&action, &a, asked] { action = [&a, asked] { return create_token(a); }; });
+}
+
+}  // namespace stargate::cli

@@ -1,0 +1,163 @@
+#include <fcntl.h>
+#include <sys/file.h>
+#include <csignal>
+
+#include "engine/local/attempt_folder.hpp"
+#include "engine/local/end_all.hpp"
+#include "engine/local/testing.hpp"
+
+// The control plane dies and returns, the shim dies, two of either meet.
+namespace stargate::local::testing {
+namespace {
+
+namespace fs = std::filesystem;
+using std::chrono::milliseconds;
+
+class Adopt : public LocalEngineTest {
+protected:
+    std::vector<AttemptId> adopt(const std::vector<Believed>& believed) {
+        const auto foreign = engine_->adopt(believed);
+        EXPECT_TRUE(foreign);
+        return foreign.value_or(std::vector<AttemptId>{});
+    }
+    AttemptId start_and_wait(const std::string& script = "echo ready; exec sleep 1000",
+                             Sandbox sandbox = Sandbox::standard) {
+        auto job = shell_job(script);
+        job.sandbox = sandbox;
+        const auto attempt = start(job);
+        EXPECT_TRUE(prints(attempt, "ready"));
+        EXPECT_TRUE(reports_.next<RanksRunning>(attempt));
+        return attempt;
+    }
+    [[nodiscard]] ShimRecord record_of(AttemptId attempt) const {
+        const Fd folder{open(folder_of(attempt).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+        const auto record = read_record<ShimRecord>(folder.get(), shim_record_name);
+        EXPECT_TRUE(record);
+        return record.value_or(ShimRecord{});
+    }
+    [[nodiscard]] bool lock_is_free(AttemptId attempt) const {
+        const Fd folder{open(folder_of(attempt).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+        return static_cast<bool>(take_lock(folder.get()));
+    }
+};
+
+TEST_F(Adopt, RunningWorkGoesOnAndIsFoundAgain) {
+    const auto attempt = start_and_wait("echo ready; until [ -e go ]; do sleep 0.01; done; echo went on; exit 4");
+    lose_engine();
+    start_engine(2);
+    EXPECT_TRUE(adopt({{attempt, true}}).empty());
+    ASSERT_TRUE(reports_.next<RanksRunning>(attempt));
+    std::ofstream{submit_ / "go"};
+    const auto ended = reports_.next<RanksEnded>(attempt);
+    ASSERT_TRUE(ended);
+    EXPECT_EQ(ended->exit.code, 4);
+    EXPECT_EQ(output(attempt), "ready\nwent on\n");
+    EXPECT_EQ(record_of(attempt).obeys.term, 2U);  // kept durably
+    engine_->carry_out(Forget{attempt, here});
+    EXPECT_TRUE(soon([&] { return !fs::exists(folder_of(attempt)); }));
+}
+
+TEST_F(Adopt, AnEndDuringTheAbsenceIsReadFromItsRecord) {
+    const auto attempt =
+        start_and_wait("echo ready; until [ -e go ]; do sleep 0.01; done; echo 9 > $STARGATE_PROGRESS; exit 6");
+    lose_engine();
+    std::ofstream{submit_ / "go"};
+    ASSERT_TRUE(soon([&] { return fs::exists(folder_of(attempt) / "exit") && lock_is_free(attempt); }));
+    start_engine(2);
+    adopt({{attempt, true}});
+    auto ended = reports_.next<RanksEnded>(attempt);
+    ASSERT_TRUE(ended);
+    EXPECT_EQ(ended->exit, (Exit{ExitKind::exited, 6, "rank 0 ended with status 6"}));
+    EXPECT_EQ(ended->step, 9);
+    // Told until it is forgotten.
+    start_engine(3);
+    adopt({{attempt, true}});
+    EXPECT_TRUE(reports_.next<RanksEnded>(attempt));
+}
+
+TEST_F(Adopt, AnAttemptWithoutAFolderIsLostOnlyIfItHadStarted) {
+    EXPECT_TRUE(adopt({{AttemptId{50}, true}, {AttemptId{51}, false}}).empty());
+    EXPECT_TRUE(reports_.next<AttemptLost>(AttemptId{50}));
+    EXPECT_FALSE(reports_.next<AttemptLost>(AttemptId{51}, milliseconds{50}));
+    last_ = AttemptId{50};
+    const auto late = start(shell_job("echo here"));  // the start that was owed
+    ASSERT_TRUE(reports_.next<RanksEnded>(late));
+    EXPECT_EQ(output(late), "here\n");
+}
+
+TEST_F(Adopt, UnknownWorkIsForeignAndLeftAlone) {
+    const auto attempt = start_and_wait();
+    start_engine(2);
+    EXPECT_EQ(adopt({}), std::vector{attempt});
+    EXPECT_FALSE(lock_is_free(attempt));
+}
+
+TEST_F(Adopt, AShimThatIsKilledTakesEverythingWithItAndIsLost) {
+    for (const auto sandbox : {Sandbox::none, Sandbox::standard}) {
+        const auto attempt = start_and_wait(
+            "rm -f alive; setsid sh -c 'exec 3>alive; flock 3; sleep 1000' &\n"
+            "until [ -e alive ] && ! flock -n alive true; do sleep 0.01; done; echo ready; sleep 1000",
+            sandbox);
+        ASSERT_EQ(kill(record_of(attempt).pid, SIGKILL), 0);
+        const auto lost = reports_.next<AttemptLost>(attempt);
+        ASSERT_TRUE(lost);
+        EXPECT_EQ(lost->detail, "its shim has died and nothing of it is alive");
+        EXPECT_EQ(output_of(shell_job("flock -n alive echo free")), "free\n");
+    }
+}
+
+TEST_F(Adopt, AShimThatDiedDuringTheAbsenceIsLost) {
+    const auto attempt = start_and_wait();
+    lose_engine();
+    ASSERT_EQ(kill(record_of(attempt).pid, SIGKILL), 0);
+    start_engine(2);
+    adopt({{attempt, true}});
+    EXPECT_TRUE(reports_.next<AttemptLost>(attempt));
+    // And stays so: its start, should it come after all, finds the tombstone.
+    start_engine(3);
+    last_ = AttemptId{attempt.value - 1};
+    start(shell_job("touch ran"));
+    EXPECT_TRUE(reports_.next<RanksEnded>(attempt));
+    EXPECT_FALSE(fs::exists(submit_ / "ran"));
+}
+
+TEST_F(Adopt, ASecondShimForTheSameAttemptLeaves) {
+    const auto attempt = start_and_wait("echo ready; exec sleep 1000");
+    start_engine(2);  // without adopting: it starts the attempt as if it were new
+    last_ = AttemptId{attempt.value - 1};
+    start(shell_job("echo second"));
+    ASSERT_TRUE(reports_.next<RanksRunning>(attempt));  // told by the first
+    EXPECT_EQ(output(attempt), "ready\n");
+}
+
+TEST_F(Adopt, ALowerTermIsNotObeyed) {
+    start_engine(5);
+    const auto attempt = start_and_wait();
+    start_engine(4);
+    adopt({{attempt, true}});
+    end(attempt, milliseconds{0});
+    EXPECT_FALSE(reports_.next<RanksEnded>(attempt, milliseconds{100}));
+    start_engine(6);
+    adopt({{attempt, true}});
+    ASSERT_TRUE(reports_.next<RanksRunning>(attempt));
+    end(attempt, milliseconds{0});
+    EXPECT_TRUE(reports_.next<RanksEnded>(attempt));
+}
+
+TEST_F(Adopt, EndAllEndsEverythingWithoutAControlPlane) {
+    const auto polite = start_and_wait("trap 'echo bye; exit' TERM; echo ready; while :; do sleep 0.01; done");
+    const auto stubborn = start_and_wait("trap '' TERM; echo ready; while :; do sleep 0.01; done", Sandbox::none);
+    lose_engine();
+    const auto ended = end_all_attempts(state_, milliseconds{200});
+    ASSERT_TRUE(ended) << ended.error().detail;
+    EXPECT_EQ(*ended, 2);
+    EXPECT_NE(output(polite).find("bye"), std::string::npos);
+    EXPECT_TRUE(lock_is_free(polite) && lock_is_free(stubborn));
+    start_engine(2);
+    adopt({{polite, true}, {stubborn, true}});
+    EXPECT_TRUE(reports_.next<RanksEnded>(polite));
+    EXPECT_TRUE(reports_.next<RanksEnded>(stubborn));
+}
+
+}  // namespace
+}  // namespace stargate::local::testing

@@ -1,0 +1,151 @@
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "engine/local/supervisor.hpp"
+#include "engine/local/translate.hpp"
+
+// How the supervisor finds out how an attempt stands when no shim of its own tells: from the attempt's folder.
+namespace stargate::local {
+
+namespace {
+
+constexpr std::int64_t first_look_pause_us = 2'000;
+constexpr std::int64_t longest_look_pause_us = 500'000;
+
+bool make_durable_tombstone(int folder, const Speaker& by) {
+    return replace_durably(folder, tombstone_name, to_file(Tombstone{by}));
+}
+
+}  // namespace
+
+std::vector<AttemptId> Supervisor::adopt(const std::vector<Believed>& believed) {
+    for (const auto& each : believed) {
+        const auto [at, is_new] = tracked_.try_emplace(each.attempt.value);
+        if (!is_new) continue;
+        at->second.was_started = each.started;
+        examine(*at);
+    }
+    std::vector<AttemptId> foreign;
+    DIR* listing = fdopendir(openat(attempts_.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (listing == nullptr) return foreign;
+    while (const dirent* found = readdir(listing)) {
+        const auto attempt = attempt_of(found->d_name);
+        if (attempt && !tracked_.contains(*attempt)) foreign.push_back(AttemptId{*attempt});
+    }
+    closedir(listing);
+    std::sort(foreign.begin(), foreign.end());
+    return foreign;
+}
+
+void Supervisor::examine(Entry& entry) {
+    auto& [attempt, tracked] = entry;
+    tracked.look_at_us = INT64_MAX;
+    const auto folder = open_attempt(attempts_.get(), attempt);
+    const auto id = AttemptId{attempt};
+    if (folder) {
+        const auto lock = take_lock(folder.get());
+        if (lock) return examine_locked(entry, folder.get());
+        if (errno == EWOULDBLOCK) return connect(entry, folder.get());
+        return look_later(tracked);
+    }
+    if (errno != ENOENT) return look_later(tracked);
+    if (!tracked.refusal.empty()) {
+        return tell_end(entry, RanksEnded{.attempt = id,
+                                          .node = options_.node,
+                                          .exit = {.kind = ExitKind::refused, .code = 0, .detail = tracked.refusal}});
+    }
+    if (tracked.was_started) {
+        return tell_end(entry, AttemptLost{id, options_.node, "its folder is gone from the state folder"});
+    }
+    tracked_.erase(attempt);  // never begun; its RunRanks is still owed
+}
+
+/// We hold the lock: nothing of this attempt is alive, and nothing can begin while we look.
+void Supervisor::examine_locked(Entry& entry, int folder) {
+    const auto id = AttemptId{entry.first};
+    if (const auto record = read_record<ExitRecord>(folder, exit_record_name)) {
+        return tell_end(entry, report_of(record->ended, id, options_.node));
+    }
+    if (has_file(folder, tombstone_name)) {
+        return tell_end(
+            entry,
+            RanksEnded{.attempt = id,
+                       .node = options_.node,
+                       .exit = {.kind = ExitKind::refused, .code = 0, .detail = "it was ended before it started"},
+                       .warned = true});
+    }
+    // A shim may be on its way to the lock, started by a control plane that has died since. It shall find this.
+    if (!make_durable_tombstone(folder, speaker_)) return look_later(entry.second);
+    const auto record = read_record<ShimRecord>(folder, shim_record_name);
+    const bool other_boot = record && record->boot_id != boot_id_;
+    tell_end(entry,
+             AttemptLost{id, options_.node,
+                         other_boot ? "the machine was restarted" : "its shim has died and nothing of it is alive"});
+}
+
+void Supervisor::connect(Entry& entry, int folder) {
+    auto& tracked = entry.second;
+    tracked.link = ShimLink{connect_to_shim(folder)};
+    if (!tracked.link.is_open()) return look_later(tracked);  // about to listen, or about to end
+    tracked.look_pause_us = 0;
+    tracked.link.send(Ask{speaker_});
+    for (const auto& order : std::exchange(tracked.owed, {})) tracked.link.send(order);
+    if (tracked.is_forgotten) tracked.link.send(Dismiss{speaker_});
+    watch_link(entry, true);
+}
+
+void Supervisor::look_later(Tracked& tracked) {
+    tracked.look_pause_us = std::clamp(tracked.look_pause_us * 2, first_look_pause_us, longest_look_pause_us);
+    tracked.look_at_us = boot_time_us() + tracked.look_pause_us;
+    next_look_us_ = std::min(next_look_us_, tracked.look_at_us);
+}
+
+int Supervisor::patience_ms() const {
+    if (next_look_us_ == INT64_MAX) return -1;
+    return static_cast<int>(std::clamp<std::int64_t>((next_look_us_ - boot_time_us() + 999) / 1000, 0, 1000));
+}
+
+void Supervisor::act_on_time() {
+    if (next_look_us_ == INT64_MAX) return;
+    const auto now = boot_time_us();
+    if (now < next_look_us_) return;
+    next_look_us_ = INT64_MAX;
+    std::vector<std::uint64_t> due;
+    for (const auto& [attempt, tracked] : tracked_) {
+        if (tracked.look_at_us <= now) {
+            due.push_back(attempt);
+        } else {
+            next_look_us_ = std::min(next_look_us_, tracked.look_at_us);
+        }
+    }
+    for (const auto attempt : due) {
+        auto& entry = *tracked_.find(attempt);
+        entry.second.look_at_us = INT64_MAX;
+        if (entry.second.is_forgotten) {
+            remove_if_dead(attempt);
+        } else {
+            examine(entry);
+        }
+    }
+}
+
+bool Supervisor::leave_tombstone(std::uint64_t attempt) {
+    if (mkdirat(attempts_.get(), attempt_folder_name(attempt).c_str(), 0711) != 0) return false;
+    const auto folder = open_attempt(attempts_.get(), attempt);
+    return folder && make_durable_tombstone(folder.get(), speaker_) && fsync(attempts_.get()) == 0;
+}
+
+void Supervisor::remove_if_dead(std::uint64_t attempt) {
+    const auto folder = open_attempt(attempts_.get(), attempt);
+    if (folder) {
+        if (!take_lock(folder.get())) return look_later(tracked_[attempt]);
+        trash_.take(attempt);
+    }
+    tracked_.erase(attempt);
+}
+
+}  // namespace stargate::local

@@ -1,0 +1,133 @@
+#include <sys/mount.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "engine/local/output_frame.hpp"
+#include "engine/local/testing.hpp"
+
+// What ranks print, and disks that are full.
+namespace stargate::local::testing {
+namespace {
+
+namespace fs = std::filesystem;
+
+class OutputTest : public LocalEngineTest {
+protected:
+    [[nodiscard]] std::string log_path(AttemptId attempt) const {
+        return output_log_path(state_, JobId{attempt.value + 1000}, attempt);
+    }
+    [[nodiscard]] std::vector<OutputPiece> pieces_of(AttemptId attempt) const {
+        const auto log = OutputLog::open(log_path(attempt));
+        EXPECT_TRUE(log);
+        const auto part = log->read(0);
+        EXPECT_TRUE(part);
+        return part->pieces;
+    }
+};
+
+TEST_F(OutputTest, KnowsRankAndStreamOfEachPiece) {
+    const auto ended = run(shell_job("echo out; sleep 0.05; echo err >&2"), 2);
+    std::vector<std::string> seen;
+    for (const auto& piece : pieces_of(ended.attempt)) {
+        seen.push_back(std::to_string(piece.rank) + (piece.is_errors ? "!" : " ") + piece.bytes);
+        EXPECT_GT(piece.unix_us, 1'600'000'000'000'000);
+    }
+    std::sort(seen.begin(), seen.end());
+    EXPECT_EQ(seen, (std::vector<std::string>{"0 out\n", "0!err\n", "1 out\n", "1!err\n"}));
+}
+
+TEST_F(OutputTest, LosesNothingOfALargeOutput) {
+    const auto ended = run(shell_job("head -c 5000000 /dev/zero | tr '\\0' x"));
+    EXPECT_EQ(output(ended.attempt), std::string(5'000'000, 'x'));
+}
+
+TEST_F(OutputTest, IsCutAtTheLimitAndTheJobGoesOn) {
+    auto job = shell_job("head -c 300000 /dev/zero | tr '\\0' x; touch went-on");
+    job.output_limit = Bytes{100'000};
+    const auto ended = run(job);
+    EXPECT_EQ(ended.exit.code, 0);
+    EXPECT_TRUE(fs::exists(submit_ / "went-on"));
+    const auto text = output(ended.attempt);
+    EXPECT_TRUE(text.ends_with("\noutput limit reached; the rest is dropped\n"));
+    EXPECT_LT(fs::file_size(log_path(ended.attempt)), 100'200U);
+    EXPECT_GT(text.size(), 99'000U);
+}
+
+TEST_F(OutputTest, ReadsOnFromAnyOffsetAndWaitsForATornTail) {
+    const auto ended = run(shell_job("echo one; sleep 0.05; echo two; sleep 0.05; echo three"));
+    const auto path = log_path(ended.attempt);
+    const auto whole = fs::file_size(path);
+    fs::resize_file(path, whole - 3);  // what a crash leaves of the last piece
+    const auto log = OutputLog::open(path);
+    ASSERT_TRUE(log);
+    const auto part = log->read(0);
+    ASSERT_TRUE(part);
+    ASSERT_EQ(part->pieces.size(), 2U);
+    EXPECT_EQ(log->read(part->next_offset)->pieces.size(), 0U);
+    EXPECT_EQ(log->read(part->next_offset)->next_offset, part->next_offset);
+    EXPECT_FALSE(log->read(1));  // no piece begins there
+    EXPECT_FALSE(log->read(-1));
+    EXPECT_EQ(OutputLog::open(root_ / "none").error().fault, Fault::not_found);
+}
+
+/// The state folder on a tiny file system.
+class FullDisk : public OutputTest {
+protected:
+    void SetUp() override {
+        if (!is_root()) GTEST_SKIP() << "mounting needs root";
+        OutputTest::SetUp();
+        engine_.reset();
+        ASSERT_EQ(mount("tmpfs", state_.c_str(), "tmpfs", 0, "size=1m,mode=755"), 0);
+        start_engine();
+    }
+    void TearDown() override {
+        if (!is_root()) return;
+        OutputTest::TearDown();
+        umount2(state_.c_str(), MNT_DETACH);
+        std::error_code ignored;
+        fs::remove_all(root_, ignored);
+    }
+    void fill() const {
+        std::ofstream file{state_ / "filler", std::ios::binary};
+        const std::string block(4096, 'x');
+        while (file.write(block.data(), static_cast<std::streamsize>(block.size())).flush()) {}
+    }
+    void make_room() const { fs::remove(state_ / "filler"); }
+};
+
+TEST_F(FullDisk, OutputIsDroppedCountedAndTheJobGoesOn) {
+    const auto attempt =
+        start(shell_job("echo begun; until [ -e full ]; do sleep 0.01; done; echo lost1;"
+                        "head -c 3000000 /dev/zero; touch printed; until [ -e room ]; do sleep 0.01; "
+                        "done; echo after"));
+    ASSERT_TRUE(prints(attempt, "begun"));
+    fill();
+    std::ofstream{submit_ / "full"};
+    ASSERT_TRUE(soon([&] { return fs::exists(submit_ / "printed"); }));
+    make_room();
+    std::ofstream{submit_ / "room"};
+    const auto ended = reports_.next<RanksEnded>(attempt);
+    ASSERT_TRUE(ended);
+    EXPECT_EQ(ended->exit.code, 0);
+    const auto text = output(attempt);
+    EXPECT_NE(text.find(" bytes of output were lost: the disk was full\nafter\n"), std::string::npos) << text.size();
+}
+
+TEST_F(FullDisk, AnEndIsToldAtOnceAndRecordedWhenThereIsRoom) {
+    const auto attempt = start(shell_job("echo begun; until [ -e full ]; do sleep 0.01; done; exit 8"));
+    ASSERT_TRUE(prints(attempt, "begun"));
+    fill();
+    std::ofstream{submit_ / "full"};
+    const auto ended = reports_.next<RanksEnded>(attempt);
+    ASSERT_TRUE(ended);
+    EXPECT_EQ(ended->exit.code, 8);
+    start_engine(2);  // the shim is still there, and says it again
+    ASSERT_TRUE(engine_->adopt({{attempt, true}}));
+    ASSERT_TRUE(reports_.next<RanksEnded>(attempt));
+    EXPECT_FALSE(fs::exists(folder_of(attempt) / "exit"));
+    make_room();
+    EXPECT_TRUE(soon([&] { return fs::exists(folder_of(attempt) / "exit"); }));
+}
+
+}  // namespace
+}  // namespace stargate::local::testing

@@ -1,0 +1,162 @@
+#include "twin/replay.hpp"
+
+#include <fmt/format.h>
+
+#include <vector>
+
+#include "base/json_text.hpp"
+#include "core/decide.hpp"
+#include "core/log.hpp"
+
+namespace stargate::twin {
+
+namespace {
+/// Inputs read at a time: a reader must not be asked while it reads.
+constexpr std::size_t inputs_at_a_time = 4096;
+
+struct LoggedInputRow {
+    std::uint64_t seq = 0;
+    Instant at{};
+    Input input;
+};
+struct LoggedFactRow {
+    std::uint64_t seq = 0;
+    std::uint64_t input_seq = 0;
+    std::string body;
+};
+
+std::string json_of(std::string_view body) {
+    const auto entry = decode_entry(body);
+    if (!entry) return "\"unreadable\"";
+    std::string out = fmt::format("{{\"type\":\"{}\",\"at\":", fact_names[entry->fact.index()]);
+    json_text(out, entry->at);
+    std::visit([&](const auto& fact) { json_members(out, fact, false); }, entry->fact);
+    out += '}';
+    return out;
+}
+
+class Replay {
+public:
+    Replay(store::Reader& store, ReplayFrom from, const ReplayOptions& options)
+        : store_{store},
+          options_{options},
+          core_{std::move(from.state)},
+          fact_{from.last_fact},
+          input_{from.last_input} {
+        report_.from_fact = fact_ + 1;
+    }
+
+    Result<ReplayReport> run() {
+        while (!report_.difference && report_.compared < options_.most_facts) {
+            auto inputs = read_inputs();
+            if (!inputs) return tl::unexpected(inputs.error());
+            if (inputs->empty()) break;
+            auto facts = read_facts(inputs->back().seq);
+            if (!facts) return tl::unexpected(facts.error());
+            std::size_t next = 0;
+            for (auto& row : *inputs) {
+                decide_again(row, *facts, next);
+                if (report_.difference) break;
+            }
+            input_ = inputs->back().seq;
+        }
+        return report_;
+    }
+
+private:
+    Result<std::vector<LoggedInputRow>> read_inputs() {
+        std::vector<LoggedInputRow> rows;
+        std::optional<Error> damage;
+        const auto read = store_.read_inputs(input_ + 1, [&](const store::InputRow& row) {
+            auto input = decoded<Input>(row.body);
+            if (!input || row.seq != input_ + 1 + rows.size()) {
+                damage = Error{Fault::malformed,
+                               fmt::format("input {} cannot be read, or one before it is missing", row.seq)};
+                return false;
+            }
+            rows.push_back({row.seq, row.at, std::move(*input)});
+            return rows.size() < inputs_at_a_time;
+        });
+        if (!read) return tl::unexpected(read.error());
+        if (damage) return tl::unexpected(*damage);
+        return rows;
+    }
+
+    Result<std::vector<LoggedFactRow>> read_facts(std::uint64_t last_input) {
+        std::vector<LoggedFactRow> rows;
+        bool gap = false;
+        const auto read = store_.read_facts(fact_ + 1, [&](const store::FactRow& row) {
+            if (row.input_seq > last_input) return false;
+            gap = gap || row.seq != fact_ + 1 + rows.size();
+            rows.push_back({row.seq, row.input_seq, std::string{row.body}});
+            return true;
+        });
+        if (!read) return tl::unexpected(read.error());
+        if (gap) return fail(Fault::malformed, fmt::format("facts are missing after {}", fact_));
+        return rows;
+    }
+
+    void decide_again(LoggedInputRow& row, const std::vector<LoggedFactRow>& facts, std::size_t& next) {
+        bool other_policy = false;
+        if (auto* office = std::get_if<TakeOffice>(&row.input); office != nullptr && options_.settings) {
+            office->settings = *options_.settings;
+            other_policy = true;
+        }
+        (void)decide(core_, row.at, row.input);
+        ++report_.inputs;
+        for (const auto& fact : core_.batch()) {
+            if (other_policy && std::holds_alternative<Configured>(fact)) {  // it is meant to differ
+                if (next < facts.size() && facts[next].input_seq == row.seq) skip_configured(facts, next);
+                continue;
+            }
+            const auto body = encode_entry(row.at, type_of(row.input), fact);
+            const bool there = next < facts.size() && facts[next].input_seq == row.seq;
+            if (!there || facts[next].body != body) {
+                report_.difference = Difference{fact_ + 1, there ? json_of(facts[next].body) : "", json_of(body)};
+                return;
+            }
+            ++next;
+            ++fact_;
+            ++report_.compared;
+        }
+        if (next < facts.size() && facts[next].input_seq == row.seq) {
+            report_.difference = Difference{facts[next].seq, json_of(facts[next].body), ""};
+        }
+        core_.commit();
+    }
+
+    void skip_configured(const std::vector<LoggedFactRow>& facts, std::size_t& next) {
+        const auto entry = decode_entry(facts[next].body);
+        if (!entry || !std::holds_alternative<Configured>(entry->fact)) return;
+        ++next;
+        ++fact_;
+    }
+
+    store::Reader& store_;
+    const ReplayOptions& options_;
+    Core core_;
+    std::uint64_t fact_;
+    std::uint64_t input_;
+    ReplayReport report_;
+};
+}  // namespace
+
+Result<ReplayReport> replay(store::Reader& store, ReplayFrom from, const ReplayOptions& options) {
+    return Replay{store, std::move(from), options}.run();
+}
+
+std::string replay_json(const ReplayReport& report) {
+    auto out = fmt::format("{{\"from_fact\":{},\"inputs\":{},\"compared\":{},\"difference\":", report.from_fact,
+                           report.inputs, report.compared);
+    if (report.difference) {
+        const auto or_null = [](const std::string& text) { return text.empty() ? std::string{"null"} : text; };
+        out += fmt::format("{{\"seq\":{},\"logged\":{},\"decided\":{}}}", report.difference->seq,
+                           or_null(report.difference->logged), or_null(report.difference->decided));
+    } else {
+        out += "null";
+    }
+    out += '}';
+    return out;
+}
+
+}  // namespace stargate::twin
