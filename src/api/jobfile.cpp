@@ -78,20 +78,20 @@ private:
 
     void read_kind(const YamlNode& root) {
         const auto kind = std::find_if(root.members.begin(), root.members.end(),
-                                       [](const auto& member) { return member.first.text == "kind"; });
+                                       [](const auto& member) { return member.key.text == "kind"; });
         if (kind == root.members.end()) {
             return reject(root.line, "kind", "is missing; write `kind: training` or `kind: batch`");
         }
-        const auto word = text(kind->second, "kind");
+        const auto word = text(kind->value, "kind");
         if (word == "service") {
-            return reject(kind->second.line, "kind",
+            return reject(kind->value.line, "kind",
                           "services come with the gateway, which this version does not have yet; write `training` or "
                           "`batch` for work that ends");
         }
         if (const auto known = from_name<Kind>(word)) {
             job_.submit.spec.kind = *known;
         } else {
-            reject(kind->second.line, "kind",
+            reject(kind->value.line, "kind",
                    fmt::format("`{}` is no kind of work{}; write training, batch or shell", word,
                                did_you_mean(word, {"training", "batch", "shell", "service"})));
         }
