@@ -142,7 +142,7 @@ def l2(_, jobs=1000, rounds=3):
     for _ in range(rounds):
         with Plane() as plane:
             path = plane.folder / "many.yaml"
-            path.write_text(f"kind: batch\nname: many\ncount: {jobs}\nsandbox: none\nrun: ['true']\n".replace("run:", "command:"))
+            path.write_text(f"kind: batch\nname: many\ncount: {jobs}\nsandbox: none\nrun: 'true'\n")
             begin = time.perf_counter()
             plane.stargate.run("submit", str(path))
             with plane.connection() as connection:
