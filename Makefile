@@ -40,7 +40,7 @@ bars: build      ## the promised figures, measured here and now
 	$(PYTHON) tools/bars.py
 
 bench: build     ## the long measurements, kept in docs/bench
-	$(PYTHON) tools/bench.py
+	$(PYTHON) tools/bars.py --long
 
 mutants: build   ## plant each bug of tests/mutants, show what finds it
 	$(PYTHON) tools/mutants.py

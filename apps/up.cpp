@@ -10,8 +10,11 @@
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
+#include <optional>
 #include <thread>
 
+#include "api/account.hpp"
+#include "api/server.hpp"
 #include "base/file.hpp"
 #include "engine/local/local_engine.hpp"
 #include "engine/local/output_frame.hpp"
@@ -52,7 +55,8 @@ std::string shim_beside(const std::string& program) {
 Result<void> prepare_folder(const std::string& folder) {
     std::error_code failed;
     const bool made = std::filesystem::create_directories(folder, failed);
-    if (failed) return fail(Fault::denied, fmt::format("the state folder {} cannot be made: {}", folder, failed.message()));
+    if (failed)
+        return fail(Fault::denied, fmt::format("the state folder {} cannot be made: {}", folder, failed.message()));
     if (made) ::chmod(folder.c_str(), ::geteuid() == 0 ? 0711 : 0700);
     return {};
 }
@@ -109,6 +113,124 @@ Result<std::unique_ptr<live::ControlPlane>> start(const UpOptions& options, cons
     return live::ControlPlane::start(std::move(wiring));
 }
 
+/// What serves the API, and must go before the control plane it asks.
+struct Served {
+    std::optional<api::Tokens> tokens;
+    std::unique_ptr<api::Api> api;
+    std::unique_ptr<api::Server> server;
+};
+
+Result<Served> serve(const UpOptions& options, const std::string& folder, live::ControlPlane& plane) {
+    Served served;
+    auto tokens = api::Tokens::open(folder);
+    if (!tokens) return tl::unexpected(tokens.error());
+    served.tokens = std::move(*tokens);
+    api::ApiSetting setting;
+    setting.version = STARGATE_VERSION;
+    if (::geteuid() == 0) {
+        auto account = api::account_named(options.job_user);
+        if (account) {
+            setting.job_user = std::move(*account);
+        } else {
+            fmt::print(
+                stderr,
+                "stargate: there is no user {}: what root submits is refused; make the user, or name another with "
+                "--job-user\n",
+                options.job_user);
+        }
+    }
+    served.api = std::make_unique<api::Api>(plane, *served.tokens, std::move(setting));
+    api::ServerSetting listen;
+    listen.socket = folder + "/stargate.sock";
+    listen.listen = options.listen;
+    auto server = api::Server::start(*served.api, plane, listen);
+    if (!server) return tl::unexpected(server.error());
+    served.server = std::move(*server);
+    return served;
+}
+
+/// SIGTERM and SIGINT take the control plane down and leave work running.
+void stop_on_signals(live::ControlPlane& plane, const sigset_t& signals) {
+    std::thread{[&plane, signals] {
+        int signal = 0;
+        sigwait(&signals, &signal);
+        plane.stop();
+    }}.detach();
+}
+
+int stay_up(const UpOptions& options, Readiness readiness) {
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+    std::signal(SIGPIPE, SIG_IGN);
+    const auto failed = [&](const Error& error) {
+        readiness.failed(error.detail);
+        if (!options.detach) fmt::print(stderr, "stargate: {}\n", error.detail);
+        return 1;
+    };
+    if (const auto made = prepare_folder(options.state); !made) return failed(made.error());
+    const auto folder = std::filesystem::canonical(options.state).string();
+    auto plane = start(options, folder);
+    if (!plane) return failed(plane.error());
+    stop_on_signals(**plane, signals);
+    auto served = serve(options, folder, **plane);
+    if (!served) return failed(served.error());
+    const auto pid_file = folder + "/stargate.pid";
+    if (const auto written = write_durably(pid_file, fmt::format("{}\n", ::getpid())); !written) {
+        return failed(written.error());
+    }
+    if (!options.detach) {
+        fmt::print("Stargate is up: state {}, API on its socket and 127.0.0.1:{}. Try: stargate run -- hostname\n",
+                   folder, served->server->port());
+        std::fflush(stdout);
+    }
+    readiness.ready();
+    (*plane)->wait();
+    served->server.reset();
+    (void)remove_durably(pid_file);
+    plane->reset();
+    return 0;
+}
+
+/// Leaves the terminal and the caller: the child stays up, the parent returns once it is ready or has failed.
+int detach(const UpOptions& options) {
+    if (const auto made = prepare_folder(options.state); !made) {
+        fmt::print(stderr, "stargate: {}\n", made.error().detail);
+        return 1;
+    }
+    int ends[2];
+    if (::pipe2(ends, O_CLOEXEC) != 0) return 1;
+    if (::fork() == 0) {
+        ::close(ends[0]);
+        ::setsid();
+        const auto log = options.state + "/stargate.log";
+        const int out = ::open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+        const int in = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
+        ::dup2(in, STDIN_FILENO);
+        ::dup2(out, STDOUT_FILENO);
+        ::dup2(out, STDERR_FILENO);
+        const int status = stay_up(options, Readiness{ends[1]});
+        std::fflush(nullptr);
+        std::_Exit(status);
+    }
+    ::close(ends[1]);
+    std::string said;
+    std::array<char, 1024> buffer{};
+    for (ssize_t got = 0; (got = ::read(ends[0], buffer.data(), buffer.size())) > 0;) {
+        said.append(buffer.data(), static_cast<std::size_t>(got));
+        if (said.back() == '\n') break;
+    }
+    ::close(ends[0]);
+    if (said == "ready\n") return 0;
+    fmt::print(stderr, "stargate: {}",
+               said.empty() ? fmt::format("it ended at once; look at {}/stargate.log\n", options.state) : said);
+    return 1;
+}
+
 }  // namespace
+
+int up(const UpOptions& options) { return options.detach ? detach(options) : stay_up(options, Readiness{-1}); }
 
 }  // namespace stargate

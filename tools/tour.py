@@ -129,8 +129,8 @@ def run_steps(stargate, example, fast):
     step("3. a job of a higher class needs 2 GPUs: training shrinks, the job runs, training grows back")
     seconds = 12 if fast else 20
     urgent = example / "urgent.yaml"
-    urgent.write_text("kind: batch\nname: urgent\npriority: production\ngpus: 2\ntime: 10m\n"
-                      f"run: echo \"urgent work on $WORLD_SIZE GPUs\"; sleep {seconds}\n")
+    urgent.write_text("kind: batch\nname: urgent\npriority: production\ngpus: 2\nranks: per_node\ntime: 10m\n"
+                      f"run: echo \"urgent work on $STARGATE_GPUS GPUs\"; sleep {seconds}\n")
     give_to_job_user(example)
     printed = len(steps_of(training_log(stargate)))
     show(stargate, "submit", str(urgent))

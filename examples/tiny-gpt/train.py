@@ -193,7 +193,7 @@ class Training:
             os.remove(old)
         progress = os.environ.get("STARGATE_PROGRESS")
         if progress:
-            write_whole(progress, lambda file: file.write(json.dumps({"step": self.step}).encode()))
+            write_whole(progress, lambda file: file.write(f"{self.step}\n".encode()))
 
     def checkpoints(self):
         """Newest first."""

@@ -8,11 +8,12 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <functional>
-#include <thread>
 #include <vector>
+
+#include "base/check.hpp"
 
 namespace stargate::api {
 
@@ -39,17 +40,36 @@ Result<Account> from_entry(const passwd& entry) {
     return account;
 }
 
-/// Runs `look` with the rights of the account on files. They belong to a thread, so other threads keep theirs; glibc's
-/// own calls would change all of them, hence the bare system calls.
-void with_rights_of(const Account& account, const std::function<void()>& look) {
-    if (geteuid() != 0 || account.uid == 0) return look();
-    std::thread{[&] {
-        if (syscall(SYS_setgroups, account.groups.size(), account.groups.data()) != 0) return look();
+/// Gives this thread the account's rights on files, for as long as the object lives. They belong to a thread, so others
+/// keep theirs; glibc's own calls would change all of them, hence the bare system calls. The effective uid stays
+/// root's, which is what lets the destructor go back.
+class RightsOf {
+public:
+    explicit RightsOf(const Account& account) : taken_{geteuid() == 0 && account.uid != 0} {
+        if (!taken_) return;
+        groups_.resize(static_cast<std::size_t>(std::max(0, getgroups(0, nullptr))));
+        if (!groups_.empty() && getgroups(static_cast<int>(groups_.size()), groups_.data()) < 0) groups_.clear();
+        group_ = getegid();
+        (void)syscall(SYS_setgroups, account.groups.size(), account.groups.data());
         syscall(SYS_setfsgid, account.gid);
-        syscall(SYS_setfsuid, account.uid);  // last: it takes the right to do the others
-        look();
-    }}.join();
-}
+        syscall(SYS_setfsuid, account.uid);
+    }
+    RightsOf(const RightsOf&) = delete;
+    RightsOf& operator=(const RightsOf&) = delete;
+    ~RightsOf() {
+        if (!taken_) return;
+        syscall(SYS_setfsuid, 0);
+        syscall(SYS_setfsgid, group_);
+        (void)syscall(SYS_setgroups, groups_.size(), groups_.data());
+        CHECK(syscall(SYS_setfsuid, -1) ==
+              0);  // asks without changing: a thread that is not itself again may not go on
+    }
+
+private:
+    bool taken_;
+    std::vector<gid_t> groups_;
+    gid_t group_ = 0;
+};
 
 bool is_executable(int folder, const std::string& path) {
     constexpr int effective = 0x200;  // AT_EACCESS: by the thread's file-system ids
@@ -139,10 +159,9 @@ Result<Account> account_named(const std::string& name) {
 }
 
 Result<void> can_start(const Launch& launch) {
-    std::string why;
-    with_rights_of(launch.account, [&] { why = why_not_startable(launch); });
-    if (!why.empty()) return fail(Fault::malformed, why);
-    return {};
+    const RightsOf rights{launch.account};
+    const auto why = why_not_startable(launch);
+    return why.empty() ? Result<void>{} : fail(Fault::malformed, why);
 }
 
 }  // namespace stargate::api

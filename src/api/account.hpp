@@ -13,8 +13,8 @@ namespace stargate::api {
 [[nodiscard]] Result<Account> account_named(const std::string& name);
 
 /// Whether this account can start the launch's command in its folder, as far as can be seen before it runs: the
-/// folder can be entered, and the program is there and may be executed. Asked with the account's own rights, on a
-/// thread that takes them on where this process is root, so access lists and network file systems answer for
+/// folder can be entered, and the program is there and may be executed. Asked with the account's own rights, which the
+/// calling thread takes on for a moment where this process is root, so access lists and network file systems answer for
 /// themselves. Errors read `FIELD: what; remedy`. Says yes where a sandbox will show other files than the host.
 [[nodiscard]] Result<void> can_start(const Launch& launch);
 

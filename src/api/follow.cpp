@@ -265,7 +265,7 @@ public:
         return count == at_once ? Pulled::more : Pulled::nothing_yet;
     }
     [[nodiscard]] std::string heartbeat() const override {
-        return format_ == EventFormat::server_sent ? ":\n\n" : "\n";
+        return format_ == EventFormat::server_sent ? ":\n\n" : " ";  // white space before the next object is still JSON
     }
     [[nodiscard]] std::string_view type() const override {
         return format_ == EventFormat::server_sent ? "text/event-stream" : "application/jsonl";

@@ -14,7 +14,7 @@ struct Frame {
         nothing = 0,   // the server is still there
         output = 1,    // what a rank wrote to standard output
         errors = 2,    // to standard error
-        accepted = 3,  // JSON {first, count, name}: durable from now on
+        accepted = 3,  // JSON {id, count, name}: durable from now on
         attempt = 4,   // JSON {attempt}: what follows of this task is this attempt's; its output is read from 0
         finished = 5,  // JSON {state, exit_status, detail}: the last of this task
     };

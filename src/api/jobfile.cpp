@@ -49,6 +49,9 @@ public:
         for (const auto& [key, value] : root.members) read_field(key, value);
         require(root, "name", !job_.submit.spec.name.empty());
         require(root, "run", !job_.launch.argv.empty() || !job_.launch.shell.empty());
+        if (!job_.launch.argv.empty() && !job_.launch.shell.empty()) {
+            reject(root.line, "run", "stands beside `command`; write one of them");
+        }
         return result();
     }
 
@@ -75,20 +78,20 @@ private:
 
     void read_kind(const YamlNode& root) {
         const auto kind = std::find_if(root.members.begin(), root.members.end(),
-                                       [](const auto& member) { return member.first.text == "kind"; });
+                                       [](const auto& member) { return member.key.text == "kind"; });
         if (kind == root.members.end()) {
             return reject(root.line, "kind", "is missing; write `kind: training` or `kind: batch`");
         }
-        const auto word = text(kind->second, "kind");
+        const auto word = text(kind->value, "kind");
         if (word == "service") {
-            return reject(kind->second.line, "kind",
+            return reject(kind->value.line, "kind",
                           "services come with the gateway, which this version does not have yet; write `training` or "
                           "`batch` for work that ends");
         }
         if (const auto known = from_name<Kind>(word)) {
             job_.submit.spec.kind = *known;
         } else {
-            reject(kind->second.line, "kind",
+            reject(kind->value.line, "kind",
                    fmt::format("`{}` is no kind of work{}; write training, batch or shell", word,
                                did_you_mean(word, {"training", "batch", "shell", "service"})));
         }
@@ -311,6 +314,12 @@ private:
             reject(node.line, "run", "an empty command; write what to run");
         }
     }
+    /// `run` as a list, under the name that says so.
+    void command(const YamlNode& node) {
+        if (node.kind == YamlNode::Kind::sequence) return run(node);
+        reject(node.line, "command",
+               "a command is a list of words; write `[python3, train.py]`, or `run:` for a shell");
+    }
     void ranks(const YamlNode& node) {
         spec().one_rank_a_node = choice(node, "ranks", {"per_gpu", "per_node"}) == "per_node";
         job_.launch.one_rank_a_node = spec().one_rank_a_node;
@@ -357,6 +366,7 @@ const std::vector<JobReader::Field>& JobReader::fields() {
         {"checkpoint", &JobReader::checkpoint},  //
         {"retries", &JobReader::retries},        //
         {"run", &JobReader::run},                //
+        {"command", &JobReader::command},        //
         {"ranks", &JobReader::ranks},            //
         {"resize", &JobReader::resize},          //
         {"sandbox", &JobReader::sandbox},        //

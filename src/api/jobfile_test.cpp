@@ -243,6 +243,9 @@ const std::vector<Bad> bad{
     {head + "priority: reserch\n",
      "job.yaml:4: priority: `reserch` is no priority class (did you mean `research`?); write opportunistic, research, "
      "production or serving"},
+    {head + "command: [x]\n", "job.yaml:1: run: stands beside `command`; write one of them"},
+    {"kind: batch\nname: a\ncommand: x y\n",
+     "job.yaml:3: command: a command is a list of words; write `[python3, train.py]`, or `run:` for a shell"},
     {head + "image: ubuntu\n",
      "job.yaml:4: image: containers are not run by this version yet; leave it out and use `mounts` and `env`"},
     {"kind: batch\nname: a\nrun: []\n", "job.yaml:3: run: an empty command; write what to run"},

@@ -41,7 +41,7 @@ Json converted(const boost::json::value& value) {
         case boost::json::kind::object:
             out.kind = Json::Kind::object;
             for (const auto& member : value.get_object()) {
-                out.members.emplace_back(std::string{member.key()}, converted(member.value()));
+                out.members.push_back({std::string{member.key()}, converted(member.value())});
             }
             break;
     }

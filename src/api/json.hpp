@@ -3,7 +3,6 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "base/result.hpp"
@@ -19,7 +18,8 @@ struct Json {
     std::int64_t whole = 0;  // of a number without fraction that fits
     std::string text;
     std::vector<Json> items;
-    std::vector<std::pair<std::string, Json>> members;
+    struct Member;
+    std::vector<Member> members;  // in the order they came
 
     /// The member of that name, or nullptr.
     [[nodiscard]] const Json* find(std::string_view name) const;
@@ -27,6 +27,11 @@ struct Json {
     [[nodiscard]] const Json& operator[](std::string_view name) const;
     /// The value as one word, as a table shows it: texts bare, numbers as they came, null as nothing.
     [[nodiscard]] std::string word() const;
+};
+
+struct Json::Member {
+    std::string name;
+    Json value;
 };
 
 /// At most 32 levels deep. Fault::malformed with what is wrong and where.

@@ -6,7 +6,7 @@
 
 #include "api/json.hpp"
 #include "api/words.hpp"
-#include "api/yaml.hpp"
+#include "base/utf8.hpp"
 
 namespace stargate::api {
 
@@ -186,9 +186,9 @@ Result<ParsedJob> parse_submit(std::string_view body, JobFileSetting setting, bo
     if (!is_utf8(body)) return refuse("body", "not UTF-8; send UTF-8");
     if (json->kind != Json::Kind::object) return refuse("body", "not a JSON object; docs/api.md shows one");
     for (const auto& member : json->members) {
-        if (std::find(known_members.begin(), known_members.end(), member.first) == known_members.end()) {
-            return refuse(member.first, fmt::format("no such member{}; docs/api.md lists them",
-                                                    did_you_mean(member.first, known_members)));
+        if (std::find(known_members.begin(), known_members.end(), member.name) == known_members.end()) {
+            return refuse(member.name, fmt::format("no such member{}; docs/api.md lists them",
+                                                   did_you_mean(member.name, known_members)));
         }
     }
     setting.folder = (*json)["folder"].text;

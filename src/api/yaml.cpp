@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <sstream>
 
+#include "base/utf8.hpp"
+
 namespace stargate::api {
 
 namespace {
@@ -28,14 +30,17 @@ public:
         if (++documents_ > 1) refuse(line_of(mark), "more than one document; write one job a file");
     }
     void OnDocumentEnd() override {}
-    void OnNull(const YAML::Mark& mark, YAML::anchor_t) override { add({.line = line_of(mark)}); }
+    void OnNull(const YAML::Mark& mark, YAML::anchor_t) override { add(node_at(YamlNode::Kind::null, mark)); }
     void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override {
         refuse(line_of(mark), "aliases (*name) are not taken; write the value out");
     }
     void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t, const std::string& value) override {
         if (tag != "?" && tag != "!" && !tag.empty()) refuse_tag(mark, tag);
         if (value.find('\0') != std::string::npos) refuse(line_of(mark), "a NUL character; remove it");
-        add({.kind = YamlNode::Kind::scalar, .line = line_of(mark), .quoted = tag == "!", .text = value});
+        auto scalar = node_at(YamlNode::Kind::scalar, mark);
+        scalar.quoted = tag == "!";
+        scalar.text = value;
+        add(std::move(scalar));
     }
     void OnSequenceStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t,
                          YAML::EmitterStyle::value) override {
@@ -57,13 +62,19 @@ private:
         bool has_key = false;
     };
 
+    static YamlNode node_at(YamlNode::Kind kind, const YAML::Mark& mark) {
+        YamlNode made;
+        made.kind = kind;
+        made.line = line_of(mark);
+        return made;
+    }
     [[noreturn]] static void refuse_tag(const YAML::Mark& mark, const std::string& tag) {
         refuse(line_of(mark), "tags (" + tag + ") are not taken; leave it out");
     }
     void open(const YAML::Mark& mark, const std::string& tag, YamlNode::Kind kind) {
         if (tag != "?" && !tag.empty()) refuse_tag(mark, tag);
         if (levels_.size() >= max_yaml_depth) refuse(line_of(mark), "nested too deep; no job file needs that");
-        levels_.push_back({.node = {.kind = kind, .line = line_of(mark)}});
+        levels_.push_back({node_at(kind, mark), {}, false});
     }
     void close() {
         auto node = std::move(levels_.back().node);
@@ -82,7 +93,7 @@ private:
         } else if (!level.has_key) {
             take_key(level, node);
         } else {
-            level.node.members.emplace_back(std::move(level.key), std::move(node));
+            level.node.members.push_back({std::move(level.key), std::move(node)});
             level.has_key = false;
         }
     }
@@ -90,10 +101,10 @@ private:
         if (node.kind != YamlNode::Kind::scalar) refuse(node.line, "a key must be a plain word");
         const auto& members = level.node.members;
         const auto same =
-            std::find_if(members.begin(), members.end(), [&](const auto& m) { return m.first.text == node.text; });
+            std::find_if(members.begin(), members.end(), [&](const auto& m) { return m.key.text == node.text; });
         if (same != members.end()) {
-            refuse(node.line, node.text + ": stands here and in line " + std::to_string(same->first.line) +
-                                  "; remove one of them");
+            refuse(node.line,
+                   node.text + ": stands here and in line " + std::to_string(same->key.line) + "; remove one of them");
         }
         level.key = {node.text, node.line};
         level.has_key = true;
@@ -109,36 +120,6 @@ int line_at(std::string_view text, std::size_t at) {
     return 1 + static_cast<int>(std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(at), '\n'));
 }
 
-/// Length of the character at the front; 0 when it is not UTF-8.
-std::size_t utf8_length(std::string_view text) {
-    const auto byte = [&](std::size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0U; };
-    const auto follows = [&](std::size_t i) { return (byte(i) & 0xC0U) == 0x80U; };
-    const auto lead = byte(0);
-    if (lead < 0x80) return 1;
-    if (lead >= 0xC2 && lead <= 0xDF && follows(1)) return 2;
-    if (lead >= 0xE0 && lead <= 0xEF && follows(1) && follows(2)) {
-        if (lead == 0xE0 && byte(1) < 0xA0) return 0;
-        if (lead == 0xED && byte(1) > 0x9F) return 0;
-        return 3;
-    }
-    if (lead >= 0xF0 && lead <= 0xF4 && follows(1) && follows(2) && follows(3)) {
-        if (lead == 0xF0 && byte(1) < 0x90) return 0;
-        if (lead == 0xF4 && byte(1) > 0x8F) return 0;
-        return 4;
-    }
-    return 0;
-}
-
-std::size_t first_bad_utf8(std::string_view text) {
-    std::size_t at = 0;
-    while (at < text.size()) {
-        const auto length = utf8_length(text.substr(at));
-        if (length == 0) return at;
-        at += length;
-    }
-    return text.size();
-}
-
 bool is_forbidden_control(char c) {
     const auto byte = static_cast<unsigned char>(c);
     return (byte < 0x20 && c != '\t' && c != '\n' && c != '\r') || byte == 0x7F;
@@ -151,8 +132,6 @@ std::string one_line(std::string text) {
 }
 
 }  // namespace
-
-bool is_utf8(std::string_view text) { return first_bad_utf8(text) == text.size(); }
 
 YamlResult<YamlNode> parse_yaml(std::string_view text) {
     const auto refused = [](int line, std::string what) {

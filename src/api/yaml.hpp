@@ -2,7 +2,6 @@
 
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "base/result.hpp"
@@ -16,12 +15,18 @@ struct YamlNode {
         std::string text;
         int line = 0;
     };
+    struct Member;
     Kind kind = Kind::null;
     int line = 1;
     bool quoted = false;  // a scalar in quotes is a text, never a number or a boolean
-    std::string text{};
-    std::vector<YamlNode> items{};
-    std::vector<std::pair<Key, YamlNode>> members{};  // in the order of the file, no key twice
+    std::string text;
+    std::vector<YamlNode> items;
+    std::vector<Member> members;  // in the order of the file, no key twice
+};
+
+struct YamlNode::Member {
+    Key key;
+    YamlNode value;
 };
 
 struct YamlError {
@@ -38,8 +43,5 @@ constexpr std::size_t max_yaml_nodes = 20'000;
 
 /// Reads one document. Aliases, tags, duplicate keys, other documents, control characters and broken UTF-8 are errors.
 [[nodiscard]] YamlResult<YamlNode> parse_yaml(std::string_view text);
-
-/// Whether these bytes are UTF-8: no overlong forms, no surrogates.
-[[nodiscard]] bool is_utf8(std::string_view text);
 
 }  // namespace stargate::api

@@ -37,7 +37,8 @@ struct Whole {
 BOOST_DESCRIBE_STRUCT(Whole, (), (job, memory, at, colour, note, list, either))
 
 Whole sample() {
-    return {JobId{300}, gibibytes(3), Instant{Duration{-5}}, Colour::green, "a\"b\n", {{1}, {-2}}, std::string(200, 'x')};
+    return {JobId{300}, gibibytes(3), Instant{Duration{-5}}, Colour::green,
+            "a\"b\n",   {{1}, {-2}},  std::string(200, 'x')};
 }
 
 TEST(Codec, ReadsBackWhatItWrote) {

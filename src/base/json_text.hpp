@@ -6,23 +6,29 @@
 
 #include "base/codec.hpp"
 #include "base/names.hpp"
+#include "base/utf8.hpp"
 
 /// Described values as JSON text: facts in `events`, golden files and digests read by people. Output only; what comes
 /// in is parsed by a library in the adapters.
 namespace stargate {
 
-/// Appends `text` as a JSON string. Bytes that are not valid in JSON are escaped; UTF-8 passes.
+/// Appends `text` as a JSON string. UTF-8 passes; a byte that is none, as a file's name may hold, becomes U+FFFD.
 inline void json_string(std::string& out, std::string_view text) {
+    constexpr std::string_view hex = "0123456789abcdef";
     out.push_back('"');
-    for (const char c : text) {
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        const char c = text[i];
         const auto byte = static_cast<unsigned char>(c);
-        if (c == '"' || c == '\\') {
+        if (byte >= 0x80) {
+            const auto length = utf8_length(text.substr(i));
+            out += length == 0 ? std::string_view{"\xEF\xBF\xBD"} : text.substr(i, length);
+            if (length > 1) i += length - 1;
+        } else if (c == '"' || c == '\\') {
             out.push_back('\\');
             out.push_back(c);
         } else if (c == '\n') {
             out += "\\n";
         } else if (byte < 0x20 || byte == 0x7F) {
-            constexpr std::string_view hex = "0123456789abcdef";
             out += "\\u00";
             out.push_back(hex[byte >> 4]);
             out.push_back(hex[byte & 15]);

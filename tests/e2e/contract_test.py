@@ -145,7 +145,7 @@ class Contract(unittest.TestCase):
 
     def test_the_sandbox_hides_the_state_and_other_processes(self):
         script = (f"ls -A {self.stargate.state} | wc -l; test -e {self.stargate.state}/stargate.sock && echo socket; "
-                  "ls /proc | grep -c '^[0-9]'; id -u; cat /proc/1/cmdline | tr '\\0' ' '; "
+                  "ls /proc | grep -c '^[0-9]'; id -u; cat /proc/1/cmdline | tr '\\0' ' '; echo; "
                   "touch /tmp/private && echo private; touch here && echo here")
         done = self.stargate.run("run", "--", "sh", "-c", script, cwd=self.folder)
         lines = done.stdout.splitlines()
@@ -236,7 +236,7 @@ class Restart(unittest.TestCase):
         self.assertIn(str(self.stargate.pid()), done.stderr)
 
     def test_an_empty_state_beside_running_work_stops_nothing(self):
-        self.submit("survivor", "sleep 1000")
+        self.submit("survivor", "sleep 1001")
         self.stargate.wait_for("survivor", "running")
         self.stargate.kill()
         shutil.move(self.stargate.state / "stargate.db", self.folder / "kept.db")
@@ -244,8 +244,10 @@ class Restart(unittest.TestCase):
             (self.stargate.state / extra).exists() and (self.stargate.state / extra).unlink()
         self.stargate.up()
         time.sleep(0.5)
-        left = subprocess.run(["pgrep", "-f", "sleep 1000"], capture_output=True, check=False).stdout.split()
+        left = subprocess.run(["pgrep", "-f", "sleep 1001"], capture_output=True, check=False).stdout.split()
         self.assertTrue(left, "work that the store does not know is left alone")
+        self.stargate.kill()
+        self.stargate.down("--jobs")  # without a control plane an operator's word ends everything that runs here
 
     def test_replay_of_the_log_agrees(self):
         for i in range(5):

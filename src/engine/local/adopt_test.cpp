@@ -92,6 +92,16 @@ TEST_F(Adopt, UnknownWorkIsForeignAndLeftAlone) {
     EXPECT_FALSE(lock_is_free(attempt));
 }
 
+TEST_F(Adopt, AFolderThatWasOnlyLeftToBeRemovedIsNotForeign) {
+    const auto attempt = start_and_wait("echo ready; exit 0");
+    ASSERT_TRUE(reports_.next<RanksEnded>(attempt));
+    engine_->carry_out(Forget{attempt, here});
+    lose_engine();  // perhaps before it has removed the folder
+    start_engine(2);
+    EXPECT_TRUE(soon([&] { return adopt({}).empty(); }));
+    EXPECT_TRUE(soon([&] { return fs::is_empty(state_ / "attempts"); }));
+}
+
 TEST_F(Adopt, AShimThatIsKilledTakesEverythingWithItAndIsLost) {
     for (const auto sandbox : {Sandbox::none, Sandbox::standard}) {
         const auto attempt = start_and_wait(

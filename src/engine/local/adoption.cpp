@@ -34,11 +34,21 @@ std::vector<AttemptId> Supervisor::adopt(const std::vector<Believed>& believed) 
     if (listing == nullptr) return foreign;
     while (const dirent* found = readdir(listing)) {
         const auto attempt = attempt_of(found->d_name);
-        if (attempt && !tracked_.contains(*attempt)) foreign.push_back(AttemptId{*attempt});
+        if (!attempt || tracked_.contains(*attempt)) continue;
+        if (was_dismissed(*attempt)) {
+            trash_.take(*attempt);
+        } else {
+            foreign.push_back(AttemptId{*attempt});
+        }
     }
     closedir(listing);
     std::sort(foreign.begin(), foreign.end());
     return foreign;
+}
+
+bool Supervisor::was_dismissed(std::uint64_t attempt) const {
+    const auto folder = open_attempt(attempts_.get(), attempt);
+    return folder && has_file(folder.get(), dismissed_name) && take_lock(folder.get());
 }
 
 void Supervisor::examine(Entry& entry) {

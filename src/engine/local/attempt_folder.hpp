@@ -13,6 +13,7 @@
 //   shim.sock  where a returning control plane finds the shim
 //   exit       how it ended, kept until the end is committed
 //   tombstone  nothing may ever start here
+//   dismissed  the shim's record under another name: its end was committed without an exit record, all may go
 //   job/       the one part that the job sees and may write: notice and progress
 namespace stargate::local {
 
@@ -20,6 +21,7 @@ constexpr const char* lock_name = "lock";
 constexpr const char* shim_record_name = "shim";
 constexpr const char* exit_record_name = "exit";
 constexpr const char* tombstone_name = "tombstone";
+constexpr const char* dismissed_name = "dismissed";
 constexpr const char* socket_name = "shim.sock";
 constexpr const char* job_folder_name = "job";
 

@@ -51,6 +51,8 @@ private:
     void forget(AttemptId attempt);
     void launch(const RunRanks& command);
     [[nodiscard]] bool leave_tombstone(std::uint64_t attempt);
+    /// The end of this attempt is committed and nothing of it is alive: only its folder was left to be removed.
+    [[nodiscard]] bool was_dismissed(std::uint64_t attempt) const;
     /// Finds out how an attempt stands from its folder alone.
     void examine(Entry& entry);
     void examine_locked(Entry& entry, int folder);

@@ -1,5 +1,10 @@
 #include "engine/local/translate.hpp"
 
+#include "engine/local/posix.hpp"
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+
 #include <algorithm>
 #include <boost/describe/enum_to_string.hpp>
 
@@ -21,6 +26,18 @@ RunAs run_as(const Account& account) {
     return {account.uid, account.gid, account.groups, account.name, account.home, account.shell};
 }
 
+/// A port of the loopback that nobody listens on now, for the ranks to meet at; 0 when there is none.
+int free_port() {
+    const Fd socket{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t length = sizeof address;
+    auto* generic = reinterpret_cast<sockaddr*>(&address);
+    if (::bind(socket.get(), generic, length) != 0 || ::getsockname(socket.get(), generic, &length) != 0) return 0;
+    return ntohs(address.sin_port);
+}
+
 }  // namespace
 
 Speaker speaker_of(const Authority& authority) { return {authority.incarnation, authority.term}; }
@@ -33,7 +50,7 @@ Run run_of(const RunRanks& command, const Speaker& by) {
             .ranks = command.ranks,
             .world_size = command.world_size,
             .task = command.task,
-            .port = command.port};
+            .port = command.port != 0 || command.world_size == 1 ? command.port : free_port()};
 }
 
 End end_of(const EndRanks& command, Instant now, const Speaker& by) {

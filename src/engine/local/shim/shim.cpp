@@ -135,7 +135,7 @@ bool Shim::obey(const Order& order) {
     if (const auto* run = std::get_if<Run>(&order)) next_generation(*run);
     if (const auto* what = std::get_if<End>(&order)) end(*what);
     if (std::holds_alternative<Ask>(order)) tell_standing();
-    if (std::holds_alternative<Dismiss>(order)) is_dismissed_ = last_end_ && last_end_->final;
+    if (std::holds_alternative<Dismiss>(order)) be_dismissed();
     return true;
 }
 
@@ -210,6 +210,13 @@ void Shim::keep_record() {
     // The disk may be full. The lock stays held, so nobody takes the attempt for lost, and whoever asks is told.
     record_pause_us_ = std::clamp(record_pause_us_ * 2, first_record_pause_us, longest_record_pause_us);
     record_at_us_ = is_recorded_ ? never_us : boot_time_us() + record_pause_us_;
+}
+
+void Shim::be_dismissed() {
+    if (!last_end_ || !last_end_->final) return;
+    is_dismissed_ = true;
+    // Should the control plane die before it has removed the folder, its successor sees that nothing is owed to it.
+    renameat(folder_.get(), shim_record_name, folder_.get(), dismissed_name);
 }
 
 void Shim::wait_and_take() {

@@ -44,6 +44,7 @@ private:
     void settle();
     void finish(Ended ended);
     void keep_record();
+    void be_dismissed();
 
     Fd control_;
     Spec spec_;

@@ -1,0 +1,65 @@
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <iterator>
+#include <string>
+
+#include "api/fake_control.hpp"
+#include "api/routes.hpp"
+#include "base/codec.hpp"
+#include "base/scratch_folder.hpp"
+
+namespace stargate::api {
+namespace {
+
+std::string read(const std::string& name) {
+    std::ifstream file{std::string{STARGATE_DOCS} + "/" + name};
+    return {std::istreambuf_iterator<char>{file}, {}};
+}
+
+/// The row of this fact as docs/events.md has to begin it.
+template <class FactType>
+std::string row_of(std::string_view name) {
+    std::string row = "| `" + std::string{name} + "` |";
+    boost::mp11::mp_for_each<codec::members_of<FactType>>([&](auto member) {
+        const std::string_view word{member.name};
+        row += " `" + std::string{word == "at" ? "planned_at" : word} + "`";
+    });
+    return row + " | ";
+}
+
+TEST(Docs, EventsListEveryFactWithItsMembers) {
+    const auto text = read("events.md");
+    boost::mp11::mp_for_each<boost::mp11::mp_iota_c<std::variant_size_v<Fact>>>([&](auto index) {
+        const auto row = row_of<std::variant_alternative_t<decltype(index)::value, Fact>>(fact_names[index]);
+        EXPECT_NE(text.find(row), std::string::npos) << "docs/events.md lacks a row that begins: " << row;
+    });
+}
+
+TEST(Docs, EventsNameEveryCause) {
+    const auto text = read("events.md");
+    for (const auto name : input_names) EXPECT_NE(text.find("`" + std::string{name} + "`"), std::string::npos) << name;
+}
+
+TEST(Docs, MetricsListEachMetric) {
+    const auto text = read("metrics.md");
+    ScratchFolder folder;
+    FakeControl control;
+    auto tokens = Tokens::open(folder.path());
+    ASSERT_TRUE(tokens);
+    Api api{control, *tokens, {}};
+    Request request;
+    request.method = "GET";
+    request.target = *Target::parse("/metrics");
+    std::string metrics;
+    api.handle(request, [&](const std::function<Response()>& outcome) { metrics = std::get<Reply>(outcome()).body; });
+    int found = 0;
+    for (auto at = metrics.find("# HELP "); at != std::string::npos; at = metrics.find("# HELP ", at + 1), ++found) {
+        const auto name = metrics.substr(at + 7, metrics.find(' ', at + 7) - at - 7);
+        EXPECT_NE(text.find("`" + name), std::string::npos) << name;
+    }
+    EXPECT_GT(found, 10);
+}
+
+}  // namespace
+}  // namespace stargate::api
