@@ -560,6 +560,17 @@ TEST(Report, LateDoubledAndStaleOnesChangeNothing) {
     EXPECT_EQ(given.facts(), over);
 }
 
+TEST(Report, APartEndsOnce) {
+    auto given = Given{}.node("n1", 8).node("n2", 8);
+    given.running(job("wide").gpus(16));
+    const auto one = given.attempt("wide");
+    const RanksEnded report{one.id, one.parts[0].node, 1, {ExitKind::exited, 0, ""}, false, -1, 0};
+    given.decide_now(report);
+    const auto facts = given.facts();
+    given.decide_now(report);
+    EXPECT_EQ(given.facts(), facts);
+}
+
 TEST(Report, ProgressNeverFalls) {
     auto given = Given{}.node("n1", 8);
     given.running(job("a"));

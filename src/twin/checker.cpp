@@ -51,6 +51,12 @@ void Checker::before(Instant at, const Fact& fact) {
         const auto* attempt = mirror_.find<Attempt>(ended->attempt);
         if (attempt == nullptr || attempt->generation != ended->generation)
             broken_("a part ended that does not live: " + text_of(fact));
+    } else {
+        for (const auto& part : attempt->parts) {
+            if (part.node == ended->node && part.phase == PartPhase::ended) {
+                broken_("a part ended twice: " + text_of(fact));
+            }
+        }
     }
     if (const auto* took = std::get_if<TookOffice>(&fact)) {
         if (took->term <= mirror_.counters().term) broken_("the term did not rise: " + text_of(fact));
