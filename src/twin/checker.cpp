@@ -49,11 +49,11 @@ void Checker::before(Instant at, const Fact& fact) {
     }
     if (const auto* ended = std::get_if<PartEnded>(&fact)) {
         const auto* attempt = mirror_.find<Attempt>(ended->attempt);
-        if (attempt == nullptr || attempt->generation != ended->generation)
+        if (attempt == nullptr || attempt->generation != ended->generation) {
             broken_("a part ended that does not live: " + text_of(fact));
-    } else {
-        for (const auto& part : attempt->parts) {
-            if (part.node == ended->node && part.phase == PartPhase::ended) {
+        } else {
+            for (const auto& part : attempt->parts) {
+                if (part.node != ended->node || part.phase != PartPhase::ended) continue;
                 broken_("a part ended twice: " + text_of(fact));
             }
         }
