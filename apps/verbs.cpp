@@ -78,6 +78,24 @@ int down(const std::string& state, bool jobs) {
     return 0;
 }
 
+/// Work beside the state: an operator ends it, or puts back the state that knows it.
+template <class Say>
+void say_foreign(cli::Client client, const Say& say) {
+    const auto fleet = client.call("GET", "/api/v1/fleet");
+    if (!fleet || fleet->status != 200) return;
+    const auto rows = api::parse_json(fleet->body);
+    if (!rows) return;
+    for (const auto& node : rows->items) {
+        const auto running = node["foreign_running"].whole;
+        if (running == 0) continue;
+        say(false,
+            fmt::format("{}: {} attempts run that this state does not know; they keep {} GPUs", node["name"].text,
+                        running, node["gpus_foreign"].whole),
+            "put back the state folder that knows them, or let them end; `stargate down --jobs` with the control "
+            "plane dead ends them");
+    }
+}
+
 int doctor(const std::string& state, bool only_store) {
     bool well = true;
     const auto say = [&](bool good, const std::string& what, const std::string& remedy) {
@@ -99,6 +117,7 @@ int doctor(const std::string& state, bool only_store) {
     if (only_store) return well ? 0 : 1;
     const auto reply = cli::Client{state}.call("GET", "/api/v1/info");
     say(reply && reply->status == 200, reply ? "the control plane answers" : reply.error().detail, "");
+    if (reply && reply->status == 200) say_foreign(cli::Client{state}, say);
     const auto shim = std::filesystem::read_symlink("/proc/self/exe").parent_path() / "stargate-shim";
     const auto sandbox = probe_sandbox(shim);
     say(sandbox.has_value(), sandbox ? "the default sandbox can be built here" : sandbox.error().detail, "");

@@ -251,6 +251,17 @@ Response Api::logs(const Request& request) {
     return follow_jobs(control_, *id, 1, options);
 }
 
+namespace {
+/// What keeps work off a node, as JSON.
+std::string reason_of(const Node& node) {
+    if (node.reach != Reach::up) return R"("it does not answer")";
+    if (node.draining) return R"("drained by an operator")";
+    if (node.foreign_running == 0) return "null";
+    return fmt::format(R"("{} attempts run here that this state does not know; they keep {} GPUs until they end")",
+                       node.foreign_running, std::popcount(node.foreign), node.foreign_running);
+}
+}  // namespace
+
 Response Api::fleet(const Request&) {
     Reply reply;
     auto& out = reply.body;
@@ -259,17 +270,15 @@ Response Api::fleet(const Request&) {
         state.table<Node>().for_each([&](const Node& node) {
             rows.item() += fmt::format(R"({{"id":{},"name":)", node.id.value);
             json_string(out, node.shape.name);
-            const auto free = node.takes_work() ? std::popcount(node.all() & ~(node.leased | node.claimed)) : 0;
+            const auto free = node.takes_work() ? std::popcount(node.free()) : 0;
             out += fmt::format(
-                R"(,"state":"{}","reason":{},"gpu_type":"{}","gpus":{},"gpus_free":{},"gpus_leased":{},"gpus_claimed":{})",
+                R"(,"state":"{}","reason":{},"gpu_type":"{}","gpus":{},"gpus_free":{},"gpus_leased":{},"gpus_claimed":{},"gpus_foreign":{},"foreign_running":{})",
                 node.reach != Reach::up ? name_of(node.reach)
                 : node.draining         ? "draining"
                                         : "up",
-                node.reach != Reach::up ? R"("it does not answer")"
-                : node.draining         ? R"("drained by an operator")"
-                                        : "null",
-                state.settings().gpu_types[node.shape.gpu_type], node.shape.gpus.count(), free,
-                std::popcount(node.leased), std::popcount(node.claimed));
+                reason_of(node), state.settings().gpu_types[node.shape.gpu_type], node.shape.gpus.count(), free,
+                std::popcount(node.leased), std::popcount(node.claimed), std::popcount(node.foreign),
+                node.foreign_running);
             out +=
                 fmt::format(R"(,"cpus":{},"cpus_leased":{},"memory":{},"memory_leased":{},"rack":{},"pod":{},"jobs":)",
                             static_cast<double>(node.shape.cpus.count()) / 1000,

@@ -68,6 +68,7 @@ std::vector<Column> node_columns() {
         {"TYPE", [](const Json& row) { return row["gpu_type"].word(); }},
         {"GPUS", [](const Json& row) { return row["gpus"].word(); }, true},
         {"FREE", [](const Json& row) { return row["gpus_free"].word(); }, true},
+        {"FOREIGN", [](const Json& row) { return row["gpus_foreign"].word(); }, true, true},
         {"CPUS", [](const Json& row) { return row["cpus"].word(); }, true},
         {"MEMORY", [](const Json& row) { return spoken_bytes(row["memory"].whole); }, true},
         {"RACK", [](const Json& row) { return row["rack"].word(); }, true, true},

@@ -57,8 +57,14 @@ void lose_all_on(Core& core, Instant now, NodeId node, const std::string& detail
     for (const auto attempt : attempts) attempt_lost(core, now, attempt, node, detail);
 }
 
+/// All that ran on the node is dead, and so is what we did not know of.
+void lose_foreign_on(Core& core, Instant now, NodeId id) {
+    const auto& node = core.state().at<Node>(id);
+    if (node.foreign_running != 0) core.apply(now, ForeignNoted{id, 0, node.foreign_attempts, 0});
+}
+
 bool can_be_reshaped(const Node& node, const NodeShape& to) {
-    const GpuMask in_use = node.leased | node.claimed;
+    const GpuMask in_use = node.leased | node.claimed | node.foreign;
     const auto all = to.gpus.count() >= max_gpus_per_node ? ~GpuMask{0} : (GpuMask{1} << to.gpus.count()) - 1;
     const auto& from = node.shape;
     const bool same_place =
@@ -74,7 +80,10 @@ void node_up(Core& core, Instant now, const NodeUp& in) {
         return;
     }
     const auto node = core.state().at<Node>(id);
-    if (node.boot != in.boot) lose_all_on(core, now, id, "the node restarted: it came back with another boot id");
+    if (node.boot != in.boot) {
+        lose_all_on(core, now, id, "the node restarted: it came back with another boot id");
+        lose_foreign_on(core, now, id);
+    }
     if (node.shape != in.shape && can_be_reshaped(core.state().at<Node>(id), in.shape)) {
         core.apply(now, NodeJoined{id, in.shape, in.boot});
     } else if (node.boot != in.boot || node.reach != Reach::up) {
@@ -85,7 +94,10 @@ void node_up(Core& core, Instant now, const NodeUp& in) {
 Answer change_reach(Core& core, Instant now, NodeId id, Reach reach) {
     const auto* node = core.state().find<Node>(id);
     if (node == nullptr) return refuse(Why::not_found);
-    if (reach == Reach::dead) lose_all_on(core, now, id, "its node died");
+    if (reach == Reach::dead) {
+        lose_all_on(core, now, id, "its node died");
+        lose_foreign_on(core, now, id);
+    }
     const auto& after = core.state().at<Node>(id);
     if (after.reach == reach || (reach == Reach::silent && after.reach == Reach::dead)) return {};
     core.apply(now, NodeChanged{id, reach, after.draining, after.boot});
@@ -195,6 +207,29 @@ void drop_late_claim(Core& core, Instant now, JobId job) {
     const auto grows = core.state().at<Claim>(job).grows;
     core.apply(now, ClaimDropped{job});
     if (grows) warn(core, now, grows, EndCause::resize, core.state().at<Attempt>(grows).parts, {});
+}
+
+/// A claim that counts on GPUs which somebody else turns out to hold would wait for ever.
+void drop_claims_on(Core& core, Instant now, NodeId node, GpuMask gpus) {
+    std::vector<JobId> late;
+    core.state().table<Claim>().for_each([&](const Claim& claim) {
+        const bool waits = std::any_of(claim.parts.begin(), claim.parts.end(),
+                                       [&](const Part& part) { return part.node == node && (part.gpus & gpus) != 0; });
+        if (waits) late.push_back(claim.job);
+    });
+    for (const auto job : late) drop_late_claim(core, now, job);
+}
+
+Answer foreign_found(Core& core, Instant now, const ForeignFound& in) {
+    const auto* node = core.state().find<Node>(in.node);
+    if (node == nullptr) return refuse(Why::not_found);
+    const auto gpus = in.gpus & node->all() & ~node->leased;  // what we have granted is our own word
+    auto attempts = in.attempts;
+    std::erase_if(attempts, [&](AttemptId id) { return core.state().find<Attempt>(id) != nullptr; });
+    if (gpus == node->foreign && attempts == node->foreign_attempts && in.running == node->foreign_running) return {};
+    if ((gpus & node->claimed) != 0) drop_claims_on(core, now, in.node, gpus);
+    core.apply(now, ForeignNoted{in.node, gpus, std::move(attempts), in.running});
+    return {};
 }
 
 void due(Core& core, Instant now) {
@@ -312,6 +347,7 @@ Answer decide(Core& core, Instant now, const Input& input) {
                               return attempt_lost(core, now, in.attempt, in.node, in.detail), Answer{};
                           },
                           [&](const Progress& in) -> Answer { return progress(core, now, in), Answer{}; },
+                          [&](const ForeignFound& in) { return foreign_found(core, now, in); },
                       },
                       input);
 }

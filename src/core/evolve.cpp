@@ -260,6 +260,19 @@ void join(State& state, const NodeJoined& fact) {
     state.change<Counters>(0, [&](Counters& row) { row.nodes = fact.node.value; });
 }
 
+void note_foreign(State& state, const ForeignNoted& fact) {
+    state.change<Node>(fact.node, [&](Node& node) {
+        node.foreign = fact.gpus;
+        node.foreign_attempts = fact.attempts;
+        node.foreign_running = fact.running;
+    });
+    std::uint64_t newest = 0;
+    for (const auto attempt : fact.attempts) newest = std::max(newest, attempt.value);
+    if (newest > state.counters().attempts) {
+        state.change<Counters>(0, [&](Counters& row) { row.attempts = newest; });
+    }
+}
+
 void set_tenant(State& state, const Tenant& tenant) {
     if (state.find<TenantRow>(tenant.id) != nullptr) {
         state.change<TenantRow>(tenant.id, [&](TenantRow& row) { row.tenant = tenant; });
@@ -366,6 +379,7 @@ void evolve(State& state, Instant at, const Fact& fact) {
             [&](const TookOffice& f) { take_office(state, f); },
             [&](const Settled& f) { state.change<Attempt>(f.attempt, [](Attempt& row) { row.settled = {}; }); },
             [&](const GrowthPlanned& f) { state.change<Counters>(0, [&](Counters& row) { row.grow_at = f.at; }); },
+            [&](const ForeignNoted& f) { note_foreign(state, f); },
         },
         fact);
     if (at > state.counters().now) state.change<Counters>(0, [&](Counters& row) { row.now = at; });

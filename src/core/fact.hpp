@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 #include <variant>
+#include <vector>
 
 #include "base/units.hpp"
 #include "core/rows.hpp"
@@ -216,18 +217,28 @@ struct GrowthPlanned {
 };
 BOOST_DESCRIBE_STRUCT(GrowthPlanned, (), (at))
 
-using Fact =
-    std::variant<Configured, TenantSet, NodeJoined, NodeChanged, Submitted, HoldChanged, BackoffOver, BlockedBecause,
-                 Reserved, ReservationDropped, Claimed, ClaimDropped, Started, Running, Warned, PartEnded, Resized,
-                 SizeWanted, Progressed, Requeued, Ended, Dropped, Retired, TookOffice, Settled, GrowthPlanned>;
+/// Work that this store does not know holds these GPUs of the node; nobody else gets them until it lets go. The ids of
+/// its attempts are never given to ours.
+struct ForeignNoted {
+    NodeId node;
+    GpuMask gpus = 0;
+    std::vector<AttemptId> attempts;
+    std::int32_t running = 0;
+};
+BOOST_DESCRIBE_STRUCT(ForeignNoted, (), (node, gpus, attempts, running))
+
+using Fact = std::variant<Configured, TenantSet, NodeJoined, NodeChanged, Submitted, HoldChanged, BackoffOver,
+                          BlockedBecause, Reserved, ReservationDropped, Claimed, ClaimDropped, Started, Running, Warned,
+                          PartEnded, Resized, SizeWanted, Progressed, Requeued, Ended, Dropped, Retired, TookOffice,
+                          Settled, GrowthPlanned, ForeignNoted>;
 
 /// The word of a fact's type in `events` and in docs/events.md, in the order of Fact.
 constexpr std::array<std::string_view, std::variant_size_v<Fact>> fact_names{
-    "configured",    "tenant_set",    "node_joined", "node_changed", "submitted",
-    "hold_changed",  "backoff_over",  "blocked",     "reserved",     "reservation_dropped",
-    "claimed",       "claim_dropped", "started",     "running",      "warned",
-    "part_ended",    "resized",       "size_wanted", "progressed",   "requeued",
-    "ended",         "dropped",       "retired",     "took_office",  "settled",
-    "growth_planned"};
+    "configured",     "tenant_set",    "node_joined", "node_changed", "submitted",
+    "hold_changed",   "backoff_over",  "blocked",     "reserved",     "reservation_dropped",
+    "claimed",        "claim_dropped", "started",     "running",      "warned",
+    "part_ended",     "resized",       "size_wanted", "progressed",   "requeued",
+    "ended",          "dropped",       "retired",     "took_office",  "settled",
+    "growth_planned", "foreign_noted"};
 
 }  // namespace stargate

@@ -11,6 +11,7 @@
 #include "core/decide.hpp"
 #include "core/explain.hpp"
 #include "core/invariants.hpp"
+#include "core/log.hpp"
 #include "core/owed.hpp"
 
 /// For tests of the core alone: a fleet, its people and its engines in the words of the domain. Every step asserts the
@@ -211,15 +212,16 @@ public:
     [[nodiscard]] std::size_t facts() const { return log_.size(); }
     [[nodiscard]] std::size_t times(const std::string& fact) const {
         std::size_t count = 0;
-        for (const auto& [at, one] : log_) {
-            if (fact_names[one.index()] == fact) ++count;
+        for (const auto& entry : log_) {
+            if (fact_names[entry.fact.index()] == fact) ++count;
         }
         return count;
     }
+    [[nodiscard]] const std::vector<LogEntry>& log() const { return log_; }
     /// All facts so far, a line each: seconds since the beginning, type, members.
     [[nodiscard]] std::string log_text() const {
         std::string out;
-        for (const auto& [at, fact] : log_) {
+        for (const auto& [at, cause, fact] : log_) {
             out +=
                 std::to_string((at - beginning).count() / 1000) + "ms " + std::string{fact_names[fact.index()]} + " ";
             json_text(out, fact);
@@ -235,7 +237,7 @@ public:
             evolve(mirror_, now_, fact);
             if (const auto what = broken_by(mirror_, fact))
                 ADD_FAILURE() << *what << " after " << fact_names[fact.index()];
-            log_.emplace_back(now_, fact);
+            log_.push_back({now_, type_of(input), fact});
         }
         core_.commit();
         return answer;
@@ -253,7 +255,7 @@ private:
     std::map<std::string, JobId> ids_;
     std::map<std::string, NodeShape> shapes_;
     std::map<std::string, int> boots_;
-    std::vector<std::pair<Instant, Fact>> log_;
+    std::vector<LogEntry> log_;
 };
 
 }  // namespace stargate::test

@@ -23,7 +23,7 @@ std::ostream& operator<<(std::ostream& out, const Happens& happens) {
 
 rc::Gen<std::vector<Happens>> histories() {
     return rc::gen::container<std::vector<Happens>>(
-        rc::gen::map(rc::gen::tuple(rc::gen::inRange(0, 16), rc::gen::inRange(0, 1000), rc::gen::inRange(0, 1000)),
+        rc::gen::map(rc::gen::tuple(rc::gen::inRange(0, 17), rc::gen::inRange(0, 1000), rc::gen::inRange(0, 1000)),
                      [](const std::tuple<int, int, int>& drawn) {
                          return Happens{std::get<0>(drawn), std::get<1>(drawn), std::get<2>(drawn)};
                      }));
@@ -98,6 +98,12 @@ Input input_of(const State& state, const Happens& happens) {
         }
         case 14:
             return Drain{node, happens.much % 2 == 0};
+        case 15: {
+            std::vector<AttemptId> ids{
+                AttemptId{state.counters().attempts + 1 + static_cast<unsigned>(happens.which % 3)}};
+            if (happens.much % 2 == 0) ids.clear();
+            return ForeignFound{node, static_cast<GpuMask>(happens.much), ids, happens.which % 3};
+        }
         default:
             return Due{};
     }

@@ -96,10 +96,11 @@ struct Pass {};
 BOOST_DESCRIBE_STRUCT(Pass, (), ())
 
 using Input = std::variant<TakeOffice, SetTenant, NodeUp, NodeSilent, NodeDead, Drain, Submit, Cancel, Hold, Resize,
-                           Due, Pass, RanksRunning, RanksEnded, AttemptLost, Progress>;
+                           Due, Pass, RanksRunning, RanksEnded, AttemptLost, Progress, ForeignFound>;
 
 constexpr std::array<std::string_view, std::variant_size_v<Input>> input_names{
-    "take_office", "set_tenant", "node_up", "node_silent", "node_dead",     "drain",       "submit",       "cancel",
-    "hold",        "resize",     "due",     "pass",        "ranks_running", "ranks_ended", "attempt_lost", "progress"};
+    "take_office",   "set_tenant",  "node_up",      "node_silent", "node_dead",    "drain",
+    "submit",        "cancel",      "hold",         "resize",      "due",          "pass",
+    "ranks_running", "ranks_ended", "attempt_lost", "progress",    "foreign_found"};
 
 }  // namespace stargate

@@ -36,6 +36,13 @@ std::optional<std::string> broken_node(const State& state, NodeId id) {
     if ((whole & shared) != 0) return on("a shared GPU is also held whole", id);
     if ((whole | shared) != node.leased) return on("leased GPUs are not those that attempts hold", id);
     if ((node.leased & ~node.all()) != 0) return on("a GPU is leased that the node does not have", id);
+    if ((node.leased & node.foreign) != 0) return on("a leased GPU is held by foreign work", id);
+    if ((node.claimed & node.foreign) != 0) return on("a claim waits for foreign work", id);
+    if ((node.foreign & ~node.all()) != 0) return on("foreign work holds a GPU that the node does not have", id);
+    for (const auto attempt : node.foreign_attempts) {
+        if (attempt.value > state.counters().attempts) return on("an id of foreign work may be given again", id);
+        if (state.find<Attempt>(attempt) != nullptr) return on("foreign work has the id of ours", id);
+    }
     if (cpus != node.cpus_leased || memory != node.memory_leased) return on("leased CPUs or memory do not add up", id);
     if (cpus > node.shape.cpus || memory > node.shape.memory) return on("more CPUs or memory leased than there is", id);
     return std::nullopt;
@@ -110,6 +117,7 @@ std::optional<std::string> broken_by(const State& state, const Fact& fact) {
                           [&](const Claimed& f) { return broken_claim(state, f.claim); },
                           [&](const NodeJoined& f) { return broken_node(state, f.node); },
                           [&](const NodeChanged& f) { return broken_node(state, f.node); },
+                          [&](const ForeignNoted& f) { return broken_node(state, f.node); },
                           [&](const Ended& f) -> std::optional<std::string> {
                               if (state.find<Attempt>(f.attempt) != nullptr)
                                   return of("an ended attempt lives on:", f.attempt.value);

@@ -3,6 +3,7 @@
 #include <boost/describe.hpp>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "core/command.hpp"
 
@@ -57,6 +58,16 @@ struct AttemptLost {
     friend bool operator==(const AttemptLost&, const AttemptLost&) = default;
 };
 BOOST_DESCRIBE_STRUCT(AttemptLost, (), (attempt, node, detail))
+
+/// The work on a node that State does not know, all of it: an absolute level, told again whenever it changes.
+struct ForeignFound {
+    NodeId node;
+    GpuMask gpus = 0;                 // that its live attempts hold
+    std::vector<AttemptId> attempts;  // ids that are taken there, in order; also of those that have ended since
+    std::int32_t running = 0;         // how many of them are alive
+    friend bool operator==(const ForeignFound&, const ForeignFound&) = default;
+};
+BOOST_DESCRIBE_STRUCT(ForeignFound, (), (node, gpus, attempts, running))
 
 /// A step that the job says it can resume from; an absolute level, never falling within an attempt.
 struct Progress {

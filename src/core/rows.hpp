@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <variant>
+#include <vector>
 
 #include "base/units.hpp"
 #include "core/command.hpp"
@@ -20,7 +21,7 @@
 /// State (queues, buckets, sums) is derived from them and rebuilt with them.
 namespace stargate {
 
-/// A machine and what is promised of it. A GPU is free when it is in neither mask.
+/// A machine and what is promised of it. A GPU is free when it is in no mask.
 struct Node {
     NodeId id;
     NodeShape shape;
@@ -33,18 +34,21 @@ struct Node {
     MilliCpus cpus_claimed;
     Bytes memory_leased;
     Bytes memory_claimed;
+    GpuMask foreign = 0;                      // held by work that this store does not know
+    std::vector<AttemptId> foreign_attempts;  // whose folders are there: not ours to use or to remove
+    std::int32_t foreign_running = 0;         // how many of these are alive
     friend bool operator==(const Node&, const Node&) = default;
 
     [[nodiscard]] GpuMask all() const {
         const auto count = shape.gpus.count();
         return count >= max_gpus_per_node ? ~GpuMask{0} : (GpuMask{1} << count) - 1;
     }
-    [[nodiscard]] GpuMask free() const { return all() & ~leased & ~claimed; }
+    [[nodiscard]] GpuMask free() const { return all() & ~leased & ~claimed & ~foreign; }
     [[nodiscard]] bool takes_work() const { return reach == Reach::up && !draining; }
 };
 BOOST_DESCRIBE_STRUCT(Node, (),
                       (id, shape, reach, draining, boot, leased, claimed, cpus_leased, cpus_claimed, memory_leased,
-                       memory_claimed))
+                       memory_claimed, foreign, foreign_attempts, foreign_running))
 
 /// Where a part of an attempt stands: its ranks are owed to the engine, run, or have ended; `thinned`: those that a
 /// resize in place takes away have ended, the others run.

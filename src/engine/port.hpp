@@ -12,7 +12,7 @@
 namespace stargate {
 
 /// What an engine tells the core. Reports may come late, twice and out of order; the core sorts them out.
-using Report = std::variant<RanksRunning, RanksEnded, AttemptLost, Progress>;
+using Report = std::variant<RanksRunning, RanksEnded, AttemptLost, Progress, ForeignFound>;
 
 /// What State holds of an attempt on a node, for the search after a restart.
 struct Believed {
@@ -20,6 +20,14 @@ struct Believed {
     /// It has been seen running. When it has not, finding nothing proves nothing: its RunRanks is still owed.
     bool started = false;
     friend bool operator==(const Believed&, const Believed&) = default;
+};
+
+/// What an engine finds beside what State believes.
+struct Unknown {
+    AttemptId attempt;
+    bool is_alive = false;
+    GpuMask gpus = 0;  // that it holds, while it is alive
+    friend bool operator==(const Unknown&, const Unknown&) = default;
 };
 
 /// Runs work on machines. The core decides; an engine starts, warns, ends and tells what it saw.
@@ -37,8 +45,9 @@ public:
 
     /// Looks for work that outlived the last control plane. `believed` are the attempts that State holds as live here:
     /// each that is found is adopted (its state is reported again), each that provably is not is reported lost, and
-    /// what is found beyond them is left alone and returned as foreign.
-    virtual Result<std::vector<AttemptId>> adopt(const std::vector<Believed>& believed) = 0;
+    /// what is found beyond them is left alone and returned. Whatever of that is not forgotten is foreign: when some of
+    /// it ends, what remains is reported.
+    virtual Result<std::vector<Unknown>> adopt(const std::vector<Believed>& believed) = 0;
 
     /// Carries out one command, in order for one attempt. Returns at once; the outcome comes as a report.
     virtual void carry_out(const Command& command) = 0;

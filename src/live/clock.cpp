@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <ctime>
+#include <fstream>
 #include <optional>
 
 #include "base/file.hpp"
@@ -30,9 +31,9 @@ std::optional<std::int64_t> noted_offset(const std::string& path, const std::str
 }  // namespace
 
 std::string boot_id() {
-    auto text = read_file("/proc/sys/kernel/random/boot_id", Bytes{64}).value_or("unknown");
-    while (!text.empty() && text.back() == '\n') text.pop_back();
-    return text;
+    std::ifstream file{"/proc/sys/kernel/random/boot_id"};  // files of /proc say that they are empty
+    std::string text;
+    return file >> text ? text : "unknown";
 }
 
 Result<FleetClock> FleetClock::start(const std::string& folder, Instant last) {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -115,8 +116,10 @@ Result<void> ControlPlane::adopt() {
     engine_ready_ = engine_.get();  // what adoption reports may at once lead to commands
     std::vector<Believed> believed;
     std::uint64_t newest_attempt = 0;
+    std::vector<AttemptId> noted;  // as foreign, by an earlier control plane of this store
     view_->read([&](const State& state) {
         newest_attempt = state.counters().attempts;
+        noted = state.at<Node>(here).foreign_attempts;
         state.table<Attempt>().for_each([&](const Attempt& attempt) {
             for (const auto& part : attempt.parts) {
                 if (part.node == here) believed.push_back({attempt.id, !part.first});
@@ -125,18 +128,24 @@ Result<void> ControlPlane::adopt() {
     });
     const auto unknown = engine_->adopt(believed);
     if (!unknown) return tl::unexpected(unknown.error());
-    for (const auto attempt : *unknown) {
+    ForeignFound foreign{here, 0, {}, 0};
+    for (const auto& found : *unknown) {
+        const bool is_noted = std::find(noted.begin(), noted.end(), found.attempt) != noted.end();
         // Its end is in the log, so it was ours: what is left of it may go. A store that never knew it has no say.
-        if (attempt.value <= newest_attempt) {
-            engine_->carry_out(Forget{attempt, here});
-        } else {
-            ++foreign_attempts_;
-            fmt::print(stderr,
-                       "stargate: attempt {} runs here, but this state does not know it: it is left alone. Is this an "
-                       "empty or older state folder?\n",
-                       attempt.value);
+        if (found.attempt.value <= newest_attempt && !is_noted) {
+            engine_->carry_out(Forget{found.attempt, here});
+            continue;
         }
+        foreign.attempts.push_back(found.attempt);
+        if (!found.is_alive) continue;
+        foreign.gpus |= found.gpus;
+        ++foreign.running;
+        fmt::print(stderr,
+                   "stargate: attempt {} runs here, but this state does not know it: it is left alone and keeps its "
+                   "{} GPUs. Is this an empty or older state folder?\n",
+                   found.attempt.value, std::popcount(found.gpus));
     }
+    if (const auto answer = decide_and_wait(std::move(foreign)); !answer) return tl::unexpected(answer.error());
     writer_->send_owed();
     return {};
 }
@@ -279,7 +288,9 @@ api::Figures ControlPlane::figures() const {
     figures.last_fact = written.last_fact;
     figures.commits = written.batches;
     figures.commit_us_sum = static_cast<std::int64_t>(written.commit_microseconds);
-    figures.foreign_attempts = foreign_attempts_;
+    view_->read([&](const State& state) {
+        state.table<Node>().for_each([&](const Node& node) { figures.foreign_attempts += node.foreign_running; });
+    });
     if (writer_->is_read_only()) figures.read_only = "the disk that holds the state is full";
     return figures;
 }

@@ -78,7 +78,6 @@ private:
     std::unique_ptr<Follower> follower_;
     std::unique_ptr<Engine> engine_;
     std::atomic<Engine*> engine_ready_{nullptr};
-    std::int64_t foreign_attempts_ = 0;
 
     mutable std::mutex reader_mutex_;  // the reading connection is for one thread at a time
     mutable std::mutex launches_mutex_;

@@ -8,6 +8,7 @@
 #include <map>
 
 #include "base/overloaded.hpp"
+#include "core/explain.hpp"
 #include "live/control_plane.hpp"
 #include "live/machine.hpp"
 #include "live/recover.hpp"
@@ -25,11 +26,13 @@ public:
         std::uint32_t generation = 1;
         std::int32_t world = 1;
         bool ended = false;
+        GpuMask gpus = 0;
     };
     std::mutex mutex;
     std::condition_variable changed;
     std::map<AttemptId, Ranks> attempts;
     std::map<AttemptId, int> starts;
+    std::vector<AttemptId> forgotten;
     Engine::Listener listener;
 
     void end(AttemptId id, int code) {
@@ -53,7 +56,7 @@ public:
 class FakeEngine final : public Engine {
 public:
     explicit FakeEngine(FakeMachine& machine) : machine_{machine} {}
-    Result<std::vector<AttemptId>> adopt(const std::vector<Believed>& believed) override {
+    Result<std::vector<Unknown>> adopt(const std::vector<Believed>& believed) override {
         for (const auto& [id, started] : believed) {
             if (machine_.attempts.contains(id)) {
                 machine_.listener(RanksRunning{id, NodeId{1}, machine_.attempts[id].generation});
@@ -61,7 +64,13 @@ public:
                 machine_.listener(AttemptLost{id, NodeId{1}, "not found"});
             }
         }
-        return std::vector<AttemptId>{};
+        std::vector<Unknown> unknown;
+        for (const auto& [id, ranks] : machine_.attempts) {
+            const bool is_ours = std::any_of(believed.begin(), believed.end(),
+                                             [id = id](const Believed& each) { return each.attempt == id; });
+            if (!is_ours) unknown.push_back({id, !ranks.ended, ranks.ended ? 0 : ranks.gpus});
+        }
+        return unknown;
     }
     void carry_out(const Command& command) override {
         std::visit(
@@ -70,7 +79,7 @@ public:
                     {
                         const std::lock_guard lock{machine_.mutex};
                         if (c.first && !machine_.attempts.contains(c.attempt)) ++machine_.starts[c.attempt];
-                        machine_.attempts[c.attempt] = {c.generation, c.world_size, false};
+                        machine_.attempts[c.attempt] = {c.generation, c.world_size, false, c.gpus};
                     }
                     machine_.changed.notify_all();
                     machine_.listener(RanksRunning{c.attempt, c.node, c.generation});
@@ -81,6 +90,7 @@ public:
                 [&](const Forget& c) {
                     const std::lock_guard lock{machine_.mutex};
                     machine_.attempts.erase(c.attempt);
+                    machine_.forgotten.push_back(c.attempt);
                 },
             },
             command);
@@ -98,6 +108,11 @@ protected:
         folder_ = pattern;
     }
     void TearDown() override { std::filesystem::remove_all(folder_); }
+
+    void use_another_folder() {
+        std::filesystem::remove_all(folder_);
+        std::filesystem::create_directory(folder_);
+    }
 
     std::unique_ptr<ControlPlane> start() {
         Wiring wiring;
@@ -217,6 +232,49 @@ TEST_F(ControlPlaneTest, AnElasticJobShrinksForAHigherClassAndGrowsBack) {
         EXPECT_EQ(s.at<Job>(training->job).step, 7);
         EXPECT_EQ(s.at<Attempt>(attempt).generation, 3U);
     });
+}
+
+TEST_F(ControlPlaneTest, AnEmptyStoreLeavesWhatRunsAloneAndCountsItsGpusAsTaken) {
+    auto plane = start();
+    (void)submit(*plane, spec("survivor", 3));
+    const auto survivor = machine_.wait_for_a_start();
+    ASSERT_TRUE(survivor);
+    for (int round = 0; round < 2; ++round) {  // an empty store, then that store again
+        plane.reset();
+        if (round == 0) use_another_folder();
+        plane = start();
+        EXPECT_EQ(plane->figures().foreign_attempts, 1);
+        EXPECT_TRUE(until(*plane, [](const State& s) { return s.free_gpus(0) == 1; }));
+        EXPECT_TRUE(machine_.forgotten.empty());
+    }
+    const auto small = submit(*plane, spec("small", 1));
+    const auto next = machine_.wait_for_a_start(survivor);
+    EXPECT_GT(next, survivor) << "its id must not be given again";
+    const auto wide = submit(*plane, spec("wide", 3));
+    EXPECT_TRUE(
+        until(*plane, [&](const State& s) { return recorded_reason(s, s.at<Job>(wide->job)).why == Why::no_gpus; }));
+    machine_.listener(ForeignFound{NodeId{1}, 0, {survivor}, 0});
+    EXPECT_TRUE(machine_.wait_for_a_start(next));
+    EXPECT_TRUE(until(*plane, [](const State& s) { return s.at<Node>(NodeId{1}).foreign_running == 0; }));
+    (void)small;
+}
+
+TEST_F(ControlPlaneTest, NothingIsStartedBeforeItIsKnownWhatRunsHere) {
+    auto plane = start();
+    (void)submit(*plane, spec("first", 4));
+    ASSERT_TRUE(machine_.wait_for_a_start());
+    (void)submit(*plane, spec("waits", 2));
+    plane.reset();
+    // What an older store does not know: its first job has ended, and the next runs.
+    machine_.attempts.erase(AttemptId{1});
+    machine_.attempts[AttemptId{2}] = {1, 3, false, 0b0111};
+    plane = start();
+    EXPECT_TRUE(until(*plane, [](const State& s) { return s.counters().attempts >= 2; }));
+    plane->read([](const State& s, Instant, std::uint64_t) {
+        EXPECT_EQ(s.at<Node>(NodeId{1}).foreign, 0b0111U);
+        EXPECT_EQ(s.find<Attempt>(AttemptId{2}), nullptr);
+    });
+    EXPECT_EQ(machine_.starts[AttemptId{2}], 0);
 }
 
 TEST_F(ControlPlaneTest, TheViewIsWhatTheLogFoldsTo) {

@@ -22,7 +22,8 @@ constexpr Duration retry_after_full = std::chrono::seconds{1};
 
 bool is_report(const Input& input) {
     return std::holds_alternative<RanksRunning>(input) || std::holds_alternative<RanksEnded>(input) ||
-           std::holds_alternative<AttemptLost>(input) || std::holds_alternative<Progress>(input);
+           std::holds_alternative<AttemptLost>(input) || std::holds_alternative<Progress>(input) ||
+           std::holds_alternative<ForeignFound>(input);
 }
 
 bool is_from_a_client(const Request& request) { return static_cast<bool>(request.done); }
@@ -102,7 +103,7 @@ bool Writer::wait_for_work(std::deque<Request>& taken, std::vector<std::function
         const auto now = parts_.clock.now();
         const bool may_try = try_again_ <= now;
         const auto& deadlines = core_.state().deadlines();
-        auto wake = deadlines.empty() ? never : deadlines.begin()->at;
+        auto wake = deadlines.empty() || !schedules_ ? never : deadlines.begin()->at;
         if (!may_try) wake = std::max(wake, try_again_);
         if (!deferred_.empty()) wake = std::min(wake, try_again_);
         const bool due = may_try && wake <= now;
@@ -137,9 +138,10 @@ void Writer::work() {
         if (!wait_for_work(requests, chores, send_owed)) return;
         if (send_owed) {
             for (const auto& command : owed(core_.state())) parts_.carry_out(command);
+            schedules_ = true;
         }
         for (auto& chore : chores) chore(parts_.store);
-        if (!requests.empty()) run_batch(std::move(requests));
+        if (!requests.empty() || send_owed) run_batch(std::move(requests));
         clean_up();
     }
 }
@@ -154,9 +156,11 @@ void Writer::run_batch(std::deque<Request> requests) {
     Pending pending;
     pending.batch.at = now;
     for (auto& request : requests) { pending.answers.push_back(decide_one(pending, now, request)); }
-    const auto before_pass = core_.batch().size();
-    (void)decide(core_, now, Pass{});
-    log_facts(pending.batch, core_, now, Pass{}, before_pass);
+    if (schedules_) {
+        const auto before_pass = core_.batch().size();
+        (void)decide(core_, now, Pass{});
+        log_facts(pending.batch, core_, now, Pass{}, before_pass);
+    }
     commit(std::move(pending), now, std::move(requests));
 }
 

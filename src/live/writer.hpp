@@ -57,7 +57,8 @@ public:
     void between_batches(std::function<void(store::Store&)> work);
 
     /// Sends all that State owes, again: after a restart, once what still runs has been looked for. It goes through the
-    /// writer's thread so that no command overtakes a later one.
+    /// writer's thread so that no command overtakes a later one. Before this nothing new is scheduled: a GPU that looks
+    /// free, or the next attempt's id, may be taken by work that the store does not know.
     void send_owed();
 
     [[nodiscard]] bool is_read_only() const { return read_only_.load(std::memory_order_relaxed); }
@@ -94,6 +95,7 @@ private:
     std::deque<Request> inbox_;
     std::vector<std::function<void(store::Store&)>> chores_;
     bool send_owed_ = false;
+    bool schedules_ = false;  // send_owed() was called
     bool stopping_ = false;
     std::atomic<bool> read_only_{false};
     Figures figures_;

@@ -10,7 +10,7 @@
 namespace stargate::store {
 
 /// A store without a disk, for the twin and for tests. It outlives the simulated control plane as a disk would.
-class MemoryStore final : public Store {
+class MemoryStore : public Store {
 public:
     explicit MemoryStore(const Incarnation& incarnation = {1}) : identity_{incarnation, 0} {}
 

@@ -25,6 +25,7 @@ enum class Happening : std::uint8_t {
     node_noticed,        // it has not answered for some time; b: its epoch
     node_verdict,        // somebody proves it dead; b: its epoch
     node_back,           // it answers again; b: its epoch
+    stray_ended,         // work that the store does not know ends; b: which
     control_plane_dies,  // at one of its next steps
     control_plane_back,
     store_fails,

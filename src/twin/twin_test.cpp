@@ -53,7 +53,7 @@ TEST(Twin, ChaosHasEveryKindOfFaultAndManyFacts) {
     EXPECT_GT(report.facts, 1000U);
     for (const auto* kind :
          {"control_plane_death", "link_loss", "node_crash", "node_dead", "node_rebooted", "node_silent",
-          "report_doubled", "report_late", "report_lost", "store_full", "store_unknown"}) {
+          "report_doubled", "report_late", "report_lost", "store_full", "store_unknown", "stray_found"}) {
         EXPECT_GT(report.faults.count(kind), 0U) << kind;
     }
     for (const auto name : fact_names) {

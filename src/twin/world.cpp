@@ -169,6 +169,8 @@ void World::handle(const Event& event) {
             return node_verdict(event);
         case Happening::node_back:
             return node_back(event);
+        case Happening::stray_ended:
+            return stray_ended(event);
         case Happening::control_plane_dies:
             if (control_plane_ && !closing_) control_plane_->die_in(1 + faults_rng_.below(60));
             return plan(faults.control_plane_death, Happening::control_plane_dies);
@@ -271,6 +273,7 @@ void World::start_control_plane() {
         if (links_of_[id].up) {
             put(NodeUp{machines_.shape(node), machines_.boot_id(node)}, false);
             came_back_.push_back(node);
+            tell_stray(node);
         } else {  // silence counts afresh
             queue_.push(now_ + scenario_.pace.silence, Happening::node_noticed, node, 0, links_of_[id].epoch);
         }
@@ -503,7 +506,9 @@ void World::tidy_up() {
         if (node.draining) put(Drain{node.id, false}, true);
     });
     for (std::size_t id = 1; id < links_of_.size(); ++id) {
-        if (links_of_[id].up) machines_.reconcile(now_, NodeId{id});
+        if (!links_of_[id].up) continue;
+        machines_.reconcile(now_, NodeId{id});
+        tell_stray(NodeId{id});
     }
 }
 
@@ -546,12 +551,41 @@ void World::node_back(const Event& event) {
     link.last_command = {};
     if (link.crashed) {
         machines_.boot(event.node);
+        link.stray.gpus = 0;
+        link.stray.running = 0;
         note("node_rebooted");
     }
     link.crashed = false;
     if (!control_plane_) return;  // it will be asked when it is back
     put(NodeUp{machines_.shape(event.node), machines_.boot_id(event.node)}, false);
     came_back_.push_back(event.node);
+    find_stray(event.node);
+    tell_stray(event.node);
+}
+
+/// Now and then a node comes back with work of a store that was lost.
+void World::find_stray(NodeId node) {
+    auto& link = links_of_[node.value];
+    const auto gpus = static_cast<std::uint64_t>(machines_.shape(node).gpus.count());
+    if (link.stray.running > 0 || gpus == 0 || !faults_rng_.chance(0.3)) return;
+    note("stray_found");
+    link.stray = {
+        node, GpuMask{1} << faults_rng_.below(gpus), {AttemptId{control_plane_->state().counters().attempts + 1}}, 1};
+    queue_.push(now_ + faults_rng_.exponential(scenario_.faults.back_after), Happening::stray_ended, node, 0,
+                ++link.strays);
+}
+
+void World::stray_ended(const Event& event) {
+    auto& link = links_of_[event.node.value];
+    if (link.strays != event.b) return;
+    link.stray.gpus = 0;
+    link.stray.running = 0;
+    if (link.up) tell_stray(event.node);
+}
+
+void World::tell_stray(NodeId node) {
+    const auto& link = links_of_[node.value];
+    if (link.strays > 0) put(link.stray, false);
 }
 
 void World::check() {

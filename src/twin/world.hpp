@@ -59,6 +59,9 @@ private:
     void node_noticed(const Event& event);
     void node_verdict(const Event& event);
     void node_back(const Event& event);
+    void find_stray(NodeId node);
+    void stray_ended(const Event& event);
+    void tell_stray(NodeId node);
     void plan(Duration mean, Happening what, std::uint64_t a = 0);
     void check();
     void note(const char* fault) { ++faults_[fault]; }
@@ -73,6 +76,8 @@ private:
         bool up = true;
         bool crashed = false;
         std::uint64_t epoch = 0;
+        ForeignFound stray;  // work that somebody else runs there
+        std::uint64_t strays = 0;
         Instant last_command{};  // commands arrive in the order in which they were sent
     };
     struct CommandOnItsWay {

@@ -15,10 +15,10 @@ using std::chrono::milliseconds;
 
 class Adopt : public LocalEngineTest {
 protected:
-    std::vector<AttemptId> adopt(const std::vector<Believed>& believed) {
-        const auto foreign = engine_->adopt(believed);
-        EXPECT_TRUE(foreign);
-        return foreign.value_or(std::vector<AttemptId>{});
+    std::vector<Unknown> adopt(const std::vector<Believed>& believed) {
+        const auto unknown = engine_->adopt(believed);
+        EXPECT_TRUE(unknown);
+        return unknown.value_or(std::vector<Unknown>{});
     }
     AttemptId start_and_wait(const std::string& script = "echo ready; exec sleep 1000",
                              Sandbox sandbox = Sandbox::standard) {
@@ -88,8 +88,41 @@ TEST_F(Adopt, AnAttemptWithoutAFolderIsLostOnlyIfItHadStarted) {
 TEST_F(Adopt, UnknownWorkIsForeignAndLeftAlone) {
     const auto attempt = start_and_wait();
     start_engine(2);
-    EXPECT_EQ(adopt({}), std::vector{attempt});
+    const auto gpus = command_for(attempt, 1).gpus;
+    ASSERT_NE(gpus, 0U);
+    EXPECT_EQ(adopt({}), (std::vector{Unknown{attempt, true, gpus}}));
     EXPECT_FALSE(lock_is_free(attempt));
+}
+
+TEST_F(Adopt, WhatIsLeftOfForeignWorkIsToldWhenSomeOfItEnds) {
+    const auto lasting = start_and_wait();
+    const auto brief = start_and_wait("echo ready; until [ -e go ]; do sleep 0.01; done");
+    start_engine(2);
+    EXPECT_EQ(adopt({}).size(), 2U);
+    std::ofstream{submit_ / "go"};
+    const auto left = reports_.next_foreign();
+    ASSERT_TRUE(left);
+    EXPECT_EQ(left->running, 1);
+    EXPECT_EQ(left->gpus, command_for(lasting, 1).gpus);
+    EXPECT_EQ(left->attempts, (std::vector{lasting, brief}));  // whose record is not ours to remove
+    EXPECT_TRUE(fs::exists(folder_of(brief) / "exit"));
+}
+
+TEST_F(Adopt, TheRecordOfAnOlderShimTellsNoGpus) {
+    const ShimRecord record{.boot_id = "boot", .pid = 4, .start_ticks = 5, .job = 6, .gpus = 7};
+    auto bytes = *unseal(to_file(record));
+    Reader newer{bytes};
+    ShimRecord read;
+    newer(read);
+    EXPECT_TRUE(newer.is_complete());
+    EXPECT_EQ(read.gpus, 7U);
+    bytes.resize(bytes.size() - sizeof record.gpus);
+    Reader older{bytes};
+    read = {};
+    older(read);
+    EXPECT_TRUE(older.is_complete());
+    EXPECT_EQ(read.job, 6U);
+    EXPECT_EQ(read.gpus, 0U);
 }
 
 TEST_F(Adopt, AFolderThatWasOnlyLeftToBeRemovedIsNotForeign) {

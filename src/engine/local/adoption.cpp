@@ -15,35 +15,66 @@ namespace {
 
 constexpr std::int64_t first_look_pause_us = 2'000;
 constexpr std::int64_t longest_look_pause_us = 500'000;
+constexpr std::int64_t foreign_pause_us = 500'000;  // its GPUs may stay taken this long after its end
 
 bool make_durable_tombstone(int folder, const Speaker& by) {
     return replace_durably(folder, tombstone_name, to_file(Tombstone{by}));
 }
 
+/// Whether somebody else's attempt lives, and what it holds. Takes nothing from it and leaves nothing there.
+Unknown look_at_stranger(int folder, AttemptId attempt) {
+    if (!has_file(folder, lock_name) || take_lock(folder)) return {attempt, false, 0};
+    const auto record = read_record<ShimRecord>(folder, shim_record_name);
+    return {attempt, true, record ? record->gpus : 0};
+}
+
 }  // namespace
 
-std::vector<AttemptId> Supervisor::adopt(const std::vector<Believed>& believed) {
+std::vector<Unknown> Supervisor::adopt(const std::vector<Believed>& believed) {
     for (const auto& each : believed) {
         const auto [at, is_new] = tracked_.try_emplace(each.attempt.value);
         if (!is_new) continue;
         at->second.was_started = each.started;
         examine(*at);
     }
-    std::vector<AttemptId> foreign;
+    foreign_.clear();
+    look_at_foreign_us_ = INT64_MAX;
+    std::vector<Unknown> unknown;
     DIR* listing = fdopendir(openat(attempts_.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (listing == nullptr) return foreign;
+    if (listing == nullptr) return unknown;
     while (const dirent* found = readdir(listing)) {
         const auto attempt = attempt_of(found->d_name);
         if (!attempt || tracked_.contains(*attempt)) continue;
         if (was_dismissed(*attempt)) {
             trash_.take(*attempt);
-        } else {
-            foreign.push_back(AttemptId{*attempt});
+        } else if (const auto folder = open_attempt(attempts_.get(), *attempt)) {
+            foreign_[*attempt] = look_at_stranger(folder.get(), AttemptId{*attempt});
         }
     }
     closedir(listing);
-    std::sort(foreign.begin(), foreign.end());
-    return foreign;
+    for (const auto& [attempt, found] : foreign_) {
+        unknown.push_back(found);
+        if (found.is_alive) look_at_foreign_us_ = boot_time_us() + foreign_pause_us;
+    }
+    return unknown;
+}
+
+void Supervisor::look_at_foreign() {
+    ForeignFound left{options_.node, 0, {}, 0};
+    bool has_ended = false;
+    look_at_foreign_us_ = INT64_MAX;
+    for (auto& [attempt, found] : foreign_) {
+        left.attempts.push_back(found.attempt);
+        if (!found.is_alive) continue;
+        const auto folder = open_attempt(attempts_.get(), attempt);
+        const auto now = folder ? look_at_stranger(folder.get(), found.attempt) : Unknown{found.attempt, false, 0};
+        has_ended = has_ended || now != found;
+        found = now;
+        left.gpus |= found.gpus;
+        left.running += found.is_alive ? 1 : 0;
+        if (found.is_alive) look_at_foreign_us_ = boot_time_us() + foreign_pause_us;
+    }
+    if (has_ended) options_.listener(std::move(left));
 }
 
 bool Supervisor::was_dismissed(std::uint64_t attempt) const {
@@ -115,13 +146,14 @@ void Supervisor::look_later(Tracked& tracked) {
 }
 
 int Supervisor::patience_ms() const {
-    if (next_look_us_ == INT64_MAX) return -1;
-    return static_cast<int>(std::clamp<std::int64_t>((next_look_us_ - boot_time_us() + 999) / 1000, 0, 1000));
+    const auto next = std::min(next_look_us_, look_at_foreign_us_);
+    if (next == INT64_MAX) return -1;
+    return static_cast<int>(std::clamp<std::int64_t>((next - boot_time_us() + 999) / 1000, 0, 1000));
 }
 
 void Supervisor::act_on_time() {
-    if (next_look_us_ == INT64_MAX) return;
     const auto now = boot_time_us();
+    if (look_at_foreign_us_ <= now) look_at_foreign();
     if (now < next_look_us_) return;
     next_look_us_ = INT64_MAX;
     std::vector<std::uint64_t> due;

@@ -9,7 +9,7 @@
 
 // The folder of one attempt, STATE/attempts/<id>, where exactly-once is made:
 //   lock       held by the shim (and the init of its ranks) from before anything runs until everything is dead
-//   shim       who holds it: a hint for finding the process, worth nothing when the lock is free
+//   shim       who holds it: a hint for finding the process, worth nothing when the lock is free; and which GPUs it uses
 //   shim.sock  where a returning control plane finds the shim
 //   exit       how it ended, kept until the end is committed
 //   tombstone  nothing may ever start here
@@ -31,9 +31,11 @@ struct ShimRecord {
     std::uint64_t start_ticks = 0;
     Speaker obeys;
     std::uint64_t job = 0;
+    std::uint64_t gpus = 0;  // of the generation that runs: bit i is GPU i of this node
     template <class Self, class Coder>
     static void fields(Self& self, Coder& coder) {
         coder(self.boot_id, self.pid, self.start_ticks, self.obeys, self.job);
+        coder.appended(self.gpus);
     }
 };
 

@@ -118,11 +118,11 @@ Result<std::unique_ptr<LocalEngine>> LocalEngine::open(LocalEngineOptions option
     return std::unique_ptr<LocalEngine>{new LocalEngine{std::move(thread)}};
 }
 
-Result<std::vector<AttemptId>> LocalEngine::adopt(const std::vector<Believed>& believed) {
-    std::promise<std::vector<AttemptId>> found;
-    auto foreign = found.get_future();
+Result<std::vector<Unknown>> LocalEngine::adopt(const std::vector<Believed>& believed) {
+    std::promise<std::vector<Unknown>> found;
+    auto unknown = found.get_future();
     thread_->hand_over([&](local::Supervisor& supervisor) { found.set_value(supervisor.adopt(believed)); });
-    return foreign.get();
+    return unknown.get();
 }
 
 void LocalEngine::carry_out(const Command& command) {

@@ -30,7 +30,7 @@ public:
     /// Leaves all work running.
     ~LocalEngine() override;
 
-    Result<std::vector<AttemptId>> adopt(const std::vector<Believed>& believed) override;
+    Result<std::vector<Unknown>> adopt(const std::vector<Believed>& believed) override;
     void carry_out(const Command& command) override;
 
 private:

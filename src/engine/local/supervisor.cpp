@@ -90,6 +90,7 @@ void Supervisor::end_ranks(const EndRanks& command) {
 }
 
 void Supervisor::forget(AttemptId attempt) {
+    foreign_.erase(attempt.value);
     auto& entry = *tracked_.try_emplace(attempt.value).first;
     entry.second.is_forgotten = true;
     entry.second.link.send(Dismiss{speaker_});

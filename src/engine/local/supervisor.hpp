@@ -21,7 +21,7 @@ public:
     Supervisor(const LocalEngineOptions& options, Fd attempts, int epoll);
 
     void carry_out(const Command& command);
-    [[nodiscard]] std::vector<AttemptId> adopt(const std::vector<Believed>& believed);
+    [[nodiscard]] std::vector<Unknown> adopt(const std::vector<Believed>& believed);
 
     /// What epoll brought, by the tag that was given to it.
     void take_ready(std::uint64_t tag, std::uint32_t events);
@@ -53,6 +53,8 @@ private:
     [[nodiscard]] bool leave_tombstone(std::uint64_t attempt);
     /// The end of this attempt is committed and nothing of it is alive: only its folder was left to be removed.
     [[nodiscard]] bool was_dismissed(std::uint64_t attempt) const;
+    /// Looks whether foreign work has ended since, and reports what is left of it.
+    void look_at_foreign();
     /// Finds out how an attempt stands from its folder alone.
     void examine(Entry& entry);
     void examine_locked(Entry& entry, int folder);
@@ -78,6 +80,8 @@ private:
     Trash trash_;
     std::int64_t next_look_us_ = INT64_MAX;     // no later than the first of the tracked
     std::map<std::uint64_t, Tracked> tracked_;  // by attempt
+    std::map<std::uint64_t, Unknown> foreign_;  // found beyond what State believes, and not forgotten
+    std::int64_t look_at_foreign_us_ = INT64_MAX;
 };
 
 }  // namespace stargate::local

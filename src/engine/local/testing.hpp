@@ -48,6 +48,18 @@ public:
         });
         return found;
     }
+    /// The next report of what is left of foreign work.
+    std::optional<ForeignFound> next_foreign() {
+        std::unique_lock guard{mutex_};
+        std::optional<ForeignFound> found;
+        came_.wait_for(guard, patience, [&] {
+            for (auto at = reports_.begin(); at != reports_.end() && !found; ++at) {
+                if (const auto* kind = std::get_if<ForeignFound>(&*at)) found = *kind;
+            }
+            return found.has_value();
+        });
+        return found;
+    }
 
 private:
     std::mutex mutex_;

@@ -29,6 +29,11 @@ public:
     void operator()(const Ts&... values) {
         (put(values), ...);
     }
+    /// Fields that an older program did not write yet; last in their message.
+    template <class T>
+    void appended(const T& value) {
+        put(value);
+    }
     [[nodiscard]] std::string take() { return std::move(bytes_); }
 
 private:
@@ -69,6 +74,11 @@ public:
     template <class... Ts>
     void operator()(Ts&... values) {
         (get(values), ...);
+    }
+    /// Keeps its default when an older program has written this.
+    template <class T>
+    void appended(T& value) {
+        if (ok_ && !left_.empty()) get(value);
     }
     /// Everything was there, and nothing was left over.
     [[nodiscard]] bool is_complete() const { return ok_ && left_.empty(); }

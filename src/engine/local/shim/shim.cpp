@@ -96,6 +96,7 @@ std::optional<std::string> Shim::open_files() {
         return failure("cannot give the job its own folder");
     }
     if (!output_.open(spec_.log, spec_.output_limit)) return failure("cannot open the output file " + spec_.log);
+    gpus_ = spec_.first.gpus;
     if (!write_shim_record(false)) return failure("cannot write the shim's record");
     look_at_progress_us_ = boot_time_us() + progress_pause_us;
     return std::nullopt;
@@ -106,7 +107,8 @@ bool Shim::write_shim_record(bool durably) {
                                            .pid = getpid(),
                                            .start_ticks = start_ticks(getpid()),
                                            .obeys = obeys_,
-                                           .job = spec_.job});
+                                           .job = spec_.job,
+                                           .gpus = gpus_});
     if (durably) return replace_durably(folder_.get(), shim_record_name, record);
     const Fd file{openat(folder_.get(), shim_record_name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600)};
     return file && write_all(file.get(), record);
@@ -155,6 +157,8 @@ void Shim::next_generation(const Run& run) {
         generation_->begin();
         generation_->release();
     }
+    gpus_ = run.gpus;
+    (void)write_shim_record(true);  // for a store that does not know us: at worst it sees what we used before
     told_ = Standing::starting;
     settle();
 }

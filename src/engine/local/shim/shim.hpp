@@ -49,6 +49,7 @@ private:
     Fd control_;
     Spec spec_;
     Speaker obeys_;
+    std::uint64_t gpus_ = 0;  // of the newest generation
     Fd attempts_, folder_, lock_, job_folder_;
     Links links_;
     Output output_;

@@ -1,0 +1,179 @@
+#include "live/writer.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <cstdlib>
+#include <filesystem>
+#include <future>
+#include <thread>
+
+#include "base/overloaded.hpp"
+#include "live/machine.hpp"
+#include "store/memory_store.hpp"
+
+// The order in which the writer writes, answers and commands, seen from outside.
+namespace stargate::live {
+namespace {
+
+using namespace std::chrono_literals;
+
+class Trace {
+public:
+    void add(std::string what) {
+        const std::lock_guard lock{mutex_};
+        seen_.push_back(std::move(what));
+        came_.notify_all();
+    }
+    /// All so far, once the last awaited one is among them.
+    std::vector<std::string> until(const std::string& what) {
+        std::unique_lock lock{mutex_};
+        const bool came =
+            came_.wait_for(lock, 10s, [&] { return std::find(seen_.begin(), seen_.end(), what) != seen_.end(); });
+        EXPECT_TRUE(came) << what;
+        return seen_;
+    }
+    std::vector<std::string> take() {
+        const std::lock_guard lock{mutex_};
+        return std::exchange(seen_, {});
+    }
+
+private:
+    std::mutex mutex_;
+    std::condition_variable came_;
+    std::vector<std::string> seen_;
+};
+
+class WatchedStore final : public store::MemoryStore {
+public:
+    explicit WatchedStore(Trace& trace) : trace_{trace} {}
+    [[nodiscard]] store::Committed commit(const store::Batch& batch) override {
+        // A disk takes its time: what does not wait for it is seen to come first.
+        std::this_thread::sleep_for(20ms);
+        set_next_commit(fate.load());
+        const auto committed = MemoryStore::commit(batch);
+        trace_.add(committed.outcome == store::Outcome::written ? "written" : "not written");
+        return committed;
+    }
+    std::atomic<Fate> fate{Fate::written};
+
+private:
+    Trace& trace_;
+};
+
+class WriterTest : public ::testing::Test {
+protected:
+    void SetUp() override {
+        std::string pattern = ::testing::TempDir() + "stargate_writer_XXXXXX";
+        ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
+        folder_ = pattern;
+        view_ = std::make_unique<View>(State{}, 0);
+        writer_ = std::make_unique<Writer>(
+            Writer::Parts{store_, *view_, *FleetClock::start(folder_, {}),
+                          [this](const Command& command) {
+                              trace_.add(std::visit(overloaded{[](const RunRanks&) { return "run"; },
+                                                               [](const EndRanks&) { return "end"; },
+                                                               [](const Forget&) { return "forget"; }},
+                                                    command));
+                          },
+                          [this](const Error&) {
+                              std::filesystem::remove_all(folder_);
+                              std::_Exit(70);
+                          }},
+            State{}, 0, 0);
+        Settings settings;
+        ASSERT_TRUE(ask(TakeOffice{1, settings}));
+        ASSERT_TRUE(ask(SetTenant{"default"}));
+        ASSERT_TRUE(ask(NodeUp{*this_machine(2), "boot"}));
+        writer_->send_owed();
+        trace_.take();
+    }
+    void TearDown() override {
+        writer_.reset();
+        view_.reset();
+        std::filesystem::remove_all(folder_);
+    }
+    Result<Answer> ask(Input input) {
+        std::promise<Result<Answer>> answered;
+        Request request;
+        request.input = std::move(input);
+        request.done = [&](Result<Answer> answer) {
+            trace_.add("answered");
+            answered.set_value(std::move(answer));
+        };
+        EXPECT_TRUE(writer_->post(std::move(request)));
+        return answered.get_future().get();
+    }
+    static Submit a_job() {
+        Submit submit;
+        submit.spec.name = "a";
+        submit.spec.time_limit = 1h;
+        submit.tenant = "default";
+        return submit;
+    }
+    void one_job_runs() {
+        ASSERT_TRUE(ask(a_job()));
+        trace_.until("run");
+        writer_->report(RanksRunning{AttemptId{1}, NodeId{1}, 1});
+        ASSERT_TRUE(ask(SetTenant{"barrier"}));
+        trace_.take();
+    }
+
+    std::string folder_;
+    Trace trace_;
+    WatchedStore store_{trace_};
+    std::unique_ptr<View> view_;
+    std::unique_ptr<Writer> writer_;
+};
+
+TEST_F(WriterTest, NothingIsAnsweredOrCommandedBeforeItIsWritten) {
+    ASSERT_TRUE(ask(a_job()));
+    trace_.until("run");
+    EXPECT_EQ(trace_.take(), (std::vector<std::string>{"written", "run", "answered"}));
+}
+
+TEST_F(WriterTest, AnAttemptIsForgottenOnlyOnceItsEndIsWritten) {
+    one_job_runs();
+    writer_->report(RanksEnded{AttemptId{1}, NodeId{1}, 1, {ExitKind::exited, 0, {}}, false, -1, 0});
+    EXPECT_EQ(trace_.until("forget"), (std::vector<std::string>{"written", "forget"}));
+}
+
+TEST_F(WriterTest, AFullDiskRefusesClientsAndKeepsWhatEnginesSawUntilThereIsRoom) {
+    one_job_runs();
+    store_.fate = store::MemoryStore::Fate::refused_full;
+    writer_->report(RanksEnded{AttemptId{1}, NodeId{1}, 1, {ExitKind::exited, 3, {}}, false, -1, 0});
+    writer_->report(ForeignFound{NodeId{1}, 0b10, {AttemptId{9}}, 1});
+    trace_.until("not written");
+    const auto refused = ask(a_job());
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().fault, Fault::full);
+    EXPECT_TRUE(writer_->is_read_only());
+    for (const auto& what : trace_.take()) EXPECT_TRUE(what == "not written" || what == "answered") << what;
+    store_.fate = store::MemoryStore::Fate::written;
+    trace_.until("forget");
+    ASSERT_TRUE(ask(SetTenant{"second barrier"}));
+    EXPECT_FALSE(writer_->is_read_only());
+    view_->read([](const State& state) {
+        const auto* finished = std::get_if<Finished>(&state.at<Job>(JobId{1}).phase);
+        ASSERT_NE(finished, nullptr);
+        EXPECT_EQ(finished->exit_status, 3);
+        EXPECT_EQ(state.find<Job>(JobId{2}), nullptr) << "what was refused left nothing";
+        EXPECT_EQ(state.at<Node>(NodeId{1}).foreign, 0b10U);
+    });
+}
+
+TEST_F(WriterTest, AnUnknownOutcomeStopsTheProcessAndIsNeverAnswered) {
+    GTEST_FLAG_SET(death_test_style, "threadsafe");  // the child needs a writer of its own
+    EXPECT_EXIT(
+        {
+            store_.fate = store::MemoryStore::Fate::unknown_and_lost;
+            (void)ask(a_job());
+            std::_Exit(1);
+        },
+        ::testing::ExitedWithCode(70), "");
+}
+
+}  // namespace
+}  // namespace stargate::live
