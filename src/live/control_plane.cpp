@@ -54,6 +54,7 @@ ControlPlane::~ControlPlane() {
 Result<void> ControlPlane::recover_and_take_office() {
     auto recovered = recover(*wiring_.store, wiring_.folder);
     if (!recovered) return tl::unexpected(recovered.error());
+    newest_known_ = recovered->state.counters().attempts;
     auto identity = wiring_.store->begin_term();
     if (!identity) return tl::unexpected(identity.error());
     identity_ = *identity;
@@ -78,7 +79,7 @@ Result<void> ControlPlane::recover_and_take_office() {
     if (!wiring_.program.empty()) {
         follower_ = std::make_unique<Follower>(wiring_.program, wiring_.folder, *writer_, recovered->from_snapshot);
     }
-    for (Input input : std::vector<Input>{TakeOffice{identity_.term, wiring_.settings},
+    for (Input input : std::vector<Input>{TakeOffice{identity_.term, wiring_.settings, wiring_.newest_attempt},
                                           SetTenant{std::string{default_tenant}, -1, 1, 0b1111},
                                           NodeUp{wiring_.node, wiring_.boot}}) {
         if (std::holds_alternative<SetTenant>(input)) {
@@ -114,9 +115,7 @@ Result<void> ControlPlane::adopt() {
     engine_ = std::move(*engine);
     engine_ready_ = engine_.get();  // what adoption reports may at once lead to commands
     std::vector<Believed> believed;
-    std::uint64_t newest_attempt = 0;
     view_->read([&](const State& state) {
-        newest_attempt = state.counters().attempts;
         state.table<Attempt>().for_each([&](const Attempt& attempt) {
             for (const auto& part : attempt.parts) {
                 if (part.node == here) believed.push_back({attempt.id, !part.first});
@@ -127,7 +126,7 @@ Result<void> ControlPlane::adopt() {
     if (!unknown) return tl::unexpected(unknown.error());
     for (const auto attempt : *unknown) {
         // Its end is in the log, so it was ours: what is left of it may go. A store that never knew it has no say.
-        if (attempt.value <= newest_attempt) {
+        if (attempt.value <= newest_known_) {
             engine_->carry_out(Forget{attempt, here});
         } else {
             ++foreign_attempts_;

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <set>
 
 #include "engine/local/supervisor.hpp"
 #include "engine/local/translate.hpp"
@@ -23,7 +24,9 @@ bool make_durable_tombstone(int folder, const Speaker& by) {
 }  // namespace
 
 std::vector<AttemptId> Supervisor::adopt(const std::vector<Believed>& believed) {
+    std::set<std::uint64_t> ours;  // also those whose shim is still on its way to its folder
     for (const auto& each : believed) {
+        ours.insert(each.attempt.value);
         const auto [at, is_new] = tracked_.try_emplace(each.attempt.value);
         if (!is_new) continue;
         at->second.was_started = each.started;
@@ -34,7 +37,7 @@ std::vector<AttemptId> Supervisor::adopt(const std::vector<Believed>& believed) 
     if (listing == nullptr) return foreign;
     while (const dirent* found = readdir(listing)) {
         const auto attempt = attempt_of(found->d_name);
-        if (!attempt || tracked_.contains(*attempt)) continue;
+        if (!attempt || tracked_.contains(*attempt) || ours.contains(*attempt)) continue;
         if (was_dismissed(*attempt)) {
             trash_.take(*attempt);
         } else {
