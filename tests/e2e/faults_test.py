@@ -3,7 +3,6 @@
 
 import contextlib
 import fcntl
-import grp
 import http.client
 import json
 import os
@@ -16,7 +15,6 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 import unittest
 
@@ -392,7 +390,7 @@ class BadRequests(Machine):
         status, body = self.ask("PUT", "/api/v1/tenants/lab", {"priorities": ["research"], "weight": 1})
         self.assertEqual(status, 200, body)
         self.assert_error(self.post(self.job(tenant="lab", priority="production")), 403, "class")
-        self.assert_error(self.post(self.job(priority="system")), 422, "priority")
+        self.assert_error(self.post(self.job(priority="system")), 403, "class")
         self.assert_error(self.post(self.job(priority="urgent")), 422, "priority")
         self.stargate.run("tenants", "set", "poor", "--quota", "0")
         self.assert_error(self.post(self.job(tenant="poor")), 422, "poor", "quota")
