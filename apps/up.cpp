@@ -10,7 +10,7 @@
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
-#include <optional>
+#include <memory>
 #include <thread>
 
 #include "api/account.hpp"
@@ -92,6 +92,7 @@ Result<std::unique_ptr<live::ControlPlane>> start(const UpOptions& options, cons
     wiring.reader = std::move(*reader);
     wiring.node = *node;
     wiring.boot = live::boot_id();
+    wiring.newest_attempt = newest_attempt_in(folder);
     wiring.program = this_program();
     wiring.make_engine = [folder, shim = shim_beside(wiring.program)](
                              live::Wiring::EngineNeeds needs) -> Result<std::unique_ptr<Engine>> {
@@ -115,7 +116,7 @@ Result<std::unique_ptr<live::ControlPlane>> start(const UpOptions& options, cons
 
 /// What serves the API, and must go before the control plane it asks.
 struct Served {
-    std::optional<api::Tokens> tokens;
+    std::unique_ptr<api::Tokens> tokens;  // the API refers to it, so it stays where it is when this is moved
     std::unique_ptr<api::Api> api;
     std::unique_ptr<api::Server> server;
 };
@@ -124,7 +125,7 @@ Result<Served> serve(const UpOptions& options, const std::string& folder, live::
     Served served;
     auto tokens = api::Tokens::open(folder);
     if (!tokens) return tl::unexpected(tokens.error());
-    served.tokens = std::move(*tokens);
+    served.tokens = std::make_unique<api::Tokens>(std::move(*tokens));
     api::ApiSetting setting;
     setting.version = STARGATE_VERSION;
     if (::geteuid() == 0) {
@@ -202,7 +203,8 @@ int detach(const UpOptions& options) {
     }
     int ends[2];
     if (::pipe2(ends, O_CLOEXEC) != 0) return 1;
-    if (::fork() == 0) {
+    const auto child = ::fork();
+    if (child == 0) {
         ::close(ends[0]);
         ::setsid();
         const auto log = options.state + "/stargate.log";
@@ -224,6 +226,7 @@ int detach(const UpOptions& options) {
     }
     ::close(ends[0]);
     if (said == "ready\n") return 0;
+    if (child > 0) ::waitpid(child, nullptr, 0);  // it has failed: whoever tries again at once finds nothing in the way
     fmt::print(stderr, "stargate: {}",
                said.empty() ? fmt::format("it ended at once; look at {}/stargate.log\n", options.state) : said);
     return 1;

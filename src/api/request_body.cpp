@@ -181,9 +181,9 @@ void put_environment(const Json& environment, Launch& launch) {
 }  // namespace
 
 Result<ParsedJob> parse_submit(std::string_view body, JobFileSetting setting, bool keep_environment) {
+    if (!is_utf8(body)) return refuse("body", "not UTF-8; send UTF-8");
     const auto json = parse_json(body);
     if (!json) return tl::unexpected<Error>(json.error());
-    if (!is_utf8(body)) return refuse("body", "not UTF-8; send UTF-8");
     if (json->kind != Json::Kind::object) return refuse("body", "not a JSON object; docs/api.md shows one");
     for (const auto& member : json->members) {
         if (std::find(known_members.begin(), known_members.end(), member.name) == known_members.end()) {

@@ -70,7 +70,9 @@ bool is_this_machine(std::string_view host) {
     const auto bare = host.substr(0, host.rfind(':') > host.rfind(']') + 1 || host.find(']') == std::string_view::npos
                                          ? host.rfind(':')
                                          : std::string_view::npos);
-    return bare == "localhost" || bare == "[::1]" || bare.substr(0, 4) == "127.";
+    // Numbers alone: anybody may own a name that begins with 127.
+    const bool is_number = bare.find_first_not_of("0123456789.") == std::string_view::npos;
+    return bare == "localhost" || bare == "[::1]" || (is_number && bare.substr(0, 4) == "127.");
 }
 
 std::string_view view_of(boost::string_view text) { return {text.data(), text.size()}; }

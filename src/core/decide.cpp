@@ -24,7 +24,7 @@ Answer take_office(Core& core, Instant now, const TakeOffice& in) {
     if (in.term <= core.state().counters().term) return refuse(Why::wrong_state);
     if (core.state().settings() != in.settings) core.apply(now, Configured{in.settings});
     const bool was_away = core.state().counters().term > 0;
-    core.apply(now, TookOffice{in.term, was_away ? now + in.settings.gang_limit : Instant{}});
+    core.apply(now, TookOffice{in.term, was_away ? now + in.settings.gang_limit : Instant{}, in.newest_attempt});
     return {};
 }
 

@@ -303,7 +303,10 @@ void requeue(State& state, Instant at, const Requeued& fact) {
 }
 
 void take_office(State& state, const TookOffice& fact) {
-    state.change<Counters>(0, [&](Counters& row) { row.term = fact.term; });
+    state.change<Counters>(0, [&](Counters& row) {
+        row.term = fact.term;
+        row.attempts = std::max(row.attempts, fact.newest_attempt);
+    });
     std::vector<AttemptId> attempts;
     std::vector<JobId> claims;
     state.table<Attempt>().for_each([&](const Attempt& row) {

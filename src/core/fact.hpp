@@ -198,12 +198,13 @@ struct Retired {
 BOOST_DESCRIBE_STRUCT(Retired, (), (job))
 
 /// A control plane took office: a new term of this store. Deadlines of gangs and claims that lie before `fresh` move
-/// there, because nobody was there to hear that they were met.
+/// there, because nobody was there to hear that they were met. Attempts are numbered from above `newest_attempt`.
 struct TookOffice {
     std::uint64_t term = 0;
     Instant fresh{};
+    std::uint64_t newest_attempt = 0;
 };
-BOOST_DESCRIBE_STRUCT(TookOffice, (), (term, fresh))
+BOOST_DESCRIBE_STRUCT(TookOffice, (), (term, fresh, newest_attempt))
 
 /// A resized lease has been kept for a quiet period: it may be resized again.
 struct Settled {

@@ -23,8 +23,9 @@ namespace stargate {
 struct TakeOffice {
     std::uint64_t term = 0;
     Settings settings;
+    std::uint64_t newest_attempt = 0;  // seen outside the log: an older store must not hand out that number again
 };
-BOOST_DESCRIBE_STRUCT(TakeOffice, (), (term, settings))
+BOOST_DESCRIBE_STRUCT(TakeOffice, (), (term, settings, newest_attempt))
 
 struct SetTenant {
     std::string name;

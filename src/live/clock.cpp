@@ -36,16 +36,20 @@ std::string boot_id() {
     return file >> text ? text : "unknown";
 }
 
-Result<FleetClock> FleetClock::start(const std::string& folder, Instant last) {
-    const auto path = folder + "/clock";
-    const auto boot = boot_id();
-    const auto since_boot = microseconds_of(CLOCK_BOOTTIME);
-    const auto newest = last.time_since_epoch().count();
-    if (const auto noted = noted_offset(path, boot)) { return FleetClock{std::max(*noted, newest - since_boot)}; }
-    const auto offset = std::max(microseconds_of(CLOCK_REALTIME), newest) - since_boot;
-    return write_durably(path, fmt::format("{} {}\n", boot, offset)).map([&] { return FleetClock{offset}; });
+FleetClock::Reading FleetClock::read_machine() {
+    return {boot_id(), microseconds_of(CLOCK_BOOTTIME), microseconds_of(CLOCK_REALTIME)};
 }
 
-Instant FleetClock::now() const { return Instant{Duration{offset_ + microseconds_of(CLOCK_BOOTTIME)}}; }
+Result<FleetClock> FleetClock::start(const std::string& folder, Instant last, const Reading& machine) {
+    const auto path = folder + "/clock";
+    const auto newest = last.time_since_epoch().count();
+    if (const auto noted = noted_offset(path, machine.boot)) {
+        return FleetClock{std::max(*noted, newest - machine.since_boot)};
+    }
+    const auto offset = std::max(machine.wall, newest) - machine.since_boot;
+    return write_durably(path, fmt::format("{} {}\n", machine.boot, offset)).map([&] { return FleetClock{offset}; });
+}
+
+Instant FleetClock::now() const { return at(microseconds_of(CLOCK_BOOTTIME)); }
 
 }  // namespace stargate::live

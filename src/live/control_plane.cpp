@@ -55,6 +55,7 @@ ControlPlane::~ControlPlane() {
 Result<void> ControlPlane::recover_and_take_office() {
     auto recovered = recover(*wiring_.store, wiring_.folder);
     if (!recovered) return tl::unexpected(recovered.error());
+    newest_known_ = recovered->state.counters().attempts;
     auto identity = wiring_.store->begin_term();
     if (!identity) return tl::unexpected(identity.error());
     identity_ = *identity;
@@ -79,7 +80,7 @@ Result<void> ControlPlane::recover_and_take_office() {
     if (!wiring_.program.empty()) {
         follower_ = std::make_unique<Follower>(wiring_.program, wiring_.folder, *writer_, recovered->from_snapshot);
     }
-    for (Input input : std::vector<Input>{TakeOffice{identity_.term, wiring_.settings},
+    for (Input input : std::vector<Input>{TakeOffice{identity_.term, wiring_.settings, wiring_.newest_attempt},
                                           SetTenant{std::string{default_tenant}, -1, 1, 0b1111},
                                           NodeUp{wiring_.node, wiring_.boot}}) {
         if (std::holds_alternative<SetTenant>(input)) {
@@ -115,10 +116,8 @@ Result<void> ControlPlane::adopt() {
     engine_ = std::move(*engine);
     engine_ready_ = engine_.get();  // what adoption reports may at once lead to commands
     std::vector<Believed> believed;
-    std::uint64_t newest_attempt = 0;
     std::vector<AttemptId> noted;  // as foreign, by an earlier control plane of this store
     view_->read([&](const State& state) {
-        newest_attempt = state.counters().attempts;
         noted = state.at<Node>(here).foreign_attempts;
         state.table<Attempt>().for_each([&](const Attempt& attempt) {
             for (const auto& part : attempt.parts) {
@@ -132,7 +131,7 @@ Result<void> ControlPlane::adopt() {
     for (const auto& found : *unknown) {
         const bool is_noted = std::find(noted.begin(), noted.end(), found.attempt) != noted.end();
         // Its end is in the log, so it was ours: what is left of it may go. A store that never knew it has no say.
-        if (found.attempt.value <= newest_attempt && !is_noted) {
+        if (found.attempt.value <= newest_known_ && !is_noted) {
             engine_->carry_out(Forget{found.attempt, here});
             continue;
         }

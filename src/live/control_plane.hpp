@@ -33,6 +33,7 @@ struct Wiring {
     Settings settings;
     NodeShape node;  // this machine
     std::string boot;
+    std::uint64_t newest_attempt = 0;  // of those that left something on this machine, known to the store or not
     std::function<Result<std::unique_ptr<Engine>>(EngineNeeds)> make_engine;
     ReadOutput read_output;
     std::string program;  // to start the follower with; empty: no snapshots are made
@@ -78,6 +79,7 @@ private:
     std::unique_ptr<Follower> follower_;
     std::unique_ptr<Engine> engine_;
     std::atomic<Engine*> engine_ready_{nullptr};
+    std::uint64_t newest_known_ = 0;  // the newest attempt of the log that was found
 
     mutable std::mutex reader_mutex_;  // the reading connection is for one thread at a time
     mutable std::mutex launches_mutex_;

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <set>
 
 #include "engine/local/supervisor.hpp"
 #include "engine/local/translate.hpp"
@@ -31,7 +32,9 @@ Unknown look_at_stranger(int folder, AttemptId attempt) {
 }  // namespace
 
 std::vector<Unknown> Supervisor::adopt(const std::vector<Believed>& believed) {
+    std::set<std::uint64_t> ours;  // also those whose shim is still on its way to its folder
     for (const auto& each : believed) {
+        ours.insert(each.attempt.value);
         const auto [at, is_new] = tracked_.try_emplace(each.attempt.value);
         if (!is_new) continue;
         at->second.was_started = each.started;
@@ -44,7 +47,7 @@ std::vector<Unknown> Supervisor::adopt(const std::vector<Believed>& believed) {
     if (listing == nullptr) return unknown;
     while (const dirent* found = readdir(listing)) {
         const auto attempt = attempt_of(found->d_name);
-        if (!attempt || tracked_.contains(*attempt)) continue;
+        if (!attempt || tracked_.contains(*attempt) || ours.contains(*attempt)) continue;
         if (was_dismissed(*attempt)) {
             trash_.take(*attempt);
         } else if (const auto folder = open_attempt(attempts_.get(), *attempt)) {
