@@ -56,6 +56,12 @@ torture: ensure  ## thread sanitizer and long loops: an hour, not a minute
 	$(call build_tests,asan,^[a-z_]+_test)
 	ctest --test-dir build/asan --output-on-failure -R '_test$$' --repeat until-fail:20
 	$(MAKE) --no-print-directory simulate SEEDS=500
+	cmake -G Ninja -B build/fuzz -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG="-O1 -g1" \
+		-DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ -DSTARGATE_FUZZ=ON >/dev/null
+	ninja -C build/fuzz fuzz_jobfile fuzz_request
+	for target in jobfile request; do mkdir -p build/fuzz/$$target && \
+		build/fuzz/bin/fuzz_$$target -max_total_time=300 -timeout=10 -artifact_prefix=build/fuzz/ \
+			build/fuzz/$$target tests/fuzz/corpus/$$target || exit 1; done
 
 lint: build      ## layout, layers, clang-tidy on what changed since BASE=HEAD~1
 	git ls-files '*.hpp' '*.cpp' | xargs clang-format --dry-run --Werror
