@@ -1,0 +1,184 @@
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <set>
+#include <sstream>
+
+#include "core/given.hpp"
+
+// Logs and snapshots of every schema that was ever released, in their binary form: each version of Stargate must open
+// them. The files are written once, by STARGATE_UPDATE_GOLDEN=1 where one is not there, and never again: what no longer
+// reads one breaks the logs that people have. A new type of fact gets a further file.
+//   fact TYPE HEX JSON   an entry of the log and what it says
+//   rows HEX             State after all of them, as a snapshot holds it
+namespace stargate::test {
+namespace {
+
+const std::filesystem::path folder = std::filesystem::path{STARGATE_SOURCE_DIR} / "tests/golden";
+
+std::string to_hex(std::string_view bytes) {
+    std::string out;
+    for (const char c : bytes) {
+        const auto byte = static_cast<unsigned char>(c);
+        out += "0123456789abcdef"[byte >> 4];
+        out += "0123456789abcdef"[byte & 15];
+    }
+    return out;
+}
+
+std::string from_hex(std::string_view hex) {
+    std::string out;
+    for (std::size_t i = 0; i + 1 < hex.size(); i += 2) {
+        out += static_cast<char>(std::stoi(std::string{hex.substr(i, 2)}, nullptr, 16));
+    }
+    return out;
+}
+
+/// Whether `now` says all that `then` did. Members that were appended since may stand at the end of each object.
+bool says_all_of(std::string_view now, std::string_view then) {
+    std::size_t at = 0;
+    for (const char c : then) {
+        if (c == '}' && at < now.size() && now[at] != '}') {
+            if (now[at] != ',' && now[at] != '"') return false;
+            bool in_text = false;
+            for (int depth = 0; at < now.size() && (in_text || depth > 0 || now[at] != '}'); ++at) {
+                if (now[at] == '"' && now[at - 1] != '\\') in_text = !in_text;
+                if (in_text) continue;
+                if (now[at] == '{' || now[at] == '[') ++depth;
+                if (now[at] == '}' || now[at] == ']') --depth;
+            }
+        }
+        if (at >= now.size() || now[at] != c) return false;
+        ++at;
+    }
+    return at == now.size();
+}
+
+std::string json_of(const LogEntry& entry) {
+    std::string out = R"({"at":)" + std::to_string(entry.at.time_since_epoch().count()) + R"(,"cause":")" +
+                      std::string{input_names[entry.cause]} + R"(","fact":)";
+    json_text(out, entry.fact);
+    return out + "}";
+}
+
+/// A history that causes every type of fact of schema 1.
+Given everything_that_happens() {
+    Settings settings;
+    settings.retention = minutes{30};
+    settings.quiet_period = seconds{3};
+    auto given = Given{settings}.node("n1", 8, 0).node("n2", 8, 1);
+    given.tenant("lab/nlp", 12, 2);
+    given.running(job("short").gpus(16).limit(minutes{1})).waiting(job("next").gpus(16)).later(minutes{2});
+    given.leaves("short");
+    given.cancel("next");
+    if (given.phase("next") == "stopping") given.leaves("next");
+    given.running(job("first").gpus(16).of(PriorityClass::opportunistic));
+    given.waiting(job("late").gpus(16).of(PriorityClass::production));
+    given.later(minutes{2});  // the claim's deadline, before the first has left
+    given.leaves("first");
+    if (given.phase("first") != "waiting") given.leaves("first");
+    given.cancel("first");
+    given.cancel("late");
+    if (given.phase("late") == "stopping") given.leaves("late");
+    given.running(job("train").gpus(2, 8).by("lab/nlp").in_place().grace(seconds{5}));
+    given.decide_now(Progress{given.attempt("train").id, 40});
+    given.later(minutes{1});
+    given.resize("train", 4);
+    given.leaves("train", 50).runs("train").later(seconds{4});
+    given.resize("train", 0);
+    for (int i = 0; i < 3 && given.times("growth_planned") == 0; ++i) given.later(seconds{4});
+    given.later(minutes{1});
+    if (given.phase("train") == "stopping") given.leaves("train", 60).runs("train");
+    given.running(job("part").share(300).host(cpus(2), gibibytes(1)));
+    given.waiting(job("urgent").gpus(6).of(PriorityClass::production).host(cpus(1)));
+    given.waiting(job("wide").gpus(16).limit(minutes{10})).hold("wide");
+    given.hold("wide", false);
+    given.waiting(job("report").after("urgent").count(2).retries(1));
+    given.leaves("train", 70);
+    if (given.phase("urgent") == "starting") given.runs("urgent");
+    given.cancel("wide");
+    given.loses("n2").later(seconds{2}).reboots("n2").later(seconds{10});
+    given.decide_now(Drain{given.node_id("n2"), true});
+    given.decide_now(Drain{given.node_id("n2"), false});
+    if (given.phase("urgent") == "starting") given.runs("urgent");
+    if (given.phase("urgent") == "running") given.ends("urgent");
+    given.waiting(job("low").gpus(2).of(PriorityClass::opportunistic).limit(hours{2}));
+    given.waiting(job("claims").gpus(16).of(PriorityClass::serving)).later(minutes{5});
+    given.cancel("claims");
+    given.decide_now(ForeignFound{given.node_id("n2"), GpuMask{1} << 7, {AttemptId{900}}, 1});
+    given.waiting(job("last")).later(hours{1});
+    return given;
+}
+
+void write_golden(const std::filesystem::path& path, const Given& given) {
+    std::ofstream file{path};
+    for (const auto& entry : given.log()) {
+        file << "fact " << fact_names[entry.fact.index()] << ' '
+             << to_hex(encode_entry(entry.at, entry.cause, entry.fact)) << ' ' << json_of(entry) << '\n';
+    }
+    file << "rows " << to_hex(given.state().rows()) << '\n';
+}
+
+std::vector<std::filesystem::path> golden_logs() {
+    std::vector<std::filesystem::path> found;
+    for (const auto& entry : std::filesystem::directory_iterator{folder}) {
+        if (entry.path().filename().string().starts_with("log_v")) found.push_back(entry.path());
+    }
+    return found;
+}
+
+TEST(GoldenLog, IsReadAsItWasWritten) {
+    const auto newest = folder / "log_v1.txt";
+    if (std::getenv("STARGATE_UPDATE_GOLDEN") != nullptr && !std::filesystem::exists(newest)) {
+        const auto given = everything_that_happens();
+        for (const auto name : fact_names)
+            ASSERT_GT(given.times(std::string{name}), 0U) << name << "\n" << given.log_text();
+        write_golden(newest, given);
+    }
+    std::set<std::string> covered;
+    for (const auto& path : golden_logs()) {
+        SCOPED_TRACE(path.filename());
+        State state;
+        std::ifstream file{path};
+        int number = 0;
+        for (std::string line; std::getline(file, line);) {
+            SCOPED_TRACE("line " + std::to_string(++number));
+            std::istringstream words{line};
+            std::string kind, type, hex, text;
+            words >> kind;
+            if (kind == "rows") {
+                words >> hex;
+                const auto then = State::from_rows(from_hex(hex));
+                ASSERT_TRUE(then) << "a snapshot of this schema is no longer read";
+                EXPECT_EQ(to_hex(then->rows()), to_hex(state.rows())) << "the log folds to another State";
+                EXPECT_EQ(then->derived_text(), state.derived_text());
+                continue;
+            }
+            words >> type >> hex;
+            std::getline(words >> std::ws, text);
+            const auto entry = decode_entry(from_hex(hex));
+            ASSERT_TRUE(entry) << type << " is no longer read";
+            ASSERT_EQ(fact_names[entry->fact.index()], type);
+            const auto now = json_of(*entry);
+            ASSERT_TRUE(says_all_of(now, text)) << "now:  " << now << "\nthen: " << text;
+            evolve(state, entry->at, entry->fact);
+            covered.insert(type);
+        }
+        EXPECT_FALSE(broken(state)) << *broken(state);
+        EXPECT_GT(number, 1);
+    }
+    for (const auto name : fact_names) EXPECT_TRUE(covered.contains(std::string{name})) << name << " is in no file";
+}
+
+TEST(GoldenLog, MayOnlyGainMembersAtTheEnd) {
+    EXPECT_TRUE(says_all_of(R"({"a":1,"b":{"c":"}"}})", R"({"a":1,"b":{"c":"}"}})"));
+    EXPECT_TRUE(says_all_of(R"({"a":1,"b":{"c":[],"d":{"e":"}"}},"f":2})", R"({"a":1,"b":{"c":[]}})"));
+    EXPECT_FALSE(says_all_of(R"({"b":2,"a":1})", R"({"a":1,"b":2})"));
+    EXPECT_FALSE(says_all_of(R"({"a":1})", R"({"a":1,"b":2})"));
+    EXPECT_FALSE(says_all_of(R"({"a":12})", R"({"a":1})"));
+}
+
+}  // namespace
+}  // namespace stargate::test
