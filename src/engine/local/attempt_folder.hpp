@@ -9,12 +9,11 @@
 
 // The folder of one attempt, STATE/attempts/<id>, where exactly-once is made:
 //   lock       held by the shim (and the init of its ranks) from before anything runs until everything is dead
-//   shim       who holds it: a hint for finding the process, worth nothing when the lock is free; and which GPUs it uses
-//   shim.sock  where a returning control plane finds the shim
-//   exit       how it ended, kept until the end is committed
-//   tombstone  nothing may ever start here
-//   dismissed  the shim's record under another name: its end was committed without an exit record, all may go
-//   job/       the one part that the job sees and may write: notice and progress
+//   shim       who holds it: a hint for finding the process, worth nothing when the lock is free; and which GPUs it
+//   uses shim.sock  where a returning control plane finds the shim exit       how it ended, kept until the end is
+//   committed tombstone  nothing may ever start here dismissed  the shim's record under another name: its end was
+//   committed without an exit record, all may go job/       the one part that the job sees and may write: notice and
+//   progress
 namespace stargate::local {
 
 constexpr const char* lock_name = "lock";

@@ -135,7 +135,8 @@ std::uint64_t newest_attempt_in(const std::string& state) {
     std::uint64_t newest = 0;
     DIR* listing = opendir((state + "/attempts").c_str());
     if (listing == nullptr) return newest;
-    while (const dirent* found = readdir(listing)) newest = std::max(newest, local::attempt_of(found->d_name).value_or(0));
+    while (const dirent* found = readdir(listing))
+        newest = std::max(newest, local::attempt_of(found->d_name).value_or(0));
     closedir(listing);
     return newest;
 }
