@@ -265,7 +265,8 @@ def l7(_, rounds=3):
             begin = time.perf_counter()
             report = json.loads(subprocess.run(argv, check=True, capture_output=True, text=True).stdout)
             rates.append(report["events"] / (time.perf_counter() - begin))
-        figures.append(Figure(name, statistics.median(rates), "events/s", limit, False, " ".join(argv[1:]), spread_of(rates)))
+        figures.append(Figure(name, statistics.median(rates), "events/s", limit, False,
+                              f"twin run tests/scenario/churn.yaml --set check_every={every}", spread_of(rates)))
     return figures
 
 
