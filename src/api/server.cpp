@@ -200,6 +200,11 @@ Awaitable<bool> Session::serve_one() {
     if (const auto refusal = turn_away(parser, caller)) {
         co_return co_await reply(*refusal, parser.is_done() && parser.keep_alive());
     }
+    if (!parser.is_done() && buffer_.size() > 0) {  // a short body came with its head: no second wait
+        parser.eager(true);
+        buffer_.consume(parser.put(buffer_.data(), error));
+        if (error && error != http::error::need_more) co_return co_await refuse_broken(error);
+    }
     if (!parser.is_done()) {
         if (beast::iequals(parser.get()[http::field::expect], "100-continue") &&
             !co_await send("HTTP/1.1 100 Continue\r\n\r\n")) {
@@ -283,6 +288,10 @@ std::optional<Reply> Session::turn_away(const Parser& parser, Caller& caller) co
 }
 
 Awaitable<bool> Session::send(std::string_view bytes) {
+    // What the socket takes at once needs no timer and no turn of the loop.
+    const auto sent = ::send(stream_.socket().native_handle(), bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (sent > 0) bytes.remove_prefix(static_cast<std::size_t>(sent));
+    if (bytes.empty()) co_return true;
     ErrorCode error;
     stream_.expires_after(server_.setting().write_timeout);
     co_await asio::async_write(stream_, asio::buffer(bytes), into(error));

@@ -14,15 +14,16 @@
 
 namespace stargate {
 
-/// The State that everyone but the writer reads: it folds committed facts on a thread of its own. What a client was
-/// told is in the view by then, because answers are given after folding.
+/// The State that everyone but the writer reads. Facts are folded on a thread of its own; a small batch that finds
+/// nobody before it and no reader in its way is folded by the caller, which spares the client a change of threads. What
+/// a client was told is in the view by then, because answers are given after folding.
 class View {
 public:
     struct Batch {
         Instant at{};
         std::vector<Fact> facts;
         std::uint64_t last_fact = 0;                 // seq of the newest fact in the log once this is folded
-        std::vector<std::function<void()>> answers;  // run after folding, on the view's thread; must not block
+        std::vector<std::function<void()>> answers;  // run after folding, on either thread; must not block
     };
 
     explicit View(State state, std::uint64_t last_fact);
@@ -43,11 +44,16 @@ public:
     /// The same, for a look that holds the lock already.
     [[nodiscard]] std::uint64_t folded() const { return last_fact_; }
 
-    /// `notify` runs on the view's thread after each fold, with the newest seq; it must not block.
+    /// `notify` runs after each fold, on the thread that folded, with the newest seq; it must not block.
     void on_fold(std::function<void(std::uint64_t)> notify);
 
 private:
+    using Listeners = std::vector<std::function<void(std::uint64_t)>>;
+
     void work();
+    [[nodiscard]] bool fold_at_once(Batch& batch);
+    void evolve_all(const Batch& batch);  // under state_mutex_
+    static void tell(Batch& batch, const Listeners& listeners);
 
     mutable std::shared_mutex state_mutex_;
     State state_;
@@ -56,7 +62,8 @@ private:
     std::mutex queue_mutex_;
     std::condition_variable queued_;
     std::deque<Batch> queue_;
-    std::vector<std::function<void(std::uint64_t)>> notify_;
+    Listeners notify_;
+    bool busy_ = false;  // the thread is folding what it has taken from the queue
     bool stopping_ = false;
     std::thread thread_;
 };
