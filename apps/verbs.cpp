@@ -181,9 +181,12 @@ int twin_run(const TwinAsked& asked) {
 }
 
 int twin_replay(const TwinAsked& asked) {
-    const auto reader = store::open_sqlite_reader(asked.folder.empty() ? asked.state : asked.folder);
+    const auto folder = asked.folder.empty() ? asked.state : asked.folder;
+    const auto reader = store::open_sqlite_reader(folder);
     if (!reader) return fail_with(reader.error());
-    const auto report = twin::replay(**reader);
+    auto begin = twin::where_to_begin(**reader, folder);
+    if (!begin) return fail_with(begin.error());
+    const auto report = twin::replay(**reader, std::move(*begin));
     if (!report) return fail_with(report.error());
     if (asked.output == "json") {
         fmt::print("{}\n", twin::replay_json(*report));

@@ -1,9 +1,5 @@
 #include "twin/control_plane.hpp"
 
-#include <fmt/format.h>
-
-#include "core/log.hpp"
-
 namespace stargate::twin {
 
 namespace {
@@ -96,31 +92,6 @@ void ControlPlane::rebuild_derived() {
     auto rebuilt = State::from_rows(core_.state().rows());
     CHECK(rebuilt.has_value());
     core_ = Core{std::move(*rebuilt)};
-}
-
-Result<RecoveredState> fold_log(store::Reader& store, const Snapshot& snapshot) {
-    RecoveredState result;
-    if (!snapshot.rows.empty()) {
-        auto state = State::from_rows(snapshot.rows);
-        if (!state) return fail(Fault::malformed, "a snapshot does not read back");
-        result.state = std::move(*state);
-        result.last_fact = snapshot.last_fact;
-    }
-    std::optional<Error> damage;
-    const auto read = store.read_facts(result.last_fact + 1, [&](const store::FactRow& row) {
-        const auto entry = decode_entry(row.body);
-        if (!entry || row.seq != result.last_fact + 1) {
-            damage = Error{Fault::malformed, fmt::format("fact {} cannot be read, or one is missing", row.seq)};
-            return false;
-        }
-        evolve(result.state, entry->at, entry->fact);
-        result.last_fact = row.seq;
-        result.last_input = std::max(result.last_input, row.input_seq);
-        return true;
-    });
-    if (!read) return tl::unexpected(read.error());
-    if (damage) return tl::unexpected(*damage);
-    return result;
 }
 
 }  // namespace stargate::twin

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "core/decide.hpp"
+#include "loop/fold.hpp"
 #include "loop/round.hpp"
 #include "store/port.hpp"
 #include "twin/rng.hpp"
@@ -19,12 +20,6 @@ struct Request {
 
 /// What the next commits shall meet.
 enum class CommitFate : std::uint8_t { written, full, unknown_but_written, unknown_and_lost };
-
-/// What the log keeps of State, so that a log in memory need not keep everything.
-struct Snapshot {
-    std::string rows;  // empty: none yet
-    std::uint64_t last_fact = 0;
-};
 
 /// The writer of the live control plane in the simulated world: the same rounds around the same core, with a death
 /// possible between any two steps. Everything that a death may lose lives here and goes with it.
@@ -79,13 +74,5 @@ private:
     bool engines_ready_ = false;
     Instant try_again_{};
 };
-
-/// Folds what the store has onto the snapshot, or onto nothing.
-struct RecoveredState {
-    State state;
-    std::uint64_t last_fact = 0;
-    std::uint64_t last_input = 0;
-};
-[[nodiscard]] Result<RecoveredState> fold_log(store::Reader& store, const Snapshot& snapshot);
 
 }  // namespace stargate::twin

@@ -37,7 +37,7 @@ std::string json_of(std::string_view body) {
 
 class Replay {
 public:
-    Replay(store::Reader& store, ReplayFrom from, const ReplayOptions& options)
+    Replay(store::Reader& store, Folded from, const ReplayOptions& options)
         : store_{store},
           options_{options},
           core_{std::move(from.state)},
@@ -47,6 +47,9 @@ public:
     }
 
     Result<ReplayReport> run() {
+        // Read first: what a live control plane writes meanwhile is compared too, but not missed.
+        const auto extent = store_.extent();
+        if (!extent) return tl::unexpected(extent.error());
         while (!report_.difference && report_.compared < options_.most_facts) {
             auto inputs = read_inputs();
             if (!inputs) return tl::unexpected(inputs.error());
@@ -59,6 +62,9 @@ public:
                 if (report_.difference) break;
             }
             input_ = inputs->back().seq;
+        }
+        if (!report_.difference && report_.compared < options_.most_facts && fact_ + 1 < extent->end_fact) {
+            if (const auto left = note_fact_without_input(); !left) return tl::unexpected(left.error());
         }
         return report_;
     }
@@ -125,6 +131,14 @@ private:
         core_.commit();
     }
 
+    /// The log's inputs are at an end and its facts are not.
+    Result<void> note_fact_without_input() {
+        return store_.read_facts(fact_ + 1, [&](const store::FactRow& row) {
+            report_.difference = Difference{row.seq, json_of(row.body), ""};
+            return false;
+        });
+    }
+
     void skip_configured(const std::vector<LoggedFactRow>& facts, std::size_t& next) {
         const auto entry = decode_entry(facts[next].body);
         if (!entry || !std::holds_alternative<Configured>(entry->fact)) return;
@@ -141,7 +155,22 @@ private:
 };
 }  // namespace
 
-Result<ReplayReport> replay(store::Reader& store, ReplayFrom from, const ReplayOptions& options) {
+Result<Folded> where_to_begin(store::Reader& store, const std::string& folder) {
+    const auto extent = store.extent();
+    if (!extent) return tl::unexpected(extent.error());
+    if (extent->first_input == 1 && extent->first_fact == 1) return Folded{};
+    const auto snapshots = store.snapshots();
+    if (!snapshots) return tl::unexpected(snapshots.error());
+    for (auto row = snapshots->rbegin(); row != snapshots->rend(); ++row) {
+        if (row->input_seq + 1 < extent->first_input || row->fact_seq + 1 < extent->first_fact) continue;
+        if (auto found = read_snapshot(folder, *row)) return std::move(*found);
+    }
+    return fail(Fault::not_found,
+                fmt::format("the log begins with input {} and fact {}, and no snapshot leads up to them",
+                            extent->first_input, extent->first_fact));
+}
+
+Result<ReplayReport> replay(store::Reader& store, Folded from, const ReplayOptions& options) {
     return Replay{store, std::move(from), options}.run();
 }
 

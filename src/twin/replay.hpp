@@ -6,19 +6,12 @@
 #include <string>
 
 #include "core/settings.hpp"
-#include "core/state.hpp"
+#include "loop/fold.hpp"
 #include "store/port.hpp"
 
 /// Decides a log again from its inputs and compares each fact with the logged one, bit for bit: what `stargate twin
 /// replay` does. Reads only.
 namespace stargate::twin {
-
-/// Where a replay begins: a State as of after these rows of the log.
-struct ReplayFrom {
-    State state;
-    std::uint64_t last_fact = 0;
-    std::uint64_t last_input = 0;
-};
 
 struct Difference {
     std::uint64_t seq = 0;  // of the fact
@@ -39,9 +32,13 @@ struct ReplayOptions {
     std::uint64_t most_facts = ~std::uint64_t{0};
 };
 
-/// Without `from` the log must begin with its first row. Fault::malformed when the log cannot be read.
-[[nodiscard]] Result<ReplayReport> replay(store::Reader& store, ReplayFrom from = {},
-                                          const ReplayOptions& options = {});
+/// Where to begin so that most is compared: before the first row, or where that is no longer kept, at the oldest
+/// snapshot in the store's folder whose following rows all are. Fault::not_found when there is none.
+[[nodiscard]] Result<Folded> where_to_begin(store::Reader& store, const std::string& folder);
+
+/// Decides again all inputs after `from`. Facts that the log has beyond its last input are a difference too.
+/// Fault::malformed when the log cannot be read, or does not go on where `from` ends.
+[[nodiscard]] Result<ReplayReport> replay(store::Reader& store, Folded from = {}, const ReplayOptions& options = {});
 
 /// One JSON object: from_fact inputs compared difference.
 [[nodiscard]] std::string replay_json(const ReplayReport& report);

@@ -5,7 +5,9 @@
 #include <memory>
 #include <sstream>
 
+#include "base/file.hpp"
 #include "base/scratch_folder.hpp"
+#include "core/evolve.hpp"
 #include "core/log.hpp"
 #include "store/memory_store.hpp"
 #include "store/sqlite/sqlite_store.hpp"
@@ -139,6 +141,75 @@ TEST(Replay, FindsOneAlteredFact) {
     ASSERT_TRUE(report->difference);
     EXPECT_EQ(report->difference->seq, seq);
     EXPECT_NE(report->difference->logged, report->difference->decided);
+}
+
+TEST(Replay, FindsThatTheLastInputsAreMissing) {
+    const auto log = kept_run(5);
+    const auto extent = log->extent();
+    std::uint64_t last_kept = 0;
+    store::Batch facts_alone;
+    ASSERT_TRUE(log->read_facts(extent->end_fact - 1, [&](const store::FactRow& row) {
+        facts_alone.facts.push_back({row.type, std::string{row.body}, std::nullopt});
+        last_kept = row.seq;
+        return true;
+    }));
+    ASSERT_EQ(log->commit(facts_alone).outcome, store::Outcome::written);
+    const auto report = replay(*log);
+    ASSERT_TRUE(report) << report.error().detail;
+    ASSERT_TRUE(report->difference);
+    EXPECT_EQ(report->difference->seq, last_kept + 1);
+    EXPECT_EQ(report->difference->decided, "");
+}
+
+TEST(Replay, BeginsAtASnapshotWhereTheLogIsTrimmed) {
+    const ScratchFolder folder;
+    const auto log = kept_run(5);
+    std::vector<store::SnapshotRow> rows;
+    for (const auto share : {3U, 2U}) {  // after the first third, and after half of it
+        Folded half;
+        const auto until = log->extent()->end_fact / share;
+        ASSERT_TRUE(log->read_facts(1, [&](const store::FactRow& row) {
+            if (row.seq > until && row.input_seq > half.last_input) return false;
+            const auto entry = decode_entry(row.body);
+            evolve(half.state, entry->at, entry->fact);
+            half.last_fact = row.seq;
+            half.last_input = row.input_seq;
+            return true;
+        }));
+        const auto bytes = half.state.rows();
+        rows.push_back({half.last_fact, half.last_input, std::to_string(share), digest_of(bytes), false});
+        if (share == 3U) { ASSERT_TRUE(make_folder_exclusively(folder.path() + "/snapshots")); }
+        ASSERT_TRUE(write_durably(path_of(folder.path(), rows.back()), bytes));
+        ASSERT_TRUE(log->add_snapshot(rows.back()));
+    }
+    store::Retention retention;
+    retention.inputs_before = rows[0].input_seq + 1;
+    retention.facts_before = rows[0].fact_seq + 1;
+    while (*log->forget(retention) > 0) {}
+    EXPECT_FALSE(replay(*log)) << "the first rows are not there";
+    auto begin = where_to_begin(*log, folder.path());
+    ASSERT_TRUE(begin) << begin.error().detail;
+    const auto report = replay(*log, std::move(*begin));
+    ASSERT_TRUE(report) << report.error().detail;
+    EXPECT_FALSE(report->difference) << replay_json(*report);
+    EXPECT_EQ(report->from_fact, rows[0].fact_seq + 1) << "the oldest snapshot leaves most to compare";
+    EXPECT_EQ(report->compared, log->extent()->end_fact - report->from_fact);
+    retention.inputs_before = rows[1].input_seq + 2;  // the input that would come next is gone
+    while (*log->forget(retention) > 0) {}
+    EXPECT_FALSE(where_to_begin(*log, folder.path()));
+}
+
+TEST(Fold, RefusesAHoleAtTheFrontAndASnapshotBeyondTheEnd) {
+    const auto log = kept_run(5);
+    const auto end = log->extent()->end_fact;
+    EXPECT_TRUE(fold_log(*log));
+    EXPECT_TRUE(fold_log(*log, {State{}, end - 1, 0})) << "nothing is left to fold";
+    EXPECT_FALSE(fold_log(*log, {State{}, end, 0}));
+    store::Retention retention;
+    retention.facts_before = 10;
+    while (*log->forget(retention) > 0) {}
+    EXPECT_FALSE(fold_log(*log));
+    EXPECT_FALSE(fold_log(*log, {State{}, 8, 0}));
 }
 
 TEST(Replay, FindsOneAlteredPolicy) {

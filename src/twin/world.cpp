@@ -240,7 +240,7 @@ void World::wake(const Event& event) {
 }
 
 void World::start_control_plane() {
-    auto folded = fold_log(store_, snapshot_);
+    auto folded = fold();
     if (!folded) return broken("the log cannot be folded: " + folded.error().detail);
     if (scenario_.check_every > 0) checker_.recovered(folded->state);
     const auto identity = store_.begin_term();
@@ -360,14 +360,21 @@ void World::committed(Instant at, const store::Batch& batch, const std::vector<F
     if (scenario_.check_every > 0) checker_.committed(at, batch, facts);
 }
 
+Result<Folded> World::fold() {
+    if (snapshot_.rows.empty()) return fold_log(store_);
+    auto state = State::from_rows(snapshot_.rows);
+    if (!state) return fail(Fault::malformed, "a snapshot does not read back");
+    return fold_log(store_, {std::move(*state), snapshot_.last_fact, snapshot_.last_input});
+}
+
 /// A log in memory keeps what came after the newest snapshot. The snapshot is folded from the log, as the follower's
 /// is, never taken from the control plane.
 void World::trim_log() {
     if (report_.facts - facts_at_snapshot_ < scenario_.snapshot_every) return;
     facts_at_snapshot_ = report_.facts;
-    auto folded = fold_log(store_, snapshot_);
+    auto folded = fold();
     if (!folded) return broken("the log cannot be folded: " + folded.error().detail);
-    snapshot_ = {folded->state.rows(), folded->last_fact};
+    snapshot_ = {folded->state.rows(), folded->last_fact, folded->last_input};
     store::Retention retention;
     retention.inputs_before = folded->last_input + 1;
     retention.facts_before = folded->last_fact + 1;

@@ -43,6 +43,7 @@ private:
     void meet_engines(const std::vector<NodeId>& nodes);
     CommitFate next_commit();
     void committed(Instant at, const store::Batch& batch, const std::vector<Fact>& facts);
+    [[nodiscard]] Result<Folded> fold();
     void trim_log();
 
     // Links.
@@ -79,6 +80,12 @@ private:
         ForeignFound stray;  // work that somebody else runs there
         std::uint64_t strays = 0;
         Instant last_command{};  // commands arrive in the order in which they were sent
+    };
+    /// What a log in memory keeps of State, so that it need not keep everything.
+    struct Snapshot {
+        std::string rows;  // empty: none yet
+        std::uint64_t last_fact = 0;
+        std::uint64_t last_input = 0;
     };
     struct CommandOnItsWay {
         Authority from;
