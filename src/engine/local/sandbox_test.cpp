@@ -1,4 +1,6 @@
+#include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "engine/local/testing.hpp"
@@ -110,6 +112,116 @@ TEST_F(SandboxTest, AMountShowsNothingThatTheSubmitterCouldNotReach) {
     const auto ended = run(job);
     EXPECT_EQ(ended.exit.kind, ExitKind::could_not_start);
     EXPECT_EQ(ended.exit.detail, "cannot mount " + (root_ / "private" / "open").string() + ": Permission denied");
+}
+
+/// A folder outside /tmp, which is private in a sandbox, and gone after the test.
+class OutsideTmp {
+public:
+    OutsideTmp() { EXPECT_NE(mkdtemp(name_), nullptr); }
+    OutsideTmp(const OutsideTmp&) = delete;
+    OutsideTmp& operator=(const OutsideTmp&) = delete;
+    ~OutsideTmp() {
+        std::error_code ignored;
+        fs::remove_all(name_, ignored);
+    }
+    [[nodiscard]] fs::path path() const { return name_; }
+
+private:
+    char name_[32] = "/var/tmp/stargate-test-XXXXXX";
+};
+
+TEST_F(SandboxTest, AMountTargetOpensNoFolderThatIsClosedToTheSubmitter) {
+    if (!is_root()) GTEST_SKIP() << "needs another user's folder";
+    const OutsideTmp outside;
+    const auto closed = outside.path();
+    std::ofstream{closed / "letter"} << "for nobody\n";
+    chmod((closed / "letter").c_str(), 0644);
+    auto job = shell_job("cat " + (closed / "letter").string());
+    job.mounts = {{submit_, closed / "zzz", false}};
+    for (const auto mode : {0700, 0711, 0744}) {
+        chmod(closed.c_str(), static_cast<mode_t>(mode));
+        const auto ended = run(job);
+        EXPECT_EQ(ended.exit.kind, ExitKind::could_not_start) << std::oct << mode;
+        EXPECT_EQ(ended.exit.detail, "cannot mount at " + (closed / "zzz").string() + ": Permission denied");
+        EXPECT_EQ(output(ended.attempt), "");
+    }
+    // One that is open keeps its owner and mode, and all that was in it.
+    chmod(closed.c_str(), 0755);
+    job.shell = "stat -c '%a %u %g' " + closed.string() + "; ls " + closed.string() + "; touch " + closed.string() +
+                "/more 2>/dev/null || echo refused";
+    EXPECT_EQ(output_of(job), "755 0 0\nletter\nzzz\nrefused\n");
+    EXPECT_FALSE(fs::exists(closed / "zzz"));
+}
+
+TEST_F(SandboxTest, AMountTargetIsNotSoughtThroughALinkThatLeadsNowhere) {
+    if (!is_root()) GTEST_SKIP() << "needs a folder that the submitter cannot write";
+    const OutsideTmp outside;
+    chmod(outside.path().c_str(), 0755);
+    fs::create_symlink(root_ / "made", outside.path() / "link");
+    auto job = shell_job("true");
+    job.mounts = {{submit_, outside.path() / "link" / "deep", false}};
+    EXPECT_NE(run(job).exit.kind, ExitKind::exited);
+    EXPECT_FALSE(fs::exists(root_ / "made"));
+}
+
+TEST_F(SandboxTest, AFileIsMountedInTheSubmittersOwnFolderWhichStaysItself) {
+    const OutsideTmp outside;
+    if (is_root()) { ASSERT_EQ(chown(outside.path().c_str(), account_.uid, account_.gid), 0); }
+    std::ofstream{submit_ / "settings"} << "mine\n";
+    auto job = shell_job("cat " + (outside.path() / "here").string() + "; touch " + (outside.path() / "kept").string());
+    job.mounts = {{submit_ / "settings", outside.path() / "here", false}};
+    EXPECT_EQ(output_of(job), "mine\n");
+    EXPECT_TRUE(fs::exists(outside.path() / "kept"));
+}
+
+TEST_F(SandboxTest, AMountShowsNeitherTheMachinesProcessesNorItsDevices) {
+    for (const auto* source : {"/proc", "/dev", "/proc/self", "/"}) {
+        auto job = shell_job("ls /mnt");
+        job.mounts = {{source, "/mnt", true}};
+        const auto ended = run(job);
+        EXPECT_EQ(ended.exit.kind, ExitKind::could_not_start) << source;
+        EXPECT_NE(ended.exit.detail.find("would show the machine's own processes or devices"), std::string::npos)
+            << ended.exit.detail;
+    }
+    auto job = shell_job("echo shared > /mnt/stargate-test-$$ && rm /mnt/stargate-test-$$ && echo writable");
+    job.mounts = {{"/dev/shm", "/mnt", false}};
+    EXPECT_EQ(output_of(job), "writable\n");
+}
+
+TEST_F(SandboxTest, ADeviceFileInAMountIsOfNoUse) {
+    if (!is_root()) GTEST_SKIP() << "needs to make a device file";
+    const auto device = submit_ / "null";
+    ASSERT_EQ(mknod(device.c_str(), S_IFCHR | 0666, makedev(1, 3)), 0);
+    chmod(device.c_str(), 0666);
+    auto job = shell_job("cat /mnt/null 2>/dev/null || echo refused");
+    job.mounts = {{submit_, "/mnt", false}};
+    EXPECT_EQ(output_of(job), "refused\n");
+}
+
+TEST_F(SandboxTest, TheStateFolderIsRefusedByEachOfItsPaths) {
+    const auto other = root_ / "other";
+    fs::create_directory(other);
+    if (!is_root() || mount(state_.c_str(), other.c_str(), nullptr, MS_BIND, nullptr) != 0) {
+        GTEST_SKIP() << "may not mount";
+    }
+    chmod((state_ / "logs").c_str(), 0755);
+    auto job = shell_job("true");
+    job.mounts = {{other / "logs", "/mnt", false}};
+    EXPECT_EQ(run(job).exit.detail, "mount " + (other / "logs").string() + " lies inside the state folder");
+    job = shell_job("true");
+    job.folder = other / "logs";
+    EXPECT_EQ(run(job).exit.detail, "folder " + (other / "logs").string() + " lies inside the state folder");
+    umount2(other.c_str(), MNT_DETACH);
+}
+
+TEST_F(SandboxTest, StrictSharesMemoryAndShowsNoFolderOfTheMachine) {
+    const auto name = "/dev/shm/stargate-test-" + std::to_string(getpid());
+    EXPECT_EQ(output_of(strict_job("echo shared > " + name + " && echo written")), "written\n");
+    EXPECT_TRUE(fs::exists(name));
+    fs::remove(name);
+    auto job = strict_job("[ -d /proc/" + std::to_string(getpid()) + " ] || echo hidden");
+    job.folder = "/proc";
+    EXPECT_EQ(output_of(job), "hidden\n");
 }
 
 TEST_F(SandboxTest, WithoutASandboxTheJobStillHasItsOwnFolder) {

@@ -49,15 +49,13 @@ std::vector<Carried> carry_gpus(std::uint64_t gpus) {
 
 }  // namespace
 
-std::optional<std::string> build_devices(std::uint64_t gpus, const Fd& job_folder) {
+std::optional<std::string> build_devices(std::uint64_t gpus, const Fd& job_folder, const Fd& shared_memory) {
     // Root makes device files itself: cheaper than mounting each. In a user namespace that is not allowed.
     const bool may_make = geteuid() == 0;
     auto carried = carry_gpus(gpus);
     if (!may_make) {
         for (const auto& device : harmless) carry(carried, device.path);
     }
-    const auto shared_memory_place = open_place("/dev/shm");
-    const auto shared_memory = shared_memory_place ? copy_tree(shared_memory_place) : Fd{};
 
     if (!mount_tmpfs("/dev", MS_NOSUID | MS_NOEXEC, "size=64k,mode=755")) return failure("cannot mount /dev");
     for (const auto& device : harmless) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,7 +22,8 @@ namespace stargate::local {
 [[nodiscard]] Fd copy_tree(const Fd& place);
 [[nodiscard]] bool attach(const Fd& tree, const Fd& place);
 [[nodiscard]] bool attach(const Fd& tree, const std::string& path);
-[[nodiscard]] bool make_read_only(const Fd& tree);
+/// Adds MOUNT_ATTR_... to a tree and all that is mounted below.
+[[nodiscard]] bool restrict_tree(const Fd& tree, std::uint64_t attributes);
 
 [[nodiscard]] bool mount_tmpfs(const char* path, unsigned long flags, const char* options);
 /// Covers a folder with an empty one that nobody can write.
@@ -30,11 +32,20 @@ namespace stargate::local {
 /// mkdir -p. False with errno.
 [[nodiscard]] bool make_folders(const std::string& path);
 
-/// Makes `path` exist as a mount point where nobody may create it: the nearest folder that exists is replaced, in this
-/// mount namespace alone, by a copy made of its entries and the new one. For "/" the root itself is replaced.
-[[nodiscard]] bool make_room(const std::string& path, bool for_folder);
+/// One line of /proc/self/mountinfo.
+struct MountPoint {
+    std::string device;
+    std::string root;  // the part of the file system that is shown
+    std::string path;  // where
+    std::string type;  // of file system: "ext4", "proc"
+};
+[[nodiscard]] std::vector<MountPoint> mount_table();
 
 /// Every path under which the folder at `path` can be seen, when its file system is mounted in several places.
-[[nodiscard]] std::vector<std::string> aliases_of(const std::string& path);
+[[nodiscard]] std::vector<std::string> aliases_of(const std::vector<MountPoint>& table, const std::string& path);
+
+/// The canonical `path` lies in, is or holds a file system that shows the machine's own processes or devices, as /proc
+/// and /dev do. /dev/shm is no such.
+[[nodiscard]] bool shows_the_machine(const std::vector<MountPoint>& table, const std::string& path);
 
 }  // namespace stargate::local

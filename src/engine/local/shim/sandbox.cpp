@@ -1,7 +1,6 @@
 #include "engine/local/shim/sandbox.hpp"
 
 #include <fcntl.h>
-#include <grp.h>
 #include <net/if.h>
 #include <sched.h>
 #include <sys/ioctl.h>
@@ -16,7 +15,9 @@
 #include <vector>
 
 #include "engine/local/attempt_folder.hpp"
+#include "engine/local/shim/as_account.hpp"
 #include "engine/local/shim/devices.hpp"
+#include "engine/local/shim/mount_point.hpp"
 #include "engine/local/shim/mounts.hpp"
 
 namespace stargate::local {
@@ -27,27 +28,6 @@ using Outcome = std::optional<SandboxFault>;
 
 SandboxFault ours(std::string_view what) { return {EndKind::refused, failure(what)}; }
 SandboxFault theirs(std::string why) { return {EndKind::could_not_start, std::move(why)}; }
-
-/// While it lives, files are opened with the submitter's rights: what a job file names must not show the submitter
-/// what only root may reach. The real uid stays root, so that the submitter cannot signal us.
-class AsAccount {
-public:
-    explicit AsAccount(const RunAs& account) : switched_{geteuid() == 0} {
-        if (!switched_) return;
-        const std::vector<gid_t> groups(account.groups.begin(), account.groups.end());
-        ok_ = setgroups(groups.size(), groups.data()) == 0 && setegid(account.gid) == 0 && seteuid(account.uid) == 0;
-    }
-    AsAccount(const AsAccount&) = delete;
-    AsAccount& operator=(const AsAccount&) = delete;
-    ~AsAccount() {
-        if (switched_ && (seteuid(0) != 0 || setegid(0) != 0 || setgroups(0, nullptr) != 0)) _exit(1);
-    }
-    [[nodiscard]] bool is_ok() const { return ok_; }
-
-private:
-    bool switched_;
-    bool ok_ = true;
-};
 
 bool is_folder(const Fd& place) {
     struct stat about {};
@@ -102,17 +82,19 @@ public:
             return ours("cannot leave the host's mounts");
         if (auto fault = take_job_folder()) return fault;
         if (auto fault = make_mount_points()) return fault;
+        table_ = mount_table();
+        hidden_ = aliases_of(table_, spec_.state);
         if (auto fault = open_everything()) return fault;
         if (auto fault = hide_state()) return fault;
         if (auto fault = take_along()) return fault;
-        if (spec_.confinement == Confinement::strict && !make_read_only(open_place("/"))) {
+        if (spec_.confinement == Confinement::strict && !restrict_tree(open_place("/"), MOUNT_ATTR_RDONLY)) {
             return ours("cannot make the root read-only");
         }
         if (auto fault = cover_tmp()) return fault;
         if (mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, nullptr) != 0) {
             return ours("cannot mount /proc");
         }
-        if (auto trouble = build_devices(spec_.real_gpus ? gpus_ : 0, job_tree_)) {
+        if (auto trouble = build_devices(spec_.real_gpus ? gpus_ : 0, job_tree_, shared_memory_)) {
             return SandboxFault{EndKind::refused, *trouble};
         }
         return put_back();
@@ -134,10 +116,8 @@ private:
                 const auto source = open_place(mounted.source);
                 if (!source) return theirs(failure("cannot mount " + mounted.source));
                 for_folder = is_folder(source);
-                // A place that the submitter may create is created for good, as any program of theirs would.
-                if (for_folder) (void)make_folders(mounted.target);
             }
-            if (!make_room(mounted.target, for_folder)) return ours("cannot make the mount point " + mounted.target);
+            if (auto fault = make_mount_point(spec_.account, mounted.target, for_folder)) return fault;
         }
         return std::nullopt;
     }
@@ -149,7 +129,7 @@ private:
         auto folder = open_place(spec_.folder);
         if (!folder) return theirs(failure("cannot enter folder " + spec_.folder));
         const auto path = canonical_path(folder);
-        if (is_within(path, spec_.state)) return theirs("folder " + path + " lies inside the state folder");
+        if (is_hidden(path)) return theirs("folder " + path + " lies inside the state folder");
         keep_tmp_ = path == "/tmp";
         kept_.push_back({path, std::move(folder), {}});
         for (const auto& extra : {spec_.account.home, spec_.checkpoint_folder}) {
@@ -163,7 +143,10 @@ private:
             auto place = open_place(mounted.source);
             if (!place) return theirs(failure("cannot mount " + mounted.source));
             const auto source = canonical_path(place);
-            if (is_within(source, spec_.state)) return theirs("mount " + source + " lies inside the state folder");
+            if (is_hidden(source)) return theirs("mount " + source + " lies inside the state folder");
+            if (shows_the_machine(table_, source)) {
+                return theirs("mount " + source + " would show the machine's own processes or devices");
+            }
             const bool folder_shown = is_folder(place);
             declared_.push_back({mounted.target, std::move(place), {}, mounted.read_only, folder_shown});
         }
@@ -179,8 +162,13 @@ private:
         return std::nullopt;
     }
 
+    [[nodiscard]] bool is_hidden(const std::string& path) const {
+        return std::any_of(hidden_.begin(), hidden_.end(),
+                           [&](const std::string& state) { return is_within(path, state); });
+    }
+
     Outcome hide_state() {
-        for (const auto& path : aliases_of(spec_.state)) {
+        for (const auto& path : hidden_) {
             const auto place = open_place(path);
             if (!place && path != spec_.state) continue;  // that file system is covered by another there
             if (!place || !cover(place)) return ours("cannot hide the state folder at " + path);
@@ -196,16 +184,19 @@ private:
         for (auto& kept : kept_) {
             const bool covered = !keep_tmp_ && is_within(kept.path, "/tmp") && kept.path != "/tmp";
             if (is_within(kept.path, outer) || kept.path == "/" || !(strict || covered)) continue;
+            if (shows_the_machine(table_, kept.path)) continue;  // what the sandbox has there instead is enough
             kept.tree = copy_tree(kept.place);
             if (!kept.tree) return ours("cannot copy the mounts of " + kept.path);
             outer = kept.path;
         }
         for (auto& declared : declared_) {
             declared.tree = copy_tree(declared.place);
-            if (!declared.tree || (declared.read_only && !make_read_only(declared.tree))) {
+            const std::uint64_t more = declared.read_only ? MOUNT_ATTR_RDONLY : 0;
+            if (!declared.tree || !restrict_tree(declared.tree, MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID | more)) {
                 return ours("cannot copy the mounts for " + declared.target);
             }
         }
+        if (const auto place = open_place("/dev/shm")) shared_memory_ = copy_tree(place);
         return std::nullopt;
     }
 
@@ -217,28 +208,44 @@ private:
     Outcome put_back() {
         for (const auto& kept : kept_) {
             if (!kept.tree) continue;
-            if (is_within(kept.path, "/tmp") && !make_folders(kept.path)) return ours("cannot make " + kept.path);
-            if (!attach(kept.tree, kept.path)) return ours("cannot bind " + kept.path);
+            if (auto fault = put_at(kept.path, kept.tree, true)) return fault;
         }
         for (const auto& declared : declared_) {
-            if (is_within(declared.target, "/tmp") && !make_room_in_tmp(declared)) {
-                return ours("cannot make the mount point " + declared.target);
-            }
-            if (!attach(declared.tree, declared.target)) return ours("cannot mount at " + declared.target);
+            if (auto fault = put_at(declared.target, declared.tree, declared.is_folder)) return fault;
         }
         return std::nullopt;
     }
 
-    static bool make_room_in_tmp(const Declared& declared) {
-        if (declared.is_folder) return make_folders(declared.target);
-        return make_folders(declared.target.substr(0, declared.target.rfind('/'))) &&
-               Fd{open(declared.target.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0644)};
+    /// By way of a place that the submitter reaches, or makes in the private /tmp: a folder there may be their own, in
+    /// which a link that is put up meanwhile would lead root anywhere.
+    Outcome put_at(const std::string& path, const Fd& tree, bool folder_shown) {
+        Fd place;
+        {
+            const AsAccount submitter{spec_.account};
+            if (!submitter.is_ok()) return ours("cannot act as user " + spec_.account.name);
+            if (is_within(path, "/tmp") && !make_room_in_tmp(path, folder_shown)) {
+                return theirs(failure("cannot make the mount point " + path));
+            }
+            place = open_place(path);
+        }
+        if (!place) return theirs(failure("cannot mount at " + path));
+        if (!attach(tree, place)) return ours("cannot mount at " + path);
+        return std::nullopt;
+    }
+
+    static bool make_room_in_tmp(const std::string& path, bool for_folder) {
+        if (for_folder) return make_folders(path);
+        return make_folders(path.substr(0, path.rfind('/'))) &&
+               Fd{open(path.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0644)};
     }
 
     const Spec& spec_;
     std::uint64_t gpus_;
     bool keep_tmp_ = false;  // the submit folder is /tmp itself: to hide it would hide the job's own files
+    std::vector<MountPoint> table_;
+    std::vector<std::string> hidden_;  // the state folder, by each path that leads to it
     Fd job_tree_;
+    Fd shared_memory_;
     std::vector<Kept> kept_;
     std::vector<Declared> declared_;
 };
