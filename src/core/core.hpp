@@ -14,8 +14,9 @@ struct RetiredJob {
     Job job;
     JobSpec spec;
     Instant submitted{};
+    std::int32_t count = 0;  // elements of its array; 0 in rows of before this was kept
 };
-BOOST_DESCRIBE_STRUCT(RetiredJob, (), (job, spec, submitted))
+BOOST_DESCRIBE_STRUCT(RetiredJob, (), (job, spec, submitted, count))
 
 /// State and what the current batch has done to it. One thread owns it. Deciding changes State only through apply, at
 /// once, so that a later decision in the batch sees it; commit() forgets how to go back, undo_batch() goes back.
@@ -62,7 +63,8 @@ public:
 private:
     void note_retired(JobId id) {
         const auto& job = state_.at<Job>(id);
-        retired_.push_back({job, state_.spec_of(job), state_.at<Spec>(job.spec).submitted});
+        const auto& spec = state_.at<Spec>(job.spec);
+        retired_.push_back({job, spec.spec, spec.submitted, spec.count});
     }
 
     State state_;

@@ -37,14 +37,14 @@ void set_tenant(Core& core, Instant now, const SetTenant& in) {
         const auto known = core.state().tenant_named(path);
         const bool is_leaf = slash == std::string::npos;
         Tenant tenant;
+        if (known) tenant = core.state().at<TenantRow>(*known).tenant;
         tenant.id = known ? *known : TenantId{core.state().counters().tenants + 1};
         tenant.parent = parent;
         tenant.name = path;
-        if (is_leaf) {
-            tenant.quota = in.quota;
-            tenant.weight = in.weight;
-            tenant.may_use = in.may_use;
-        }
+        if (is_leaf && !in.keeps_quota) tenant.quota = in.quota;
+        if (is_leaf && !in.keeps_weight) tenant.weight = in.weight;
+        if (is_leaf && !in.keeps_classes) tenant.may_use = in.may_use;
+        if (is_leaf && !in.keeps_members) tenant.members = in.members;
         const auto* row = core.state().find<TenantRow>(tenant.id);
         if (row == nullptr || (is_leaf && row->tenant != tenant)) core.apply(now, TenantSet{tenant});
         parent = tenant.id;
@@ -111,13 +111,19 @@ Answer drain(Core& core, Instant now, const Drain& in) {
     return {};
 }
 
-/// Every element of every unfinished job of this name that the tenant has; empty when there is none.
-std::vector<JobId> resolve(const State& state, const std::string& name, TenantId tenant) {
+/// The elements of the newest job of this name that the tenant has, the submitter's own before others'; empty when
+/// there is none.
+std::vector<JobId> resolve(const State& state, const std::string& name, TenantId tenant, std::uint32_t owner) {
     std::vector<JobId> found;
     const auto& named = state.named(name);
+    const auto is_own = [&](JobId first) {
+        const auto& spec = state.at<Spec>(first).spec;
+        return spec.tenant == tenant && spec.owner == owner;
+    };
+    const bool has_own = std::any_of(named.begin(), named.end(), is_own);
     for (auto first = named.rbegin(); first != named.rend() && found.empty(); ++first) {
         const auto& spec = state.at<Spec>(*first);
-        if (spec.spec.tenant != tenant) continue;
+        if (spec.spec.tenant != tenant || (has_own && !is_own(*first))) continue;
         for (std::int32_t task = 0; task < spec.count; ++task) {
             const JobId element{first->value + static_cast<std::uint64_t>(task)};
             if (state.find<Job>(element) != nullptr) found.push_back(element);
@@ -141,9 +147,13 @@ Answer submit(Core& core, Instant now, const Submit& in) {
     if (state.waiting() + in.count > state.settings().max_waiting) {
         return refuse(Why::too_many_waiting, state.waiting() + in.count, state.settings().max_waiting);
     }
-    for (const auto& name : in.after) {
-        const auto before = resolve(state, name, *tenant);
-        if (before.empty()) return refuse(Why::unknown_dependency);
+    const auto of_one = state.waiting_of(spec.owner) + in.count;
+    if (of_one > state.settings().max_waiting_of_one) {
+        return refuse(Why::too_many_of_one, of_one, state.settings().max_waiting_of_one);
+    }
+    for (std::size_t i = 0; i < in.after.size(); ++i) {
+        const auto before = resolve(state, in.after[i], *tenant, spec.owner);
+        if (before.empty()) return refuse(Why::unknown_dependency, static_cast<std::int64_t>(i));
         for (const auto job : before) {
             const auto* finished = std::get_if<Finished>(&state.at<Job>(job).phase);
             if (finished != nullptr && finished->outcome != Outcome::succeeded) {

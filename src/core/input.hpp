@@ -32,8 +32,15 @@ struct SetTenant {
     std::int64_t quota = -1;
     std::int32_t weight = 1;
     std::uint32_t may_use = 0b1111;
+    std::vector<Member> members{};
+    // What stays as it is, or at its default in a new tenant.
+    bool keeps_quota = false;
+    bool keeps_weight = false;
+    bool keeps_classes = false;
+    bool keeps_members = false;
 };
-BOOST_DESCRIBE_STRUCT(SetTenant, (), (name, quota, weight, may_use))
+BOOST_DESCRIBE_STRUCT(SetTenant, (),
+                      (name, quota, weight, may_use, members, keeps_quota, keeps_weight, keeps_classes, keeps_members))
 
 /// A node reports for work. Another boot id than before proves that what ran on it is dead.
 struct NodeUp {

@@ -31,10 +31,11 @@ struct Settings {
     std::int64_t max_array = 100'000;                  // elements of one array
     std::int32_t max_victims = 64;                     // attempts that one claim may shrink or preempt
     std::int32_t pass_steps = 20'000;                  // placements tried in one Pass
+    std::int64_t max_waiting_of_one = 250'000;         // of them one person's, so that nobody fills it alone
     friend bool operator==(const Settings&, const Settings&) = default;
 };
 BOOST_DESCRIBE_STRUCT(Settings, (),
                       (gpu_types, may_preempt, gang_limit, quiet_period, claim_slack, retry_backoff, retention,
-                       max_finished, max_waiting, max_array, max_victims, pass_steps))
+                       max_finished, max_waiting, max_array, max_victims, pass_steps, max_waiting_of_one))
 
 }  // namespace stargate

@@ -99,6 +99,7 @@ void State::index(const Job& row) {
         finished_.emplace(finished->at, row.id);
     } else if (const auto* waiting = std::get_if<Waiting>(&row.phase)) {
         ++waiting_;
+        ++waiting_of_[spec_of(row).owner];
         if (waiting->not_before != Instant{}) set_deadline(waiting->not_before, DeadlineKind::backoff, row.id.value, 1);
         refresh_readiness(row);
     }
@@ -118,6 +119,8 @@ void State::unindex(const Job& row) {
         finished_.erase({finished->at, row.id});
     } else if (const auto* waiting = std::get_if<Waiting>(&row.phase)) {
         --waiting_;
+        const auto of_owner = waiting_of_.find(spec_of(row).owner);
+        if (--of_owner->second == 0) waiting_of_.erase(of_owner);
         if (waiting->not_before != Instant{})
             set_deadline(waiting->not_before, DeadlineKind::backoff, row.id.value, -1);
         (*shape_of_spec_.find(row.spec))->ready.erase(row.id);
@@ -450,6 +453,10 @@ std::string State::derived_text() const {
     for (const auto& [name, id] : tenants_by_name_) out += name + ' ';
     for (const auto& [name, id] : nodes_by_name_) out += name + ' ';
     number(waiting_);
+    for (const auto& [owner, jobs] : waiting_of_) {
+        number(owner);
+        number(jobs);
+    }
     return out;
 }
 

@@ -182,6 +182,10 @@ public:
     [[nodiscard]] std::optional<TenantId> tenant_named(const std::string& name) const;
     [[nodiscard]] NodeId node_named(const std::string& name) const;
     [[nodiscard]] std::int64_t waiting() const { return waiting_; }
+    [[nodiscard]] std::int64_t waiting_of(std::uint32_t owner) const {
+        const auto found = waiting_of_.find(owner);
+        return found == waiting_of_.end() ? 0 : found->second;
+    }
     [[nodiscard]] bool dependencies_met(const JobSpec& spec) const;
 
     /// All rows, in the order of their tables and keys: what a snapshot holds and what a digest is made of.
@@ -255,6 +259,7 @@ private:
     std::map<std::string, TenantId> tenants_by_name_;
     std::map<std::string, NodeId> nodes_by_name_;
     std::int64_t waiting_ = 0;
+    std::map<std::uint32_t, std::int64_t> waiting_of_;  // by owner; nobody with none
 };
 
 template <>

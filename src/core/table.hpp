@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <memory>
@@ -58,13 +59,16 @@ public:
             }
         }
     }
-    /// From the highest id down, until `visit` returns false.
+    /// From the highest id below `end` down, until `visit` returns false.
     template <class Visit>
-    void for_each_newest(Visit visit) const {
-        for (auto page = pages_.rbegin(); page != pages_.rend(); ++page) {
-            if (!*page) continue;
-            for (auto slot = (*page)->slots.rbegin(); slot != (*page)->slots.rend(); ++slot) {
-                if (*slot && !visit(**slot)) return;
+    void for_each_newest(Visit visit, IdType end = IdType{~std::uint64_t{0}}) const {
+        auto page = static_cast<std::size_t>(std::min<std::uint64_t>(end.value / page_size + 1, pages_.size()));
+        while (page-- > 0) {
+            if (!pages_[page]) continue;
+            auto slot = static_cast<std::size_t>(std::min<std::uint64_t>(end.value - page * page_size, page_size));
+            while (slot-- > 0) {
+                const auto& row = pages_[page]->slots[slot];
+                if (row && !visit(*row)) return;
             }
         }
     }

@@ -245,6 +245,7 @@ void read_settings(Section& in, Settings& settings) {
     in.read("max_array", settings.max_array);
     in.read("max_victims", settings.max_victims);
     in.read("pass_steps", settings.pass_steps);
+    in.read("max_waiting_of_one", settings.max_waiting_of_one);
 }
 
 Scenario read_all(const YAML::Node& root) {
