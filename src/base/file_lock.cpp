@@ -7,10 +7,26 @@
 
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstdlib>
+#include <thread>
 
 namespace stargate {
 namespace {
+
+/// A killed process holds its locks a little longer: until all its threads are gone, and until the child that it was
+/// just starting has become another program.
+constexpr auto patience = std::chrono::seconds{1};
+
+/// Whether the file is ours now; errno says why not.
+bool lock(int descriptor) {
+    const auto until = std::chrono::steady_clock::now() + patience;
+    while (::flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
+        if (errno != EWOULDBLOCK || std::chrono::steady_clock::now() >= until) return false;
+        std::this_thread::sleep_for(std::chrono::milliseconds{5});
+    }
+    return true;
+}
 
 /// Who wrote itself into the lock file: "pid 123", or "another process" in the instant before it has done so.
 std::string holder(int descriptor) {
@@ -25,7 +41,7 @@ std::string holder(int descriptor) {
 Result<FileLock> FileLock::take(const std::string& path) {
     FileDescriptor descriptor{::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600)};
     if (!descriptor) return fail_with_errno("open", path);
-    if (::flock(descriptor.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (!lock(descriptor.get())) {
         if (errno != EWOULDBLOCK) return fail_with_errno("lock", path);
         return fail(Fault::conflict, fmt::format("{} is held by {}", path, holder(descriptor.get())));
     }

@@ -11,7 +11,7 @@ namespace stargate {
 /// process ends in whatever way. Not inherited by programs that this process starts; a plain fork shares it.
 class FileLock {
 public:
-    /// Never waits. Fault::conflict when another process holds the file; the detail names its pid.
+    /// Waits a second at most. Fault::conflict when another process still holds the file; the detail names its pid.
     [[nodiscard]] static Result<FileLock> take(const std::string& path);
 
 private:

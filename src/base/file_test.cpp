@@ -69,6 +69,22 @@ TEST(FileLock, IsHeldByOneAndNamesItsPid) {
     EXPECT_NE(second.error().detail.find("pid " + std::to_string(::getpid())), std::string::npos);
 }
 
+TEST(FileLock, IsFreeSoonAfterItsHolderDiedInTheMiddleOfStartingAChild) {
+    const ScratchFolder folder;
+    pid_t child = 0;
+    {
+        const auto held = FileLock::take(folder / "lock");
+        ASSERT_TRUE(held);
+        child = ::fork();
+        if (child == 0) {
+            ::usleep(100'000);  // has not become another program yet, and holds what its parent held
+            ::_exit(0);
+        }
+    }
+    EXPECT_TRUE(FileLock::take(folder / "lock"));
+    ::waitpid(child, nullptr, 0);
+}
+
 TEST(FileLock, IsFreeWhenItsHolderIsGone) {
     const ScratchFolder folder;
     { ASSERT_TRUE(FileLock::take(folder / "lock")); }
