@@ -1,5 +1,6 @@
 """Drives the real binary from scripts: the tour, the end-to-end tests and the bars. Standard library only."""
 
+import fcntl
 import json
 import os
 import pathlib
@@ -32,7 +33,7 @@ def wait_until(what, holds, seconds=30.0, pause=0.02):
 
 
 class Stargate:
-    """A control plane on a state folder of its own, and its command line."""
+    """A control plane on a state folder of its own, and its command line. `cpu_gpus=None`: as many as by default."""
 
     def __init__(self, state, cpu_gpus=4, options=()):
         self.state = pathlib.Path(state)
@@ -41,8 +42,8 @@ class Stargate:
 
     def up(self):
         self.state.mkdir(parents=True, exist_ok=True)
-        return self.run("up", "--detach", "--cpu-gpus", str(self.cpu_gpus), "--listen", "127.0.0.1:0",
-                        "--gateway", "127.0.0.1:0", *self.options)
+        gpus = [] if self.cpu_gpus is None else ["--cpu-gpus", str(self.cpu_gpus)]
+        return self.run("up", "--detach", *gpus, "--listen", "127.0.0.1:0", "--gateway", "127.0.0.1:0", *self.options)
 
     def pid(self):
         return int((self.state / "stargate.pid").read_text())
@@ -52,6 +53,17 @@ class Stargate:
         pid = self.pid()
         os.kill(pid, signal.SIGKILL)
         wait_until("the control plane's process is gone", lambda: not is_alive(pid))
+
+    def is_up(self):
+        """Whether a control plane holds this state, or is about to."""
+        try:
+            with open(self.state / "lock", "rb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
 
     def down(self, *options):
         return self.run("down", *options, check=False)
@@ -87,11 +99,78 @@ class Stargate:
 
 
 def is_alive(pid):
+    """Not yet dead with all its threads: while one of them is left, the process holds its files and locks."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8") as stat:
-            return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
+            if stat.read().rsplit(")", 1)[1].split()[0] != "Z":
+                return True
+        return len(os.listdir(f"/proc/{pid}/task")) > 1
+    except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+class Process:
+    """One line of the process table, and where it works."""
+
+    def __init__(self, pid):
+        self.pid = pid
+        fields = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
+        self.parent = int(fields[1])
+        self.start = int(fields[19])  # clock ticks since boot: with the pid it names a process for ever
+        self.is_dead = fields[0] == "Z"
+        try:
+            self.folder = os.readlink(f"/proc/{pid}/cwd")
+        except OSError:
+            self.folder = ""
+
+
+def process_table():
+    """All processes that are not dead, by pid."""
+    table = {}
+    for entry in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            process = Process(int(entry.name))
+        except OSError:
+            continue  # it has ended meanwhile
+        if not process.is_dead:
+            table[process.pid] = process
+    return table
+
+
+def with_descendants(roots, table):
+    """The pids in `roots` and of everything they started, as far as the parents still live."""
+    children = {}
+    for process in table.values():
+        children.setdefault(process.parent, []).append(process.pid)
+    found, left = set(), [pid for pid in roots if pid in table]
+    while left:
+        pid = left.pop()
+        if pid not in found:
+            found.add(pid)
+            left += children.get(pid, [])
+    return found
+
+
+def shims_of(state, table=None):
+    """The pids of the shims of this state by attempt, whoever their parent is by now: each works in its attempt's folder."""
+    attempts = pathlib.Path(state).resolve() / "attempts"
+    shims = {}
+    for process in (table or process_table()).values():
+        folder = pathlib.Path(process.folder)
+        if folder.parent == attempts and folder.name.isdigit():
+            shims.setdefault(int(folder.name), []).append(process.pid)
+    return shims
+
+
+def processes_of(state):
+    """The control plane of this state, its shims, those that it adopted too, and everything these started."""
+    table = process_table()
+    roots = [pid for pids in shims_of(state, table).values() for pid in pids]
+    try:
+        roots.append(int((pathlib.Path(state) / "stargate.pid").read_text()))
+    except (OSError, ValueError):
+        pass  # it is down
+    return with_descendants(roots, table)
 
 
 def scratch_folder(prefix):

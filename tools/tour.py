@@ -6,15 +6,18 @@ It only submits, cancels and kills; every decision it shows is Stargate's own, a
 """
 
 import argparse
-import os
 import pathlib
 import re
 import shutil
 import signal
 import sys
+import tempfile
 import time
 
-from harness import BINARY, ROOT, Failed, Stargate, copy_for_jobs, give_to_job_user, is_alive, scratch_folder, wait_until
+from harness import (BINARY, ROOT, Failed, Stargate, copy_for_jobs, give_to_job_user, process_table, scratch_folder, shims_of,
+                     wait_until, with_descendants)
+
+KEPT_STATE = ROOT / "build" / "tour-state"  # of `make run`, which stays up on it
 
 STARTED = time.monotonic()
 
@@ -42,12 +45,33 @@ def steps_of(log):
     return [(int(m[1]), float(m[2]), int(m[3])) for m in re.finditer(r"step (\d+) loss ([\d.]+) ranks (\d+)", log)]
 
 
-def wait_for_training(stargate, ranks, seconds, after=0):
-    """Waits until training with so many ranks has printed a step, and returns (step, loss, ranks) of its newest one."""
+def wait_for_training(stargate, ranks, seconds, after=0, step=0):
+    """Waits until training with so many ranks has reached a step, and tells how it goes meanwhile; returns (step, loss, ranks)
+    of its newest line. `after`: lines that it had printed before are passed over."""
+    told = time.monotonic()
+
     def newest():
-        found = [row for row in steps_of(training_log(stargate))[after:] if row[2] == ranks]
+        nonlocal told
+        rows = steps_of(training_log(stargate))[after:]
+        if rows and time.monotonic() - told >= 3:
+            told = time.monotonic()
+            say(f"  training: step {rows[-1][0]}, loss {rows[-1][1]}, {rows[-1][2]} ranks")
+        found = [row for row in rows if row[2] == ranks and row[0] >= step]
         return found[-1] if found else None
-    return wait_until(f"training makes steps with {ranks} ranks", newest, seconds, pause=0.3)
+    return wait_until(f"training makes step {step} or later with {ranks} ranks", newest, seconds, pause=0.3)
+
+
+def processes_by_job(stargate):
+    """{job name: {(pid, start)}} of all processes of each running job: its shim, its init, its ranks."""
+    table = process_table()
+    shims = shims_of(stargate.state, table)
+    return {row["name"]: {(pid, table[pid].start) for pid in with_descendants(shims.get(row["attempt"], []), table)}
+            for row in stargate.jobs() if row["state"] == "running"}
+
+
+def still_there(processes):
+    table = process_table()
+    return {(pid, start) for pid, start in processes if pid in table and table[pid].start == start}
 
 
 def resize_rows(events, attempt):
@@ -85,25 +109,46 @@ def print_table(rows):
               f"  {later(row['running']):>13}")
 
 
+def take_down(stargate):
+    """Ends the control plane on this state and all its jobs, also when only the jobs are left."""
+    done = stargate.down("--jobs")
+    if done.returncode != 0:
+        raise Failed(f"`stargate down --jobs --state {stargate.state}` ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+
+
+def clear_kept_state(stargate):
+    """The state of an earlier `make run` goes, and what still runs on it first."""
+    if not stargate.state.exists():
+        return
+    if stargate.is_up() or shims_of(stargate.state):
+        say(f"an earlier tour still runs on {stargate.state}: taking it down with its jobs")
+    take_down(stargate)
+    shutil.rmtree(stargate.state)
+
+
 def tour(fast, stay):
-    folder = scratch_folder("stargate-tour-")
-    example = copy_for_jobs(ROOT / "examples" / "tiny-gpt", folder / "tiny-gpt")
-    give_to_job_user(folder)
-    stargate = Stargate(ROOT / "build" / "tour-state", cpu_gpus=4)
-    shutil.rmtree(stargate.state, ignore_errors=True)
+    work = scratch_folder("stargate-tour-")  # where the jobs run: any account may enter it
+    example = copy_for_jobs(ROOT / "examples" / "tiny-gpt", work / "tiny-gpt")
+    give_to_job_user(work)
+    if stay:
+        stargate = Stargate(KEPT_STATE)
+        clear_kept_state(stargate)
+    else:
+        stargate = Stargate(pathlib.Path(tempfile.mkdtemp(prefix="tour-", dir=ROOT / "build")) / "state")
     try:
         run_steps(stargate, example, fast)
     except BaseException:
-        if (stargate.state / "stargate.pid").exists():
-            stargate.down("--jobs")
+        stargate.down("--jobs")
+        print(f"\nthe state of this tour is kept in {stargate.state}", file=sys.stderr)
+        shutil.rmtree(work, ignore_errors=True)
         raise
-    finally:
-        shutil.rmtree(folder, ignore_errors=True) if not stay else None
     if stay:
         print(f"\nStargate stays up. Try:\n  export STARGATE_STATE={stargate.state} PATH={BINARY.parent}:$PATH\n"
               "  stargate jobs\n  stargate run -- hostname\nand end it with: stargate down --jobs")
-    else:
-        stargate.down("--jobs")
+        return
+    take_down(stargate)
+    shutil.rmtree(stargate.state.parent)
+    shutil.rmtree(work)
 
 
 def run_steps(stargate, example, fast):
@@ -117,26 +162,21 @@ def run_steps(stargate, example, fast):
     attempt = row["attempt"]
     first = wait_for_training(stargate, 4, 90)
     say(f"training runs with {first[2]} ranks: step {first[0]}, loss {first[1]}")
-    target = 60 if fast else 150
-    def far_enough():
-        rows = steps_of(training_log(stargate))
-        return rows and rows[-1][0] >= target and rows
-    rows = wait_until("the loss falls", far_enough, 120, pause=0.5)
-    say(f"the loss fell from {rows[0][1]} to {rows[-1][1]} in {rows[-1][0]} steps")
-    if rows[-1][1] >= rows[0][1]:
-        raise Failed("the loss does not fall")
+    last = wait_for_training(stargate, 4, 120, step=60 if fast else 150)
+    if last[1] >= first[1]:
+        raise Failed(f"the loss does not fall: it was {first[1]} and is {last[1]}")
+    say(f"the loss fell from {first[1]} to {last[1]} in {last[0]} steps")
 
     step("3. a job of a higher class needs 2 GPUs: training shrinks, the job runs, training grows back")
-    seconds = 12 if fast else 20
     urgent = example / "urgent.yaml"
     urgent.write_text("kind: batch\nname: urgent\npriority: production\ngpus: 2\nranks: per_node\ntime: 10m\n"
-                      f"run: echo \"urgent work on $STARGATE_GPUS GPUs\"; sleep {seconds}\n")
+                      "run: echo \"urgent work on $STARGATE_GPUS GPUs\"; until [ -e work-is-done ]; do sleep 0.2; done\n")
     give_to_job_user(example)
     printed = len(steps_of(training_log(stargate)))
     show(stargate, "submit", str(urgent))
     stargate.wait_for("urgent", "running")
     shrunk = wait_for_training(stargate, 2, 60, printed)
-    say(f"training goes on with 2 ranks from its latest step: now at {shrunk[0]}")
+    say(f"training goes on with 2 ranks from its latest step: step {shrunk[0]}, loss {shrunk[1]}")
 
     step("4. why must another job wait?")
     waiting = example / "big.yaml"
@@ -147,23 +187,28 @@ def run_steps(stargate, example, fast):
 
     step("5. kill -9 the control plane while both jobs run, and start it again")
     before = {row["name"]: row["attempt"] for row in stargate.jobs() if row["state"] == "running"}
-    shims = shims_of(stargate)
+    processes = processes_by_job(stargate)
+    if set(processes) != {"tiny-gpt", "urgent"} or not all(processes.values()):
+        raise Failed(f"both jobs were expected to run, each with processes; found { {name: len(of) for name, of in processes.items()} }")
     stargate.kill()
-    say("the control plane is dead; the processes of the jobs:")
-    alive = [pid for pid in shims if is_alive(pid)]
-    say(f"{len(alive)} of {len(shims)} shims run on")
-    if alive != shims:
-        raise Failed("a job died with the control plane")
+    for name, own in processes.items():
+        say(f"the control plane is dead; {name}: {len(still_there(own))} of {len(own)} processes go on")
+        if still_there(own) != own:
+            raise Failed(f"processes of {name} died with the control plane")
     stargate.up()
-    after = {row["name"]: row["attempt"] for row in stargate.jobs() if row["state"] == "running"}
-    lost = {name for name in before if before[name] != after.get(name) and name != "urgent"}
-    if lost:
-        raise Failed(f"not adopted: {sorted(lost)}")
-    say(f"the new control plane goes on with the same attempts: {after}")
+    after = {row["name"]: row["attempt"] for row in stargate.jobs() if row["name"] in before}
+    if after != before:
+        raise Failed(f"not adopted: attempts were {before} and are {after}")
+    if still_there(processes["tiny-gpt"]) != processes["tiny-gpt"]:
+        raise Failed("processes of tiny-gpt died when the control plane came back")
+    say(f"the new control plane goes on with the same attempts ({', '.join(f'{name} {id}' for name, id in after.items())}) "
+        "and the same processes")
     show(stargate, "jobs")
 
     step("6. the urgent job ends, training grows back to 4 ranks")
     printed = len(steps_of(training_log(stargate)))
+    time.sleep(2 if fast else 10)
+    (example / "work-is-done").touch()
     stargate.wait_for("urgent", "succeeded", seconds=90)
     show(stargate, "logs", "urgent")
     grown = wait_for_training(stargate, 4, 90, printed)
@@ -186,20 +231,6 @@ def run_steps(stargate, example, fast):
     done = stargate.run("twin", "replay", str(stargate.state))
     print("           " + done.stdout.strip().replace("\n", "\n           "))
     say("the tour is over")
-
-
-def shims_of(stargate):
-    pids = []
-    for record in sorted((stargate.state / "attempts").glob("*")):
-        for proc in pathlib.Path("/proc").glob("[0-9]*"):
-            try:
-                command = (proc / "cmdline").read_bytes()
-                cwd = os.readlink(proc / "cwd")
-            except OSError:
-                continue
-            if b"stargate-shim" in command and cwd == str(record.resolve()):
-                pids.append(int(proc.name))
-    return pids
 
 
 def main():

@@ -1,0 +1,28 @@
+"""What the API costs by itself (bench/api.cpp): no promise, a figure to compare with."""
+
+import json
+import statistics
+import subprocess
+
+from harness import ROOT
+from measure.figure import Measurement, Row
+from measure.machine import scratch_folder
+
+RUNS = [(Row("API-whoami", "us"), "whoami"), (Row("API-submit", "us"), "submit_one_job_file"),
+        (Row("API-list", "ms"), "list_a_thousand_of/100000")]
+
+
+def measure():
+    out = scratch_folder("api-") / "results.json"
+    subprocess.run([str(ROOT / "build" / "bin" / "bench_api"), f"--benchmark_out={out}", "--benchmark_repetitions=5"],
+                   check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    runs = [run for run in json.loads(out.read_text())["benchmarks"] if run["run_type"] == "iteration"]
+    figures = []
+    for row, name in RUNS:
+        times = [run["real_time"] for run in runs if run["run_name"].startswith(name)]
+        figures.append(row.figure(statistics.median(times), f"bench_api, {name}: one client on the unix socket, a control plane in memory",
+                                  times))
+    return figures
+
+
+API = Measurement("API", [row for row, _ in RUNS], measure, is_long=True)
