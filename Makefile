@@ -2,8 +2,10 @@
 .DEFAULT_GOAL := help
 .PHONY: help ensure build run tour test bench bars mutants simulate torture lint
 
+SHELL := /bin/bash
+.SHELLFLAGS := -eo pipefail -c
+
 PYTHON := /usr/bin/python3
-JOBS   := $(shell nproc)
 SEEDS  ?= 20
 BASE   ?= HEAD~1
 
@@ -39,7 +41,8 @@ test: build      ## all tests, the durable parts under sanitizers, a short tour
 bars: build      ## the promised figures, measured here and now
 	$(PYTHON) tools/bars.py
 
-bench: build     ## the long measurements, kept in docs/bench
+bench: build     ## the same and the long ones, into docs/bench
+	ninja -C build bench_api
 	$(PYTHON) tools/bars.py --long
 
 mutants: build   ## plant each bug of tests/mutants, show what finds it
@@ -63,7 +66,7 @@ torture: ensure  ## thread sanitizer and long loops: an hour, not a minute
 		build/fuzz/bin/fuzz_$$target -max_total_time=300 -timeout=10 -artifact_prefix=build/fuzz/ \
 			build/fuzz/$$target tests/fuzz/corpus/$$target || exit 1; done
 
-lint: build      ## layout, layers, clang-tidy on what changed since BASE=HEAD~1
-	git ls-files '*.hpp' '*.cpp' | xargs clang-format --dry-run --Werror
+lint: build      ## layout, layers, clang-tidy on what changed since BASE=HEAD~1; FULL=1 for all
+	git ls-files -z '*.hpp' '*.cpp' | xargs -0 clang-format --dry-run --Werror
 	$(PYTHON) tools/check_layers.py
-	git diff --name-only --diff-filter=d $(BASE) -- '*.cpp' | xargs -r -P$(JOBS) -n1 clang-tidy -p build --quiet
+	$(PYTHON) tools/tidy.py $(if $(FULL),--all,--since $(BASE))

@@ -4,6 +4,8 @@
 A patch begins with lines `# what: one sentence` and `# tests: core_test twin_test`: the test binaries that are built and
 run, in this order, until one fails. Copies live under build/mutants/ and are built incrementally; two runs at once take
 different copies. Ends with `N passed, M failed`; status 1 when a bug survives or a patch does not apply.
+
+With --check nothing is built: it only looks whether each patch still fits the sources to the letter (a test does this).
 """
 import argparse
 import fcntl
@@ -67,8 +69,11 @@ class Copy:
     def build(self, target):
         return run(["ninja", "-C", "build", target], self.folder, BUILD_LIMIT_S)
 
-    def patch(self, patch, *options):
-        return run(["patch", "-p1", "--no-backup-if-mismatch", "-s", *options, "-i", str(patch)], self.folder, 60)
+
+
+def apply(patch, folder, *options):
+    """To the letter: a patch that fits only nearly may break something else than it says."""
+    return run(["patch", "-p1", "-F0", "-s", "--no-backup-if-mismatch", *options, "-i", str(patch)], folder, 60)
 
 
 def run(command, folder, limit):
@@ -97,7 +102,7 @@ def finder_in(output):
 
 def judge(copy, patch):
     """(found, what happened)"""
-    status, output = copy.patch(patch)
+    status, output = apply(patch, copy.folder)
     if status != 0:
         copy.refresh()
         return False, "the patch does not apply: " + output.strip().split("\n")[0]
@@ -114,9 +119,25 @@ def judge(copy, patch):
         copy.refresh()
 
 
+def check(patches):
+    """How many patches do not fit the sources as they are; says which."""
+    stale = 0
+    for patch in patches:
+        status, output = apply(patch, ROOT, "--dry-run", "--batch")
+        if status != 0:
+            stale += 1
+            print(f"FAILED {patch.name} does not apply: {output.strip()}")
+        elif not header(patch, "what") or not header(patch, "tests"):
+            stale += 1
+            print(f"FAILED {patch.name} does not say `# what:` and `# tests:`")
+    print(f"{len(patches) - stale} passed, {stale} failed")
+    return stale
+
+
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     arguments.add_argument("patches", nargs="*", help="only these (part of a name is enough)")
+    arguments.add_argument("--check", action="store_true", help="only look whether they apply")
     arguments.add_argument("--jobs", type=int, default=1, help="copies at once")
     options = arguments.parse_args()
     patches = sorted((ROOT / "tests" / "mutants").glob("*.patch"))
@@ -124,6 +145,8 @@ def main():
         patches = [patch for patch in patches if any(word in patch.name for word in options.patches)]
     if not patches:
         sys.exit("mutants: no patch of that name")
+    if options.check:
+        return 1 if check(patches) else 0
     work = queue.Queue()
     for patch in patches:
         work.put(patch)
