@@ -114,7 +114,8 @@ Result<HttpReply> Client::stream(std::string_view method, const std::string& tar
                                  "again with: stargate up --detach --state {}",
                                  state_, state_)};
     };
-    if (!connection.write_all(request_text(method, target, body, headers))) return tl::unexpected(broke_off());
+    // A request that is too large is answered before it has been read: the reply says so, also when sending failed.
+    (void)connection.write_all(request_text(method, target, body, headers));
     boost::beast::flat_buffer buffer;
     http::response_parser<http::buffer_body> parser;
     parser.body_limit(boost::none);
