@@ -40,10 +40,11 @@ class Stargate:
         self.cpu_gpus = cpu_gpus
         self.options = list(options)
 
-    def up(self):
+    def up(self, **keywords):
         self.state.mkdir(parents=True, exist_ok=True)
         gpus = [] if self.cpu_gpus is None else ["--cpu-gpus", str(self.cpu_gpus)]
-        return self.run("up", "--detach", *gpus, "--listen", "127.0.0.1:0", "--gateway", "127.0.0.1:0", *self.options)
+        return self.run("up", "--detach", *gpus, "--listen", "127.0.0.1:0", "--gateway", "127.0.0.1:0", *self.options,
+                        **keywords)
 
     def pid(self):
         return int((self.state / "stargate.pid").read_text())
