@@ -258,9 +258,12 @@ TEST(Quota, LimitsHowFarAnElasticJobGrows) {
     auto given = Given{}.node("n1", 8);
     given.tenant("small", 3);
     given.running(job("a").gpus(1, 8).by("small"));
-    EXPECT_LE(given.gpus("a"), 3);
+    EXPECT_EQ(given.gpus("a"), 3);
     given.later(seconds{10}).later(seconds{10});
-    EXPECT_LE(given.used_by("small"), 3000);
+    EXPECT_EQ(given.used_by("small"), 3000);
+    given.tenant("small", 5).pass().later(seconds{3});
+    given.leaves("a").runs("a");
+    EXPECT_EQ(given.gpus("a"), 5);
 }
 
 TEST(Share, OneTenantAGpu) {

@@ -350,7 +350,7 @@ void evolve(State& state, Instant at, const Fact& fact) {
             },
             [&](const Reserved& f) {
                 drop<Reservation>(state, f.job);
-                state.put(Reservation{f.job, f.at, f.spare});
+                state.put(Reservation{f.job, f.at, f.spare, f.level, f.domain});
             },
             [&](const ReservationDropped& f) { drop<Reservation>(state, f.job); },
             [&](const Claimed& f) {

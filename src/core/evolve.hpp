@@ -24,6 +24,13 @@ void for_each_tenant(const State& state, TenantId tenant, Visit visit) {
     }
 }
 
+/// Whether `tenant` is `above` or one of those below it; true of all where `above` is none.
+inline bool is_under(const State& state, TenantId tenant, TenantId above) {
+    bool under = !above;
+    for_each_tenant(state, tenant, [&](TenantId id) { under = under || id == above; });
+    return under;
+}
+
 inline std::int64_t milli_gpus(const Parts& parts) {
     std::int64_t sum = 0;
     for (const auto& part : parts) sum += part.milli_gpus();

@@ -1,6 +1,7 @@
 #include "core/explain.hpp"
 
-#include "core/policy/place.hpp"
+#include "core/policy/quota.hpp"
+#include "core/policy/reservation.hpp"
 #include "core/schedule.hpp"
 
 namespace stargate {
@@ -13,14 +14,12 @@ std::vector<Refusal> not_ready(const State& state, const Job& job, const Waiting
     if (waiting.not_before != Instant{}) {
         reasons.push_back({Why::backing_off, job.failures, state.spec_of(job).retries, 0});
     }
+    if (state.unmet(job.spec) == 0) return reasons;
     for (const auto before : state.spec_of(job).after) {
         const auto* other = state.find<Job>(before);
-        if (other == nullptr) continue;
-        const auto* finished = std::get_if<Finished>(&other->phase);
-        if (finished == nullptr || finished->outcome != Outcome::succeeded) {
-            reasons.push_back({Why::dependency, 0, 0, before.value});
-            break;
-        }
+        if (other == nullptr || State::has_succeeded(*other)) continue;
+        reasons.push_back({Why::dependency, 0, 0, before.value});
+        break;
     }
     return reasons;
 }
@@ -42,10 +41,9 @@ std::vector<Refusal> explain(const State& state, Instant now, JobId id) {
         reasons.push_back({Why::claim_pending, spec.min_gpus.count(), free, 0});
         return reasons;
     }
-    const auto least = spec.share > 0 ? spec.share : std::int64_t{1000} * spec.min_gpus.count();
-    collect(quota_allows(state, spec.tenant, least));
+    collect(quota_allows(state, spec.tenant, least_of(spec)));
     collect(reservation_allows(state, now, id, spec, spec.min_gpus.count()));
-    collect(place(state, spec, spec.min_gpus.count()).why);
+    collect(find_place(state, now, id, spec).why);
     return reasons;
 }
 

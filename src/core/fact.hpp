@@ -72,8 +72,10 @@ struct Reserved {
     JobId job;
     Instant at{};
     std::int32_t spare = 0;
+    Level level = Level::fleet;
+    std::uint64_t domain = 0;
 };
-BOOST_DESCRIBE_STRUCT(Reserved, (), (job, at, spare))
+BOOST_DESCRIBE_STRUCT(Reserved, (), (job, at, spare, level, domain))
 
 struct ReservationDropped {
     JobId job;

@@ -172,8 +172,9 @@ public:
         if (const auto what = broken(core_.state())) ADD_FAILURE() << *what;
         return *this;
     }
+    Given& wait(Duration by) { return now_ += by, *this; }
     Given& later(Duration by) {
-        now_ += by;
+        wait(by);
         decide_now(Due{});
         return pass();
     }

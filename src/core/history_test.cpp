@@ -153,6 +153,39 @@ RC_GTEST_PROP(History, AnUndoneProbeLeavesNothingBehind, ()) {
     RC_ASSERT(core.retired().empty());
 }
 
+/// Derived data may change what a decision costs, never its result: two cores decide the same history, and one of them
+/// loses its derived data, with all that it remembers, again and again.
+RC_GTEST_PROP(History, IsDecidedAlikeWithDerivedDataBuiltAnew, ()) {
+    const auto history = *histories();
+    auto given = small_fleet();
+    Core other{*State::from_rows(given.state().rows())};
+    std::size_t known = given.log().size();
+    const auto decide_in_both = [&](const Input& input) {
+        given.decide_now(input);
+        (void)decide(other, given.now(), input);
+        std::string ours;
+        std::string theirs;
+        for (; known < given.log().size(); ++known) {
+            ours += std::string{fact_names[given.log()[known].fact.index()]} + ' ';
+            json_text(ours, given.log()[known].fact);
+        }
+        for (const auto& fact : other.batch()) {
+            theirs += std::string{fact_names[fact.index()]} + ' ';
+            json_text(theirs, fact);
+        }
+        RC_ASSERT(ours == theirs);
+        other.commit();
+        RC_ASSERT(other.state().derived_text() == given.state().derived_text());
+    };
+    for (const auto& happens : history) {
+        decide_in_both(input_of(given.state(), happens));
+        if (happens.much % 5 == 0) other = Core{*State::from_rows(other.state().rows())};
+        if (happens.much % 3 == 0) given.wait(seconds{happens.much % 40});
+        if (happens.much % 4 == 0) decide_in_both(Due{});
+        if (happens.much % 2 == 0) decide_in_both(Pass{});
+    }
+}
+
 RC_GTEST_PROP(History, TheFirstReasonIsTheOneRecorded, ()) {
     const auto history = *histories();
     auto given = small_fleet();

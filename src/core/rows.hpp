@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <boost/container/small_vector.hpp>
 #include <boost/describe.hpp>
@@ -74,6 +75,11 @@ struct Part {
 };
 BOOST_DESCRIBE_STRUCT(Part, (), (node, gpus, share, ranks, cpus, memory, phase, first))
 using Parts = boost::container::small_vector<Part, 1>;
+inline Part nothing_on(NodeId node) {
+    Part part;
+    part.node = node;
+    return part;
+}
 
 /// The specification that the elements of an array share. Leaves State with its last element.
 struct Spec {
@@ -155,6 +161,18 @@ struct Attempt {
         for (const auto& part : parts) sum += part.gpu_count();
         return sum;
     }
+    /// What the ending that is under way lets go of on this part's node; nothing where none is.
+    [[nodiscard]] Part leaving(const Part& part) const {
+        if (!ending) return nothing_on(part.node);
+        auto gone = part;
+        for (const auto& next : ending->next) {
+            if (next.node != part.node) continue;
+            gone.gpus &= ~next.gpus;
+            gone.cpus = std::max(MilliCpus{}, gone.cpus - next.cpus);
+            gone.memory = std::max(Bytes{}, gone.memory - next.memory);
+        }
+        return gone;
+    }
 };
 BOOST_DESCRIBE_STRUCT(Attempt, (),
                       (id, job, generation, parts, ending, started, leased_since, limit, gang_deadline, settled,
@@ -205,10 +223,12 @@ BOOST_DESCRIBE_STRUCT(Blocked, (), (spec, job, why))
 struct Reservation {
     JobId job;
     Instant at{};
-    std::int32_t spare = 0;  // GPUs beyond the gang's need that are free at that instant
+    std::int32_t spare = 0;        // GPUs beyond the gang's need that are free at that instant
+    Level level = Level::fleet;    // of the domain that it lies in, kept from others whole; fleet: any GPUs do
+    std::uint64_t domain = 0;      // its index; of a node: its id
     friend bool operator==(const Reservation&, const Reservation&) = default;
 };
-BOOST_DESCRIBE_STRUCT(Reservation, (), (job, at, spare))
+BOOST_DESCRIBE_STRUCT(Reservation, (), (job, at, spare, level, domain))
 
 /// What is counted or set once for the whole fleet. Ids are handed out here.
 struct Counters {

@@ -13,6 +13,7 @@ namespace {
 const std::set<JobId> no_jobs;
 const boost::container::flat_set<AttemptId> no_attempts;
 const NodeSet no_nodes;
+const TenantWork no_work;
 
 bool has_type(GpuTypeBits types, std::size_t type) { return types == 0 || (types >> type & 1U) != 0; }
 
@@ -30,8 +31,10 @@ void grow_to(FreeByType& counts, std::size_t size) {
 
 constexpr std::size_t first_domain_level = 1;  // a node is its own domain: nodes_by_free_ has it
 
-std::uint32_t domain_of(const NodeShape& shape, std::size_t level) {
-    switch (static_cast<Level>(level)) {
+}  // namespace
+
+std::uint32_t domain_of(const NodeShape& shape, Level level) {
+    switch (level) {
         case Level::rack:
             return shape.rack;
         case Level::pod:
@@ -46,7 +49,6 @@ std::uint32_t domain_of(const NodeShape& shape, std::size_t level) {
     }
     return 0;
 }
-}  // namespace
 
 ShapeKey shape_of(const JobSpec& spec) {
     return {-static_cast<std::int32_t>(rank_of(spec.priority)),
@@ -58,14 +60,14 @@ ShapeKey shape_of(const JobSpec& spec) {
             spec.cpus_per_rank,
             spec.memory_per_rank,
             spec.require,
-            spec.one_rank_a_node,
-            spec.time_limit};
+            spec.one_rank_a_node};
 }
 
 State::State() = default;
 
 void State::take_back(Edit edit) {
     CHECK(undo_ == nullptr);
+    ++placement_version_;
     std::visit(
         [this]<class Row>(Old<Row>& old) {
             auto& rows = std::get<TableFor<Row>>(tables_);
@@ -84,100 +86,139 @@ void State::take_back(Edit edit) {
         edit);
 }
 
-bool State::dependencies_met(const JobSpec& spec) const {
-    for (const auto before : spec.after) {
-        const auto* job = find<Job>(before);
-        if (job == nullptr) continue;  // retired: had it not succeeded, its dependents would have been dropped
-        const auto* finished = std::get_if<Finished>(&job->phase);
-        if (finished == nullptr || finished->outcome != Outcome::succeeded) return false;
-    }
-    return true;
+bool State::has_succeeded(const Job& job) {
+    const auto* finished = std::get_if<Finished>(&job.phase);
+    return finished != nullptr && finished->outcome == Outcome::succeeded;
+}
+
+/// What a waiting job adds, or takes with it.
+void State::wait(const Job& row, int sign) {
+    const auto* waiting = std::get_if<Waiting>(&row.phase);
+    if (waiting == nullptr) return;
+    waiting_ += sign;
+    const auto of_owner = waiting_of_.try_emplace(spec_of(row).owner, 0).first;
+    if ((of_owner->second += sign) == 0) waiting_of_.erase(of_owner);
+    if (waiting->not_before != Instant{}) set_deadline(waiting->not_before, DeadlineKind::backoff, row.id.value, sign);
 }
 
 void State::index(const Job& row) {
-    if (const auto* finished = std::get_if<Finished>(&row.phase)) {
-        finished_.emplace(finished->at, row.id);
-    } else if (const auto* waiting = std::get_if<Waiting>(&row.phase)) {
-        ++waiting_;
-        ++waiting_of_[spec_of(row).owner];
-        if (waiting->not_before != Instant{}) set_deadline(waiting->not_before, DeadlineKind::backoff, row.id.value, 1);
-        refresh_readiness(row);
-    }
-    if (!dependents_.empty()) {
-        for (const auto dependent : dependents_of(row.id)) {
-            const auto& spec = at<Spec>(dependent);
-            for (auto element = spec.first.value; element < spec.first.value + static_cast<std::uint64_t>(spec.count);
-                 ++element) {
-                if (const auto* job = find<Job>(JobId{element})) refresh_readiness(*job);
-            }
-        }
-    }
+    if (const auto* finished = std::get_if<Finished>(&row.phase)) finished_.emplace(finished->at, row.id);
+    wait(row, 1);
+    refresh_readiness(row);
+    if (!has_succeeded(row)) count_unmet(row, 1);
 }
 
 void State::unindex(const Job& row) {
-    if (const auto* finished = std::get_if<Finished>(&row.phase)) {
-        finished_.erase({finished->at, row.id});
-    } else if (const auto* waiting = std::get_if<Waiting>(&row.phase)) {
-        --waiting_;
-        const auto of_owner = waiting_of_.find(spec_of(row).owner);
-        if (--of_owner->second == 0) waiting_of_.erase(of_owner);
-        if (waiting->not_before != Instant{})
-            set_deadline(waiting->not_before, DeadlineKind::backoff, row.id.value, -1);
-        (*shape_of_spec_.find(row.spec))->ready.erase(row.id);
+    if (const auto* finished = std::get_if<Finished>(&row.phase)) finished_.erase({finished->at, row.id});
+    wait(row, -1);
+    if (std::holds_alternative<Waiting>(row.phase)) {
+        auto& shape = **shape_of_spec_.find(row.spec);
+        shape.ready.erase(row.id);
+        shape.by_limit.erase({at<Spec>(row.spec).spec.time_limit, row.id});
+    }
+    if (!has_succeeded(row)) count_unmet(row, -1);
+}
+
+/// The job has begun, or ceased, to be one that others still come after. Cost O(specifications that come after it), and
+/// of those that become ready or no longer are, their elements.
+void State::count_unmet(const Job& before, int sign) {
+    if (dependents_.empty()) return;
+    for (const auto dependent : dependents_of(before.id)) {
+        auto& unmet = *unmet_.find(dependent);
+        const bool was_met = unmet == 0;
+        unmet += sign;
+        if (was_met == (unmet == 0)) continue;
+        const auto& spec = at<Spec>(dependent);
+        for (std::int32_t task = 0; task < spec.count; ++task) {
+            const auto* job = find<Job>(JobId{spec.first.value + static_cast<std::uint64_t>(task)});
+            if (job != nullptr) refresh_readiness(*job);
+        }
     }
 }
 
 void State::refresh_readiness(const Job& job) {
     const auto* waiting = std::get_if<Waiting>(&job.phase);
-    const auto& spec = at<Spec>(job.spec).spec;
-    auto& ready = (*shape_of_spec_.find(job.spec))->ready;
-    if (waiting != nullptr && !job.held && waiting->not_before == Instant{} && dependencies_met(spec)) {
-        ready.insert(job.id);
+    if (waiting == nullptr) return;  // a job that no longer waits was taken out when its phase changed
+    auto& shape = **shape_of_spec_.find(job.spec);
+    const std::pair by_limit{at<Spec>(job.spec).spec.time_limit, job.id};
+    if (!job.held && waiting->not_before == Instant{} && unmet(job.spec) == 0) {
+        shape.ready.insert(job.id);
+        shape.by_limit.insert(by_limit);
     } else {
-        ready.erase(job.id);
+        shape.ready.erase(job.id);
+        shape.by_limit.erase(by_limit);
     }
 }
 
 void State::index(const Spec& row) {
     const auto key = shape_of(row.spec);
     auto& shape = shapes_[key];
-    if (shape.specs++ == 0) {
-        shape.key = key;
-        shape.sample = row.spec;
-    }
+    if (shape.specs++ == 0) shape.key = key;
     shape_of_spec_.put(row.first, &shape);
     named_[row.spec.name].insert(row.first);
-    for (const auto before : row.spec.after) dependents_[before].insert(row.first);
+    std::int32_t unmet = 0;
+    for (const auto before : row.spec.after) {
+        // The same job may be named twice. One that is gone has succeeded: else its dependents had been dropped.
+        if (!dependents_[before].insert(row.first).second) continue;
+        const auto* job = find<Job>(before);
+        if (job != nullptr && !has_succeeded(*job)) ++unmet;
+    }
+    unmet_.put(row.first, unmet);
 }
 
 void State::unindex(const Spec& row) {
-    // The jobs of a specification that is only being changed keep their place: its shape never changes.
-    const auto key = shape_of(row.spec);
-    const auto shape = shapes_.find(key);
+    const auto shape = shapes_.find(shape_of(row.spec));
+    // An undo takes a specification out and puts it in again while its jobs stay.
     if (--shape->second.specs == 0 && shape->second.ready.empty()) shapes_.erase(shape);
     shape_of_spec_.erase(row.first);
+    unmet_.erase(row.first);
     auto named = named_.find(row.spec.name);
     named->second.erase(row.first);
     if (named->second.empty()) named_.erase(named);
     for (const auto before : row.spec.after) {
         const auto found = dependents_.find(before);
+        if (found == dependents_.end()) continue;  // named twice
         found->second.erase(row.first);
         if (found->second.empty()) dependents_.erase(found);
     }
 }
 
-void State::count_gpus(const Attempt& row, const JobSpec& spec, int sign) {
-    const auto gpus = row.gpu_count();
-    held_[rank_of(spec.priority)] += sign * gpus;
-    if (spec.is_elastic()) surplus_[rank_of(spec.priority)] += sign * (gpus - spec.min_gpus.count());
+void State::count_nodes(const Attempt& row, const JobSpec& spec, int sign) {
+    const auto rank = rank_of(spec.priority);
     for (const auto& part : row.parts) {
-        if (part.node.value >= attempts_on_.size()) attempts_on_.resize(part.node.value + 1);
-        auto& here = attempts_on_[part.node.value];
-        if (sign > 0) {
-            here.insert(row.id);
-        } else {
-            here.erase(row.id);
+        const auto node = part.node.value;
+        if (node >= attempts_on_.size()) {
+            attempts_on_.resize(node + 1);
+            parts_on_.resize(node + 1);
         }
+        if (sign > 0) {
+            attempts_on_[node].insert(row.id);
+        } else {
+            attempts_on_[node].erase(row.id);
+        }
+        auto& parts = parts_on_[node][rank];
+        if (parts == 0) holding_[rank].insert(part.node);
+        parts += sign;
+        if (parts == 0) holding_[rank].erase(part.node);
+    }
+}
+
+void State::count_gpus(const Attempt& row, const JobSpec& spec, int sign) {
+    const auto rank = rank_of(spec.priority);
+    const auto held = sign * row.gpu_count();
+    const auto surplus = spec.is_elastic() ? held - sign * spec.min_gpus.count() : 0;
+    held_[rank] += held;
+    surplus_[rank] += surplus;
+    if (row.ending) {
+        for (const auto& part : row.parts) leaving_ += sign * row.leaving(part).gpu_count();
+        return;
+    }
+    std::int64_t milli = 0;
+    for (const auto& part : row.parts) milli += sign * part.milli_gpus();
+    for (auto tenant = spec.tenant; tenant; tenant = at<TenantRow>(tenant).tenant.parent) {
+        auto& work = work_[tenant];
+        work.held[rank] += milli;
+        work.surplus[rank] += std::int64_t{1000} * surplus;
     }
 }
 
@@ -194,13 +235,18 @@ struct AttemptDeadlines {
 
 void State::account(const Attempt& row, int sign) {
     const auto& spec = spec_of(at<Job>(row.job));
+    count_nodes(row, spec, sign);
     count_gpus(row, spec, sign);
-    if (spec.is_elastic()) {
-        if (sign > 0) {
-            elastic_.insert(row.id);
-        } else {
-            elastic_.erase(row.id);
-        }
+    attempts_of_[rank_of(spec.priority)] += sign;
+    auto& of_tenant = work_[spec.tenant].attempts;
+    if (sign > 0) {
+        of_tenant.insert(row.id);
+        if (spec.is_elastic()) elastic_.insert(row.id);
+        if (row.ending) ending_.insert(row.id);
+    } else {
+        of_tenant.erase(row.id);
+        elastic_.erase(row.id);
+        ending_.erase(row.id);
     }
     const AttemptDeadlines deadlines{row};
     set_deadline(deadlines.limit, DeadlineKind::time_limit, row.id.value, sign);
@@ -212,10 +258,21 @@ void State::reindex(const Attempt& before, const Attempt& now) {
     const auto same_place = [](const Part& a, const Part& b) {
         return a.node == b.node && a.gpus == b.gpus && a.share == b.share;
     };
-    if (!std::equal(before.parts.begin(), before.parts.end(), now.parts.begin(), now.parts.end(), same_place)) {
+    const bool stays =
+        std::equal(before.parts.begin(), before.parts.end(), now.parts.begin(), now.parts.end(), same_place);
+    if (!stays || before.ending != now.ending) {
         const auto& spec = spec_of(at<Job>(now.job));
         count_gpus(before, spec, -1);
         count_gpus(now, spec, 1);
+        if (!stays) {
+            count_nodes(before, spec, -1);
+            count_nodes(now, spec, 1);
+        }
+        if (now.ending) {
+            ending_.insert(now.id);
+        } else {
+            ending_.erase(now.id);
+        }
     }
     const AttemptDeadlines were{before}, are{now};
     const auto move = [&](Instant from, Instant to, DeadlineKind kind) {
@@ -249,14 +306,17 @@ void State::account(const Node& row, int sign) {
     const auto type = static_cast<std::size_t>(row.shape.gpu_type);
     grow_to(free_, type + 1);
     grow_to(all_, type + 1);
+    grow_to(working_, type + 1);
     if (nodes_by_free_.size() <= type) nodes_by_free_.resize(type + 1);
     const auto free = std::popcount(row.free());
     all_[type] += sign * row.shape.gpus.count();
     if (!row.takes_work()) return;
     for (auto level = first_domain_level; level < domains_.size(); ++level) {
-        domains_[level][domain_of(row.shape, level)].free[type] += sign * free;
+        domains_[level][domain_of(row.shape, static_cast<Level>(level))].free[type] += sign * free;
     }
     free_[type] += sign * free;
+    working_[type] += sign * row.shape.gpus.count();
+    working_nodes_ += sign;
     auto& bucket = nodes_by_free_[type][static_cast<std::size_t>(free)];
     if (sign > 0) {
         bucket.insert(row.id);
@@ -269,7 +329,7 @@ void State::joined(const Node& row) {
     nodes_by_name_[row.shape.name] = row.id;
     for (auto level = first_domain_level; level < domains_.size(); ++level) {
         auto& domains = domains_[level];
-        const auto index = domain_of(row.shape, level);
+        const auto index = domain_of(row.shape, static_cast<Level>(level));
         if (domains.size() <= index) domains.resize(index + 1);
         grow_to(domains[index].free, row.shape.gpu_type + 1);
         auto& nodes = domains[index].nodes;
@@ -280,13 +340,18 @@ void State::joined(const Node& row) {
 void State::left(const Node& row) {
     nodes_by_name_.erase(row.shape.name);
     for (auto level = first_domain_level; level < domains_.size(); ++level) {
-        auto& nodes = domains_[level][domain_of(row.shape, level)].nodes;
+        auto& nodes = domains_[level][domain_of(row.shape, static_cast<Level>(level))].nodes;
         nodes.erase(std::lower_bound(nodes.begin(), nodes.end(), row.id));
     }
 }
 
 void State::index(const TenantRow& row) { tenants_by_name_[row.tenant.name] = row.tenant.id; }
 void State::unindex(const TenantRow& row) { tenants_by_name_.erase(row.tenant.name); }
+void State::reindex(const TenantRow& before, const TenantRow& now) {
+    if (before.tenant.name == now.tenant.name) return;
+    unindex(before);
+    index(now);
+}
 void State::index(const Claim& row) { set_deadline(row.deadline, DeadlineKind::claim, row.job.value, 1); }
 void State::unindex(const Claim& row) { set_deadline(row.deadline, DeadlineKind::claim, row.job.value, -1); }
 void State::index(const Counters& row) {
@@ -311,6 +376,12 @@ const NodeSet& State::nodes_with(std::uint32_t type, std::int32_t free) const {
 }
 std::int32_t State::free_gpus(GpuTypeBits types) const { return sum_of(free_, types); }
 std::int32_t State::all_gpus(GpuTypeBits types) const { return sum_of(all_, types); }
+std::int32_t State::working_gpus(GpuTypeBits types) const { return sum_of(working_, types); }
+
+const TenantWork& State::work_of(TenantId tenant) const {
+    const auto at = work_.find(tenant);
+    return at == work_.end() ? no_work : at->second;
+}
 
 const boost::container::flat_set<AttemptId>& State::attempts_on(NodeId node) const {
     return node.value < attempts_on_.size() ? attempts_on_[node.value] : no_attempts;
@@ -397,6 +468,7 @@ std::string State::derived_text() const {
         number(type);
         number(free_[type]);
         number(all_[type]);
+        number(working_[type]);
         for (const auto& bucket : nodes_by_free_[type]) {
             for (auto id = bucket.first(); id; id = bucket.next(id)) number(id.value);
             out += '|';
@@ -420,10 +492,35 @@ std::string State::derived_text() const {
     out += "\nheld ";
     for (const auto held : held_) number(held);
     for (const auto surplus : surplus_) number(surplus);
+    for (const auto attempts : attempts_of_) number(attempts);
+    number(leaving_);
+    number(working_nodes_);
+    out += "\nwork ";
+    for (const auto& [tenant, work] : work_) {
+        if (work == TenantWork{}) continue;
+        number(tenant.value);
+        for (const auto attempt : work.attempts) number(attempt.value);
+        for (const auto held : work.held) number(held);
+        for (const auto surplus : work.surplus) number(surplus);
+        out += '|';
+    }
+    out += "\nholding ";
+    for (const auto& nodes : holding_) {
+        for (auto id = nodes.first(); id; id = nodes.next(id)) number(id.value);
+        out += '|';
+    }
+    out += "\nshared ";
+    for (const auto& [tenant, used, gpu] : shared_by_use_) {
+        number(tenant.value);
+        number(used);
+        number(gpu.first.value);
+        number(gpu.second);
+    }
     out += "\nshapes ";
     for (const auto& [key, shape] : shapes_) {
         number(shape.specs);
         for (const auto job : shape.ready) number(job.value);
+        for (const auto& [limit, job] : shape.by_limit) number(job.value);
         out += '|';
     }
     out += "\ndeadlines ";
@@ -441,6 +538,8 @@ std::string State::derived_text() const {
     }
     out += "\nsets ";
     for (const auto attempt : elastic_) number(attempt.value);
+    for (const auto attempt : ending_) number(attempt.value);
+    for (const auto job : cut_off_) number(job.value);
     for (const auto& [at, job] : finished_) number(job.value);
     for (const auto& [name, specs] : named_) {
         out += name + ' ';
@@ -450,6 +549,7 @@ std::string State::derived_text() const {
         number(job.value);
         for (const auto spec : specs) number(spec.value);
     }
+    table<Spec>().for_each([&](const Spec& spec) { number(unmet(spec.first)); });
     for (const auto& [name, id] : tenants_by_name_) out += name + ' ';
     for (const auto& [name, id] : nodes_by_name_) out += name + ' ';
     number(waiting_);

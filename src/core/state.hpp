@@ -70,7 +70,7 @@ inline SharedKey key_of(const SharedGpu& row) { return {row.node, row.gpu}; }
 inline int key_of(const Counters&) { return 0; }
 inline int key_of(const Settings&) { return 0; }
 
-/// What makes two waiting jobs the same to a scheduler. Ordered: higher classes first.
+/// What makes two waiting jobs the same to a scheduler, but for their time limits. Ordered: higher classes first.
 struct ShapeKey {
     std::int32_t class_order = 0;  // lower goes first
     TenantId tenant;
@@ -80,17 +80,26 @@ struct ShapeKey {
     Bytes memory_per_rank;
     Level require = Level::fleet;
     bool one_rank_a_node = false;
-    Duration time_limit{};
     friend auto operator<=>(const ShapeKey&, const ShapeKey&) = default;
 };
 ShapeKey shape_of(const JobSpec& spec);
 
-/// An equivalence class of waiting jobs, in order of age.
+/// That a shape could not be placed. As long as nothing has changed that placing looks at, trying it again would say
+/// the same, so the pass does not try. It is forgotten without harm: it changes what a pass costs, never what it does.
+struct Refused {
+    std::uint64_t version = 0;  // State::placement_version() then; 0: nothing is remembered
+    JobId oldest, shortest;     // the jobs that stood for the shape
+    Instant until{};            // time alone may change the answer after this
+    bool for_want_of_room = false;
+};
+
+/// An equivalence class of waiting jobs.
 struct Shape {
     ShapeKey key;
-    JobSpec sample;          // a specification of this shape; name, owner and dependencies mean nothing
-    std::set<JobId> ready;   // waiting, not held, dependencies met, not backing off
-    std::int32_t specs = 0;  // rows that use it
+    std::set<JobId> ready;                          // waiting, not held, dependencies met, not backing off; by age
+    std::set<std::pair<Duration, JobId>> by_limit;  // the same jobs, the shortest time limit first
+    std::int32_t specs = 0;                         // rows that use it
+    mutable Refused refused;                        // written by the pass
 };
 
 /// What fires when an instant comes.
@@ -102,12 +111,22 @@ struct Deadline {
     friend auto operator<=>(const Deadline&, const Deadline&) = default;
 };
 
+/// What a tenant and those below it hold, by class, in thousandths of GPUs, and of this what elastic attempts hold above
+/// their minimum. What is ending already counts in neither.
+struct TenantWork {
+    std::set<AttemptId> attempts;  // of the tenant itself
+    std::array<std::int64_t, priority_classes> held{}, surplus{};
+    friend bool operator==(const TenantWork&, const TenantWork&) = default;
+};
+
 /// GPUs of one domain that are free on nodes which take work, by GPU type.
 using FreeByType = std::vector<std::int32_t>;
 struct Domain {
     std::vector<NodeId> nodes;
     FreeByType free;
 };
+/// The index of a node's domain at this level; 0 for the fleet, and for a node, which is its own.
+std::uint32_t domain_of(const NodeShape& shape, Level level);
 
 /// Everything the core knows: rows, and what is derived from them for speed. Edited only through put, change and
 /// erase, which keep the derived data in step and, when an undo log is attached, record how to go back. A row's edit
@@ -162,6 +181,23 @@ public:
     [[nodiscard]] const NodeSet& nodes_with(std::uint32_t type, std::int32_t free) const;
     [[nodiscard]] std::int32_t free_gpus(GpuTypeBits types) const;
     [[nodiscard]] std::int32_t all_gpus(GpuTypeBits types) const;  // of every node, reachable or not
+    /// GPUs of the nodes that take work, free or not, and how many such nodes there are.
+    [[nodiscard]] std::int32_t working_gpus(GpuTypeBits types) const;
+    [[nodiscard]] std::int64_t working_nodes() const { return working_nodes_; }
+    /// Attempts that somebody has warned, and the GPUs that they are about to let go of.
+    [[nodiscard]] const std::set<AttemptId>& ending() const { return ending_; }
+    [[nodiscard]] std::int32_t leaving_gpus() const { return leaving_; }
+    /// Nodes on which attempts of this class hold anything, and how many attempts of it there are.
+    [[nodiscard]] const NodeSet& nodes_holding(PriorityClass priority) const { return holding_[rank_of(priority)]; }
+    [[nodiscard]] std::int32_t attempts_of(PriorityClass priority) const { return attempts_of_[rank_of(priority)]; }
+    [[nodiscard]] const TenantWork& work_of(TenantId tenant) const;
+    /// GPUs of this tenant's shares, by what is used of them: (tenant, minus the thousandths used, GPU).
+    using SharedByUse = std::set<std::tuple<TenantId, std::int32_t, SharedKey>>;
+    [[nodiscard]] const SharedByUse& shared_by_use() const { return shared_by_use_; }
+    /// Rises whenever something changes that placing a job looks at; an undo makes it rise too.
+    [[nodiscard]] std::uint64_t placement_version() const { return placement_version_; }
+    /// Jobs at which a pass was cut off.
+    [[nodiscard]] const std::set<JobId>& cut_off() const { return cut_off_; }
     /// Whole GPUs leased to attempts of this class, and of these what elastic ones hold above their minimum.
     [[nodiscard]] std::int32_t held_by(PriorityClass priority) const { return held_[rank_of(priority)]; }
     [[nodiscard]] std::int32_t surplus_of(PriorityClass priority) const { return surplus_[rank_of(priority)]; }
@@ -186,7 +222,10 @@ public:
         const auto found = waiting_of_.find(owner);
         return found == waiting_of_.end() ? 0 : found->second;
     }
-    [[nodiscard]] bool dependencies_met(const JobSpec& spec) const;
+    /// How many of the jobs that this specification comes after have not succeeded yet.
+    [[nodiscard]] std::int32_t unmet(JobId spec) const { return *unmet_.find(spec); }
+    /// Whether the job has ended well, so that what comes after it may start.
+    [[nodiscard]] static bool has_succeeded(const Job& job);
 
     /// All rows, in the order of their tables and keys: what a snapshot holds and what a digest is made of.
     [[nodiscard]] std::string rows() const;
@@ -215,28 +254,41 @@ private:
     void unindex(const Claim& row);
     void index(const Counters& row);
     void unindex(const Counters& row);
-    static void index(const Blocked&) {}
-    static void unindex(const Blocked&) {}
+    void index(const Blocked& row) {
+        if (row.why.why == Why::pass_bound) cut_off_.insert(row.job);
+    }
+    void unindex(const Blocked& row) { cut_off_.erase(row.job); }
     void index(const Reservation& row) { set_deadline(row.at, DeadlineKind::reservation, row.job.value, 1); }
     void unindex(const Reservation& row) { set_deadline(row.at, DeadlineKind::reservation, row.job.value, -1); }
-    static void index(const SharedGpu&) {}
-    static void unindex(const SharedGpu&) {}
+    void index(const SharedGpu& row) { shared_by_use_.emplace(row.tenant, -row.used, key_of(row)); }
+    void unindex(const SharedGpu& row) { shared_by_use_.erase({row.tenant, -row.used, key_of(row)}); }
     static void index(const Settings&) {}
     static void unindex(const Settings&) {}
     /// Rows that change often and mostly in members that nothing is derived from.
     template <class Row>
     static constexpr bool has_cheap_reindex =
-        std::is_same_v<Row, Attempt> || std::is_same_v<Row, Node> || std::is_same_v<Row, Job>;
+        std::is_same_v<Row, Attempt> || std::is_same_v<Row, Node> || std::is_same_v<Row, Job> ||
+        std::is_same_v<Row, Spec> || std::is_same_v<Row, TenantRow>;
+    /// Rows that placing a job looks at.
+    template <class Row>
+    static constexpr bool decides_placement =
+        !(std::is_same_v<Row, Job> || std::is_same_v<Row, Spec> || std::is_same_v<Row, Blocked> ||
+          std::is_same_v<Row, Counters>);
     void reindex(const Attempt& before, const Attempt& now);
     void reindex(const Node& before, const Node& now);
     void reindex(const Job& before, const Job& now);
+    static void reindex(const Spec&, const Spec&) {}  // of a specification only the count of what is left changes
+    void reindex(const TenantRow& before, const TenantRow& now);
     void account(const Attempt& row, int sign);
     void count_gpus(const Attempt& row, const JobSpec& spec, int sign);
+    void count_nodes(const Attempt& row, const JobSpec& spec, int sign);
     void account(const Node& row, int sign);
     void joined(const Node& row);  // nodes join and, by undo alone, leave again
     void left(const Node& row);
     void set_deadline(Instant at, DeadlineKind kind, std::uint64_t id, int sign);
     void refresh_readiness(const Job& job);
+    void wait(const Job& row, int sign);
+    void count_unmet(const Job& before, int sign);
 
     std::tuple<Table<JobId, Job>, Table<JobId, Spec>, Table<AttemptId, Attempt>, Table<NodeId, Node>,
                Table<TenantId, TenantRow>, SmallTable<JobId, Claim>, SmallTable<JobId, Blocked>,
@@ -245,9 +297,19 @@ private:
     UndoLog* undo_ = nullptr;
 
     std::vector<std::array<NodeSet, max_gpus_per_node + 1>> nodes_by_free_;
-    FreeByType free_, all_;
+    FreeByType free_, all_, working_;
+    std::int64_t working_nodes_ = 0;
     std::array<std::vector<Domain>, 6> domains_;
-    std::array<std::int32_t, priority_classes> held_{}, surplus_{};
+    std::array<std::int32_t, priority_classes> held_{}, surplus_{}, attempts_of_{};
+    std::map<TenantId, TenantWork> work_;
+    std::set<AttemptId> ending_;
+    std::int32_t leaving_ = 0;
+    std::array<NodeSet, priority_classes> holding_;
+    std::vector<std::array<std::int32_t, priority_classes>> parts_on_;  // by node: parts of each class
+    SharedByUse shared_by_use_;
+    std::set<JobId> cut_off_;
+    Table<JobId, std::int32_t> unmet_;
+    std::uint64_t placement_version_ = 1;
     std::map<ShapeKey, Shape> shapes_;
     Table<JobId, Shape*> shape_of_spec_;
     std::set<Deadline> deadlines_;
@@ -314,6 +376,7 @@ void State::put(Row row) {
     CHECK(rows.find(key) == nullptr);
     if (undo_ != nullptr) undo_->push_back(Old<Row>{key, std::nullopt});
     rows.put(key, std::move(row));
+    if constexpr (decides_placement<Row>) ++placement_version_;
     if constexpr (std::is_same_v<Row, Node>) joined(*rows.find(key));
     index(*rows.find(key));
 }
@@ -323,6 +386,7 @@ void State::change(Key key, Change change) {
     auto& rows = std::get<TableFor<Row>>(tables_);
     Row* row = rows.find(key);
     CHECK(row != nullptr);
+    if constexpr (decides_placement<Row>) ++placement_version_;
     if constexpr (has_cheap_reindex<Row>) {
         Row before = *row;
         change(*row);
@@ -341,6 +405,7 @@ void State::erase(Key key) {
     auto& rows = std::get<TableFor<Row>>(tables_);
     Row* row = rows.find(key);
     CHECK(row != nullptr);
+    if constexpr (decides_placement<Row>) ++placement_version_;
     unindex(*row);
     if (undo_ != nullptr) undo_->push_back(Old<Row>{key, std::move(*row)});
     rows.erase(key);

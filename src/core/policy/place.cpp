@@ -1,19 +1,47 @@
 #include "core/policy/place.hpp"
 
 #include <algorithm>
+#include <utility>
+
+#include "core/evolve.hpp"
 
 namespace stargate {
 
 namespace {
 /// A gang that spans nodes looks at no more nodes than this in one domain before it gives up on it.
 constexpr std::size_t max_nodes_tried = 100'000;
+/// Domains of one level tried for one gang, the best fit first: where the hosts of so many are full, the next one's
+/// seldom is not.
+constexpr std::size_t max_domains_tried = 8;
 
 /// Remembers the refusal that came closest: a lack of host resources says more than a lack of GPUs together.
 void keep_closest(Refusal& kept, const Refusal& next) {
     if (kept.why == Why::none || (kept.why == Why::fragmented && next.why != Why::none)) kept = next;
 }
 
-Placement place_on_one_node(const State& state, const JobSpec& spec, std::int32_t gpus) {
+/// What to say when no node or domain has so many GPUs free.
+Refusal too_few(const State& state, const JobSpec& spec, std::int32_t gpus) {
+    const auto working = state.working_gpus(spec.gpu_types);
+    if (state.working_nodes() == 0 || (working < gpus && state.all_gpus(spec.gpu_types) >= gpus)) {
+        return {Why::node_down, gpus, working, 0};
+    }
+    const auto have = state.free_gpus(spec.gpu_types);
+    return {have >= gpus ? Why::fragmented : Why::no_gpus, gpus, have, 0};
+}
+
+MilliCpus cpus_free(const Node& node) { return node.shape.cpus - node.cpus_leased - node.cpus_claimed; }
+Bytes memory_free(const Node& node) { return node.shape.memory - node.memory_leased - node.memory_claimed; }
+
+/// GPUs of this node that the job could have now, its hosts' CPUs and memory too.
+std::int32_t room_on(const Node& node, const JobSpec& spec) {
+    return room_for(spec, std::popcount(node.free()), cpus_free(node), memory_free(node));
+}
+
+bool may_use(const Node& node, const JobSpec& spec, const OffLimits& off_limits) {
+    return node.takes_work() && allows(spec.gpu_types, node.shape.gpu_type) && !off_limits.holds(node);
+}
+
+Placement place_on_one_node(const State& state, const JobSpec& spec, std::int32_t gpus, const OffLimits& off_limits) {
     Placement result;
     Refusal closest;
     for (auto free = gpus; free <= max_gpus_per_node; ++free) {
@@ -22,6 +50,7 @@ Placement place_on_one_node(const State& state, const JobSpec& spec, std::int32_
             const auto& nodes = state.nodes_with(type, free);
             for (auto id = nodes.first(); id; id = nodes.next(id)) {
                 const auto& node = state.at<Node>(id);
+                if (off_limits.holds(node)) continue;
                 const auto part = part_on(spec, id, lowest(node.free(), gpus));
                 // A node that can never hold them together is no reason to wait for it.
                 if (part.cpus > node.shape.cpus || part.memory > node.shape.memory) continue;
@@ -34,49 +63,31 @@ Placement place_on_one_node(const State& state, const JobSpec& spec, std::int32_
             }
         }
     }
-    const auto have = state.free_gpus(spec.gpu_types);
-    if (closest.why != Why::none) {
-        result.why = closest;
-    } else {
-        result.why = {have >= gpus ? Why::fragmented : Why::no_gpus, gpus, have, 0};
-    }
+    result.why = closest.why != Why::none ? closest : too_few(state, spec, gpus);
     return result;
 }
 
-Placement place_share(const State& state, const JobSpec& spec) {
+/// The fullest of the tenant's shared GPUs that has room, else a GPU of its own.
+Placement place_share(const State& state, const JobSpec& spec, const OffLimits& off_limits) {
     Placement result;
-    const SharedGpu* best = nullptr;
-    state.table<SharedGpu>().for_each([&](const SharedGpu& row) {
-        const auto& node = state.at<Node>(row.node);
-        if (row.tenant != spec.tenant || row.used + spec.share > 1000 || !node.takes_work()) return;
-        if (!allows(spec.gpu_types, node.shape.gpu_type)) return;
-        if (host_fits(node, part_on(spec, row.node, GpuMask{1} << row.gpu)).why != Why::none) return;
-        if (best == nullptr || row.used > best->used) best = &row;
-    });
-    if (best != nullptr) {
-        result.parts.push_back(part_on(spec, best->node, GpuMask{1} << best->gpu));
+    const auto& shared = state.shared_by_use();
+    for (auto at = shared.lower_bound({spec.tenant, spec.share - 1000, SharedKey{}}); at != shared.end(); ++at) {
+        const auto& [tenant, minus_used, gpu] = *at;
+        if (tenant != spec.tenant) break;
+        const auto& node = state.at<Node>(gpu.first);
+        const auto mask = GpuMask{1} << gpu.second;
+        if (!may_use(node, spec, off_limits) || (node.claimed & mask) != 0) continue;
+        const auto part = part_on(spec, gpu.first, mask);
+        if (host_fits(node, part).why != Why::none) continue;
+        result.parts.push_back(part);
         return result;
     }
-    return place_on_one_node(state, spec, 1);
-}
-
-/// For how many GPUs' worth of ranks the host has CPUs and memory left.
-std::int32_t room_of_host(const Node& node, const JobSpec& spec) {
-    std::int64_t room = max_gpus_per_node;
-    if (spec.cpus_per_rank > MilliCpus{}) {
-        const auto left = node.shape.cpus - node.cpus_leased - node.cpus_claimed;
-        room = std::min(room, left.count() / spec.cpus_per_rank.count());
-    }
-    if (spec.memory_per_rank > Bytes{}) {
-        const auto left = node.shape.memory - node.memory_leased - node.memory_claimed;
-        room = std::min(room, left.count() / spec.memory_per_rank.count());
-    }
-    return static_cast<std::int32_t>(std::max<std::int64_t>(room, 0));
+    return place_on_one_node(state, spec, 1, off_limits);
 }
 
 /// Fills whole nodes first, so that the gang touches as few as can be.
-Placement place_in_domain(const State& state, const JobSpec& spec, const std::vector<NodeId>& nodes,
-                          std::int32_t gpus) {
+Placement place_in_domain(const State& state, const JobSpec& spec, const std::vector<NodeId>& nodes, std::int32_t gpus,
+                          const OffLimits& off_limits) {
     struct Candidate {
         std::int32_t free;
         NodeId node;
@@ -84,7 +95,7 @@ Placement place_in_domain(const State& state, const JobSpec& spec, const std::ve
     std::vector<Candidate> candidates;
     for (const auto id : nodes) {
         const auto& node = state.at<Node>(id);
-        if (!node.takes_work() || !allows(spec.gpu_types, node.shape.gpu_type)) continue;
+        if (!may_use(node, spec, off_limits)) continue;
         if (const auto free = std::popcount(node.free()); free > 0) candidates.push_back({free, id});
         if (candidates.size() >= max_nodes_tried) break;
     }
@@ -97,7 +108,7 @@ Placement place_in_domain(const State& state, const JobSpec& spec, const std::ve
         if (left == 0) break;
         const auto& node = state.at<Node>(candidate.node);
         const auto most = std::min(left, candidate.free);
-        const auto room = std::min(most, room_of_host(node, spec));
+        const auto room = std::min(most, room_on(node, spec));
         if (room < most) {
             const auto all = part_on(spec, candidate.node, lowest(node.free(), most));
             keep_closest(result.why, host_fits(node, all));
@@ -115,31 +126,84 @@ Placement place_in_domain(const State& state, const JobSpec& spec, const std::ve
     return result;
 }
 
-Placement place_over_nodes(const State& state, const JobSpec& spec, std::int32_t gpus) {
+std::int32_t free_in(const Domain& domain, const JobSpec& spec) {
+    std::int32_t free = 0;
+    for (std::uint32_t type = 0; type < domain.free.size(); ++type) {
+        if (allows(spec.gpu_types, type)) free += domain.free[type];
+    }
+    return free;
+}
+
+/// Domains of this level with so many GPUs free: the best fit first, then in order of their index.
+std::vector<const Domain*> domains_to_try(const State& state, const JobSpec& spec, Level level, std::int32_t gpus) {
+    std::vector<std::pair<std::int32_t, const Domain*>> fitting;
+    for (const auto& domain : state.domains(level)) {
+        if (const auto free = free_in(domain, spec); free >= gpus) fitting.emplace_back(free, &domain);
+    }
+    const auto count = std::min(fitting.size(), max_domains_tried);
+    std::partial_sort(fitting.begin(), fitting.begin() + static_cast<std::ptrdiff_t>(count), fitting.end());
+    std::vector<const Domain*> domains;
+    for (std::size_t i = 0; i < count; ++i) domains.push_back(fitting[i].second);
+    return domains;
+}
+
+Placement place_over_nodes(const State& state, const JobSpec& spec, std::int32_t gpus, const OffLimits& off_limits) {
     Placement refused;
     for (auto level = Level::rack; level <= spec.require; level = static_cast<Level>(static_cast<int>(level) + 1)) {
-        const Domain* best = nullptr;
-        std::int32_t best_free = 0;
-        for (const auto& domain : state.domains(level)) {
-            std::int32_t free = 0;
-            for (std::uint32_t type = 0; type < domain.free.size(); ++type) {
-                if (allows(spec.gpu_types, type)) free += domain.free[type];
-            }
-            if (free >= gpus && (best == nullptr || free < best_free)) {
-                best = &domain;
-                best_free = free;
+        for (const auto* domain : domains_to_try(state, spec, level, gpus)) {
+            auto placed = place_in_domain(state, spec, domain->nodes, gpus, off_limits);
+            if (placed.found()) return placed;
+            keep_closest(refused.why, placed.why);
+        }
+    }
+    if (refused.why.why == Why::none) refused.why = too_few(state, spec, gpus);
+    return refused;
+}
+
+/// The most GPUs, but no more than `most`, that one node could give now.
+Placement place_most_on_a_node(const State& state, const JobSpec& spec, std::int32_t most,
+                               const OffLimits& off_limits) {
+    NodeId best;
+    std::int32_t best_room = 0;
+    for (auto free = max_gpus_per_node; free > best_room; --free) {
+        for (std::uint32_t type = 0; type < state.settings().gpu_types.size(); ++type) {
+            const auto& nodes = state.nodes_with(type, free);
+            for (auto id = nodes.first(); id && best_room < most; id = nodes.next(id)) {
+                const auto& node = state.at<Node>(id);
+                if (!may_use(node, spec, off_limits)) continue;
+                if (const auto room = std::min(most, room_on(node, spec)); room > best_room) {
+                    best = id;
+                    best_room = room;
+                }
             }
         }
-        if (best == nullptr) continue;
-        auto placed = place_in_domain(state, spec, best->nodes, gpus);
-        if (placed.found()) return placed;
-        keep_closest(refused.why, placed.why);
     }
-    if (refused.why.why == Why::none) {
-        const auto have = state.free_gpus(spec.gpu_types);
-        refused.why = {have >= gpus ? Why::fragmented : Why::no_gpus, gpus, have, 0};
+    Placement result;
+    if (best) result.parts.push_back(part_on(spec, best, lowest(state.at<Node>(best).free(), best_room)));
+    return result;
+}
+
+/// The same within one domain of the level that the job requires.
+Placement place_most_in_a_domain(const State& state, const JobSpec& spec, std::int32_t most,
+                                 const OffLimits& off_limits) {
+    const Domain* best = nullptr;
+    std::int32_t best_room = 0;
+    for (const auto& domain : state.domains(spec.require)) {
+        if (free_in(domain, spec) <= best_room) continue;
+        std::int32_t room = 0;
+        for (const auto id : domain.nodes) {
+            const auto& node = state.at<Node>(id);
+            if (may_use(node, spec, off_limits)) room += room_on(node, spec);
+        }
+        if (room > best_room) {
+            best = &domain;
+            best_room = room;
+        }
     }
-    return refused;
+    if (best == nullptr) return {};
+    const auto gpus = std::min(best_room, most);
+    auto packed = place(state, spec, gpus, off_limits);  // a smaller domain may do
+    return packed.found() ? packed : place_in_domain(state, spec, best->nodes, gpus, off_limits);
 }
 
 }  // namespace
@@ -167,59 +231,65 @@ Part part_on(const JobSpec& spec, NodeId node, GpuMask gpus) {
 }
 
 Refusal host_fits(const Node& node, const Part& part) {
-    const auto cpus_free = node.shape.cpus - node.cpus_leased - node.cpus_claimed;
-    if (part.cpus > MilliCpus{} && part.cpus > cpus_free) {
-        return {Why::no_cpus, part.cpus.count(), cpus_free.count(), node.id.value};
+    if (part.cpus > MilliCpus{} && part.cpus > cpus_free(node)) {
+        return {Why::no_cpus, part.cpus.count(), cpus_free(node).count(), node.id.value};
     }
-    const auto memory_free = node.shape.memory - node.memory_leased - node.memory_claimed;
-    if (part.memory > Bytes{} && part.memory > memory_free) {
-        return {Why::no_memory, part.memory.count(), memory_free.count(), node.id.value};
+    if (part.memory > Bytes{} && part.memory > memory_free(node)) {
+        return {Why::no_memory, part.memory.count(), memory_free(node).count(), node.id.value};
     }
     return {};
 }
 
-Placement place(const State& state, const JobSpec& spec, std::int32_t gpus) {
-    if (spec.share > 0) return place_share(state, spec);
-    if (gpus > 0 && state.free_gpus(spec.gpu_types) < gpus) {
-        return {{}, {Why::no_gpus, gpus, state.free_gpus(spec.gpu_types), 0}};
-    }
-    if (gpus <= max_gpus_per_node) {
-        auto placed = place_on_one_node(state, spec, gpus);
-        if (placed.found() || gpus == 0 || spec.require == Level::node) return placed;
-        // Lack of host CPUs or memory is no reason to tear a gang apart that a node could hold.
-        if (placed.why.why != Why::fragmented) return placed;
-    }
-    if (spec.require == Level::node) return {{}, {Why::fragmented, gpus, state.free_gpus(spec.gpu_types), 0}};
-    return place_over_nodes(state, spec, gpus);
+std::int32_t room_for(const JobSpec& spec, std::int32_t gpus, MilliCpus cpus, Bytes memory) {
+    std::int64_t room = gpus;
+    if (spec.cpus_per_rank > MilliCpus{}) room = std::min(room, cpus.count() / spec.cpus_per_rank.count());
+    if (spec.memory_per_rank > Bytes{}) room = std::min(room, memory.count() / spec.memory_per_rank.count());
+    return static_cast<std::int32_t>(std::max<std::int64_t>(room, 0));
 }
 
-Placement place_elastic(const State& state, const JobSpec& spec) {
-    const auto least = spec.min_gpus.count();
-    const auto most = std::min(spec.max_gpus.count(), state.free_gpus(spec.gpu_types));
-    for (auto gpus = most; gpus > least; --gpus) {
-        auto placed = place(state, spec, gpus);
-        if (placed.found()) return placed;
+Placement place(const State& state, const JobSpec& spec, std::int32_t gpus, const OffLimits& off_limits) {
+    if (spec.share > 0) return place_share(state, spec, off_limits);
+    if (gpus > 0 && state.free_gpus(spec.gpu_types) < gpus) return {{}, too_few(state, spec, gpus)};
+    if (gpus <= max_gpus_per_node) {
+        auto placed = place_on_one_node(state, spec, gpus, off_limits);
+        if (placed.found() || gpus <= 1 || spec.require == Level::node) return placed;
+        auto spread = place_over_nodes(state, spec, gpus, off_limits);
+        // That no one node has room for all of them is said only where its host is what lacks.
+        if (!spread.found() && placed.why.why != Why::fragmented) return placed;
+        return spread;
     }
-    return place(state, spec, least);
+    if (spec.require == Level::node) return {{}, too_few(state, spec, gpus)};
+    return place_over_nodes(state, spec, gpus, off_limits);
+}
+
+Placement place_elastic(const State& state, const JobSpec& spec, std::int32_t most, const OffLimits& off_limits) {
+    const auto least = spec.min_gpus.count();
+    most = std::min(most, state.free_gpus(spec.gpu_types));
+    if (most > least) {
+        auto placed = place(state, spec, most, off_limits);
+        if (placed.found()) return placed;
+        placed = spec.require == Level::node ? place_most_on_a_node(state, spec, most, off_limits)
+                                             : place_most_in_a_domain(state, spec, most, off_limits);
+        if (placed.found() && milli_gpus(placed.parts) > std::int64_t{1000} * least) return placed;
+    }
+    return place(state, spec, least, off_limits);
 }
 
 Parts extend(const State& state, const JobSpec& spec, const Parts& parts, std::int32_t more) {
     Parts added;
     const auto take = [&](NodeId id) {
         const auto& node = state.at<Node>(id);
-        if (!node.takes_work() || !allows(spec.gpu_types, node.shape.gpu_type)) return;
-        const auto gpus = lowest(node.free(), more);
-        if (gpus == 0) return;
-        const auto part = part_on(spec, id, gpus);
-        if (host_fits(node, part).why != Why::none) return;
-        added.push_back(part);
-        more -= part.gpu_count();
+        if (!may_use(node, spec, {})) return;
+        const auto room = std::min(more, room_on(node, spec));
+        if (room == 0) return;
+        added.push_back(part_on(spec, id, lowest(node.free(), room)));
+        more -= room;
     };
     for (const auto& part : parts) take(part.node);
     if (spec.require == Level::node || more <= 0) return added;
-    const auto& home = state.at<Node>(parts.front().node).shape;
-    const auto& racks = state.domains(Level::rack);
-    for (const auto id : racks[home.rack].nodes) {
+    const auto& rack = state.domains(Level::rack)[state.at<Node>(parts.front().node).shape.rack];
+    if (free_in(rack, spec) == 0) return added;
+    for (const auto id : rack.nodes) {
         if (more <= 0) break;
         const auto known = [&](const Part& part) { return part.node == id; };
         if (std::none_of(parts.begin(), parts.end(), known)) take(id);

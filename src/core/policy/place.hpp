@@ -7,21 +7,34 @@
 /// Where a job goes: the smallest domain that fits, best fit over domains, packed inside; host CPUs and memory too.
 namespace stargate {
 
+/// A domain that a job keeps out of, because one ahead of it counts on it. None at the level of the fleet.
+struct OffLimits {
+    Level level = Level::fleet;
+    std::uint64_t domain = 0;  // at the level of a node: its id
+    [[nodiscard]] bool any() const { return level != Level::fleet; }
+    [[nodiscard]] bool holds(const Node& node) const {
+        return any() && domain == (level == Level::node ? node.id.value : domain_of(node.shape, level));
+    }
+};
+
 /// A place for `gpus` whole GPUs (or for the job's share, or for none) among what is free now, or why there is none.
 /// Looks at counters first and at nodes only where the counters say yes. Cost O(GPUs per node) within a node,
-/// O(nodes of the domain) for a gang that spans nodes.
+/// O(nodes of the domains tried) for a gang that spans nodes.
 struct Placement {
     Parts parts;
     Refusal why;
     [[nodiscard]] bool found() const { return why.why == Why::none; }
 };
-Placement place(const State& state, const JobSpec& spec, std::int32_t gpus);
+Placement place(const State& state, const JobSpec& spec, std::int32_t gpus, const OffLimits& off_limits = {});
 
-/// For an elastic job: as many GPUs as fit between its bounds, at least its minimum.
-Placement place_elastic(const State& state, const JobSpec& spec);
+/// For an elastic job: as many GPUs as fit between its minimum and `most`, at least its minimum.
+Placement place_elastic(const State& state, const JobSpec& spec, std::int32_t most, const OffLimits& off_limits = {});
 
-/// `parts` and up to `more` further free GPUs, on the same nodes first; empty when there is none.
+/// Up to `more` further free GPUs for an attempt that holds `parts`, on the same nodes first; empty when there is none.
 Parts extend(const State& state, const JobSpec& spec, const Parts& parts, std::int32_t more);
+
+/// For how many GPUs' worth of ranks there is room: the least of these GPUs, CPUs and memory.
+std::int32_t room_for(const JobSpec& spec, std::int32_t gpus, MilliCpus cpus, Bytes memory);
 
 /// A part of this job on `node` with these GPUs: its ranks and what they need of the host.
 Part part_on(const JobSpec& spec, NodeId node, GpuMask gpus);

@@ -1,0 +1,316 @@
+#include "core/given.hpp"
+#include "core/policy/queue.hpp"
+
+// Who starts, who waits and why, where quotas, hosts, silent nodes and reservations meet.
+namespace stargate::test {
+namespace {
+
+constexpr auto production = PriorityClass::production;
+constexpr auto opportunistic = PriorityClass::opportunistic;
+
+TEST(QuotaTakenBack, FromTheTenantsOwnElasticSurplus) {
+    auto given = Given{}.node("n1", 8);
+    given.tenant("small", 8);
+    given.running(job("train").gpus(1, 8).by("small"));
+    ASSERT_EQ(given.gpus("train"), 8);
+    given.waiting(job("urgent").gpus(2).of(production).by("small"));
+    EXPECT_EQ(given.reason("urgent"), Why::claim_pending);
+    given.leaves("train");
+    EXPECT_EQ(given.phase("urgent"), "starting");
+    EXPECT_EQ(given.gpus("train"), 6);
+    EXPECT_EQ(given.used_by("small"), 8000);
+}
+
+TEST(QuotaTakenBack, WhereFreeGpusAreElsewhere) {
+    auto given = Given{}.node("n1", 8).node("n2", 8);
+    given.tenant("small", 8);
+    given.running(job("train").gpus(1, 8).by("small"));
+    given.waiting(job("urgent").gpus(2).of(production).by("small"));
+    EXPECT_EQ(given.phase("train"), "stopping");
+    EXPECT_EQ(given.phase("urgent"), "waiting") << "its GPUs are free, its quota is not yet";
+    given.leaves("train");
+    EXPECT_EQ(given.phase("urgent"), "starting");
+    EXPECT_NE(given.node_of("urgent"), given.node_of("train"));
+    EXPECT_LE(given.used_by("small"), 8000);
+}
+
+TEST(QuotaTakenBack, ByPreemptingOnlyTheTenantsOwnWork) {
+    auto given = Given{}.node("n1", 16);
+    given.tenant("small", 8);
+    given.running(job("other").gpus(8).of(opportunistic)).running(job("own").gpus(8).of(opportunistic).by("small"));
+    given.waiting(job("urgent").gpus(4).of(production).by("small"));
+    EXPECT_EQ(given.phase("other"), "running") << "it is not what holds the quota";
+    EXPECT_EQ(given.phase("own"), "stopping");
+    given.leaves("own");
+    EXPECT_EQ(given.phase("urgent"), "starting");
+}
+
+TEST(QuotaTakenBack, NeverFromEqualsOrWhereItWouldNotDo) {
+    auto given = Given{}.node("n1", 16);
+    given.tenant("small", 8);
+    given.running(job("rigid").gpus(6).by("small")).running(job("low").gpus(2).of(opportunistic).by("small"));
+    given.waiting(job("same").gpus(4).by("small"));
+    EXPECT_EQ(given.phase("low"), "running") << "its two GPUs would not do";
+    EXPECT_EQ(given.reason("same"), Why::tenant_quota);
+}
+
+TEST(QuotaTakenBack, AClaimThatTheQuotaNoLongerHoldsIsDropped) {
+    auto given = Given{}.node("n1", 8);
+    given.tenant("small", 8);
+    given.running(job("low").gpus(8).of(opportunistic)).waiting(job("urgent").gpus(4).of(production).by("small"));
+    given.tenant("small", 2).leaves("low");
+    EXPECT_EQ(given.phase("urgent"), "waiting");
+    EXPECT_EQ(given.state().table<Claim>().size(), 0U);
+}
+
+TEST(QuotaTakenBack, InOneRestartForAllThatWait) {
+    auto given = Given{}.node("n1", 8);
+    given.tenant("small", 8);
+    given.running(job("train").gpus(1, 8).by("small")).waiting(job("urgent").count(3).of(production).by("small"));
+    given.leaves("train");
+    EXPECT_EQ(given.gpus("train"), 5);
+    EXPECT_EQ(given.phase("urgent[2]"), "starting");
+    EXPECT_EQ(given.times("resized"), 1U);
+}
+
+TEST(Silent, WorkOnASilentNodeIsNoVictimAndDoesNotGrow) {
+    auto given = Given{}.node("n1", 8).node("n2", 8);
+    given.running(job("wide").gpus(16).of(opportunistic));
+    given.ask(NodeSilent{given.node_id("n2")});
+    given.waiting(job("urgent").gpus(4).of(production));
+    EXPECT_EQ(given.phase("wide"), "running") << "its lease is freed as a whole: nobody would gain";
+
+    auto other = Given{}.node("n1", 8).node("n2", 8);
+    other.running(job("rigid").gpus(4)).running(job("e").gpus(2, 16));
+    other.ask(NodeSilent{other.node_id("n2")});
+    other.ends("rigid").later(seconds{10});
+    EXPECT_EQ(other.phase("e"), "running");
+}
+
+TEST(HostTakenBack, CpusAreAReasonToPreempt) {
+    auto given = Given{}.node("n1", 8);
+    given.running(job("hog").host(cpus(64)).of(opportunistic));
+    given.waiting(job("urgent").host(cpus(8)).of(production));
+    EXPECT_EQ(given.phase("hog"), "stopping");
+    given.leaves("hog");
+    EXPECT_EQ(given.phase("urgent"), "starting");
+}
+
+TEST(HostTakenBack, FromAndForWorkWithoutGpus) {
+    auto given = Given{}.node("n1", 8, 0, cpus(8));
+    given.running(job("host-only").gpus(0).host(cpus(8)).of(opportunistic));
+    given.waiting(job("urgent").gpus(0).host(cpus(4)).of(production));
+    EXPECT_EQ(given.phase("host-only"), "stopping");
+    given.leaves("host-only").runs("urgent");
+    EXPECT_EQ(given.phase("urgent"), "running");
+    EXPECT_EQ(given.phase("host-only"), "waiting");
+}
+
+TEST(HostTakenBack, FromSharesAndForThem) {
+    auto given = Given{}.node("n1", 1);
+    given.running(job("a").share(300).of(opportunistic)).running(job("b").share(300).of(opportunistic));
+    given.waiting(job("urgent").of(production));
+    EXPECT_EQ(given.phase("a"), "stopping");
+    EXPECT_EQ(given.phase("b"), "stopping") << "a GPU is free when the last of its shares is";
+    given.leaves("a");
+    EXPECT_EQ(given.phase("urgent"), "waiting");
+    given.leaves("b");
+    EXPECT_EQ(given.phase("urgent"), "starting");
+    auto other = Given{}.node("n1", 1);
+    other.running(job("low").of(opportunistic)).waiting(job("part").share(200).of(production)).leaves("low");
+    EXPECT_EQ(other.phase("part"), "starting");
+    EXPECT_EQ(other.used_by("lab"), 200);
+}
+
+TEST(HostTakenBack, AGangSpreadsAsFarAsHostsHaveRoom) {
+    auto given = Given{}.node("n1", 8, 0, cpus(64), gibibytes(40)).node("n2", 8, 0, cpus(64), gibibytes(40));
+    given.running(job("low").gpus(16).of(opportunistic));
+    given.waiting(job("wide").gpus(8).host({}, gibibytes(10)).of(production)).leaves("low");
+    ASSERT_EQ(given.phase("wide"), "starting");
+    EXPECT_EQ(given.attempt("wide").parts.size(), 2U);
+}
+
+TEST(Leaving, NobodyIsAVictimWhereEnoughEndsAnyway) {
+    auto given = Given{}.node("n1", 8);
+    given.running(job("gone").gpus(4).of(opportunistic)).running(job("stays").gpus(4).of(opportunistic));
+    given.cancel("gone");
+    given.waiting(job("urgent").gpus(4).of(production));
+    EXPECT_EQ(given.phase("stays"), "running");
+    EXPECT_EQ(given.reason("urgent"), Why::claim_pending);
+    given.leaves("gone");
+    EXPECT_EQ(given.phase("urgent"), "starting");
+}
+
+TEST(Leaving, ElasticWorkShrinksOnceForAllThatWait) {
+    auto given = Given{}.node("n1", 8);
+    given.running(job("e").gpus(1, 8)).waiting(job("single").count(4).of(production));
+    given.leaves("e");
+    for (const auto* name : {"single[0]", "single[1]", "single[2]", "single[3]"})
+        EXPECT_EQ(given.phase(name), "starting") << name;
+    EXPECT_EQ(given.gpus("e"), 4);
+    EXPECT_EQ(given.times("resized"), 1U);
+}
+
+TEST(Place, TriesTheNextRackWhereTheBestFitHasFullHosts) {
+    auto given = Given{}
+                     .node("a1", 8, 0, cpus(8))
+                     .node("a2", 8, 0, cpus(8))
+                     .node("b1", 8, 1)
+                     .node("b2", 8, 1)
+                     .node("b3", 8, 1);
+    given.waiting(job("wide").gpus(16).host(cpus(4)).within(Level::rack));
+    EXPECT_EQ(given.phase("wide"), "starting") << "rack 0 fits best by GPUs, but its hosts are too small";
+}
+
+TEST(Place, AFullHostDoesNotStopAGangFromSpreading) {
+    auto given = Given{}.node("n1", 8, 0, cpus(16)).node("n2", 4, 0, cpus(16)).node("n3", 4, 0, cpus(16));
+    given.running(job("host").gpus(0).host(cpus(16)).within(Level::node));
+    given.waiting(job("gang").gpus(8).host(cpus(2)));
+    EXPECT_EQ(given.phase("gang"), "starting");
+}
+
+TEST(Place, ADownFleetSaysSo) {
+    auto given = Given{}.node("n1", 8);
+    given.ask(Drain{given.node_id("n1"), true});
+    given.waiting(job("a").gpus(4)).waiting(job("b").gpus(0).host(cpus(1)));
+    EXPECT_EQ(given.reason("a"), Why::node_down);
+    EXPECT_EQ(given.reason("b"), Why::node_down);
+    given.ask(Drain{given.node_id("n1"), false});
+    EXPECT_EQ(given.phase("a"), "starting");
+}
+
+TEST(ElasticStart, TakesTheLargestSizeThatHostsHaveRoomFor) {
+    auto given = Given{}.node("n1", 8, 0, cpus(6)).node("n2", 8, 0, cpus(8));
+    given.running(job("e").gpus(1, 16).host(cpus(2)));
+    EXPECT_EQ(given.gpus("e"), 7);
+    auto one = Given{}.node("n1", 8, 0, cpus(6)).node("n2", 8, 0, cpus(8));
+    one.running(job("e").gpus(1, 16).host(cpus(2)).within(Level::node));
+    EXPECT_EQ(one.gpus("e"), 4);
+}
+
+TEST(ElasticGrowth, TakesWhatTheHostHasRoomFor) {
+    auto given = Given{}.node("n1", 8, 0, cpus(12));
+    given.running(job("rigid").gpus(4).host(cpus(2))).running(job("e").gpus(2, 8).host(cpus(2)));
+    ASSERT_EQ(given.gpus("e"), 2);
+    given.running(job("host").gpus(0)).ends("rigid").later(seconds{3});
+    given.leaves("e").runs("e");
+    EXPECT_EQ(given.gpus("e"), 6) << "not all eight: twelve CPUs are there";
+}
+
+TEST(Reservation, EndsWhenSomethingElseBlocksItsJob) {
+    auto given = Given{}.node("n1", 8);
+    given.tenant("small", 8);
+    given.running(job("a").gpus(6).limit(minutes{30})).waiting(job("gang").gpus(8).by("small"));
+    ASSERT_EQ(given.state().table<Reservation>().size(), 1U);
+    given.tenant("small", 4).pass();
+    EXPECT_EQ(given.reason("gang"), Why::tenant_quota);
+    EXPECT_EQ(given.state().table<Reservation>().size(), 0U);
+}
+
+TEST(Reservation, OfAGangThatNeedsOneNodeKeepsSinglesOutOfThatNode) {
+    auto given = Given{}.node("n1", 2).node("n2", 2);
+    given.running(job("a").limit(minutes{30})).running(job("b").limit(minutes{40}));
+    given.running(job("c").limit(minutes{50})).running(job("d").limit(minutes{60})).ends("a").ends("c");
+    given.waiting(job("pair").gpus(2).within(Level::node));
+    ASSERT_EQ(given.reason("pair"), Why::fragmented);
+    given.waiting(job("long-1").limit(hours{5})).waiting(job("long-2").limit(hours{5}));
+    EXPECT_EQ(given.phase("long-1"), "starting") << "one node is enough for the pair";
+    EXPECT_EQ(given.reason("long-2"), Why::reserved_for_other);
+    given.waiting(job("short").limit(minutes{5}));
+    EXPECT_EQ(given.phase("short"), "starting") << "it ends before the pair can start";
+}
+
+TEST(Reservation, AJobThatNeedsALargeHostDoesNotStarveBehindSmallOnes) {
+    auto given = Given{}.node("n1", 8, 0, cpus(8));
+    given.running(job("a").host(cpus(4)).limit(minutes{30}));
+    given.waiting(job("large").host(cpus(8)));
+    ASSERT_EQ(given.reason("large"), Why::no_cpus);
+    given.waiting(job("small").host(cpus(2)).limit(hours{2}));
+    EXPECT_EQ(given.reason("small"), Why::reserved_for_other);
+    given.ends("a");
+    EXPECT_EQ(given.phase("large"), "starting");
+}
+
+TEST(Reservation, TheShortestOfAShapeMayStillGoBefore) {
+    auto given = Given{}.node("n1", 8);
+    given.running(job("a").gpus(6).limit(minutes{30})).waiting(job("gang").gpus(8));
+    given.waiting(job("long").gpus(2).limit(hours{2})).waiting(job("longer").gpus(2).limit(hours{3}));
+    given.waiting(job("short").gpus(2).limit(minutes{20}));
+    EXPECT_EQ(given.phase("short"), "starting");
+    EXPECT_EQ(given.reason("long"), Why::reserved_for_other);
+}
+
+TEST(FairShare, CountsWhatIsClaimed) {
+    EXPECT_TRUE(goes_before(holdings_of({{}, 1000, 0, 0}), holdings_of({{}, 0, 0, 2000})));
+}
+
+/// Jobs that all differ, behind each other.
+void many_shapes(Given& given, int count) {
+    for (int i = 0; i < count; ++i)
+        given.decide_now(job("s" + std::to_string(i)).gpus(8).host({}, mebibytes(1 + i)).submit);
+}
+
+TEST(Pass, ThatIsCutOffSaysSoAndComesToEveryoneInTheEnd) {
+    Settings settings;
+    settings.pass_steps = 8;
+    auto given = Given{settings}.node("n1", 8);
+    given.running(job("a").gpus(4));
+    many_shapes(given, 40);
+    given.waiting(job("fits").gpus(4).host({}, mebibytes(1)).limit(minutes{5}));
+    EXPECT_GT(given.times("blocked"), 0U);
+    EXPECT_EQ(given.phase("fits"), "waiting");
+    bool said = false;
+    for (int i = 0; i < 40 && given.phase("fits") == "waiting"; ++i) {
+        given.pass();
+        given.state().table<Blocked>().for_each(
+            [&](const Blocked& row) { said = said || row.why.why == Why::pass_bound; });
+    }
+    EXPECT_EQ(given.phase("fits"), "starting");
+    EXPECT_TRUE(said);
+}
+
+TEST(Pass, WithNothingNewTriesNobodyAgain) {
+    auto given = Given{}.node("n1", 8);
+    given.running(job("a").gpus(8));
+    many_shapes(given, 100);
+    given.pass().pass();
+    const auto version = given.state().placement_version();
+    const auto facts = given.facts();
+    given.pass();
+    EXPECT_EQ(given.facts(), facts);
+    EXPECT_EQ(given.state().placement_version(), version);
+    for (const auto& [key, shape] : given.state().shapes()) {
+        if (shape.ready.empty()) continue;
+        EXPECT_EQ(shape.refused.version, version);
+    }
+}
+
+TEST(After, AnArrayAfterAnArrayIsDecidedInBoundedTime) {
+    auto given = Given{}.node("n1", 8);
+    constexpr int elements = 5'000;
+    given.decide_now(job("before").count(elements).held().submit);
+    given.decide_now(job("behind").count(elements).after("before").submit);
+    auto& core = given.core();
+    const auto first = given.state().counters().jobs - 2 * elements + 1;
+    EXPECT_EQ(given.state().unmet(JobId{first + elements}), elements);
+    // A look at every pair would be 25 million: this stays far below a second even in a debug build.
+    for (std::uint64_t job = first; job < first + elements; ++job) (void)decide(core, given.now(), Hold{JobId{job}, false});
+    (void)decide(core, given.now(), Cancel{JobId{first}});
+    (void)decide(core, given.now(), Pass{});
+    EXPECT_EQ(std::get<Finished>(core.state().at<Job>(JobId{first + elements}).phase).outcome, Outcome::cancelled);
+    EXPECT_EQ(core.state().unmet(JobId{first + elements}), elements);
+}
+
+TEST(After, CountsWhatHasNotSucceededYet) {
+    auto given = Given{}.node("n1", 8);
+    given.running(job("a")).running(job("b"));
+    given.waiting(job("c").after("a").after("b").after("a"));
+    EXPECT_EQ(given.state().unmet(given.id("c")), 2);
+    given.ends("a");
+    EXPECT_EQ(given.state().unmet(given.id("c")), 1);
+    given.ends("b");
+    EXPECT_EQ(given.phase("c"), "starting");
+}
+
+}  // namespace
+}  // namespace stargate::test
