@@ -16,6 +16,7 @@
 #include "api/account.hpp"
 #include "api/server.hpp"
 #include "base/file.hpp"
+#include "base/posix.hpp"
 #include "engine/local/local_engine.hpp"
 #include "engine/local/output_frame.hpp"
 #include "engine/local/output_log.hpp"
@@ -94,12 +95,13 @@ Result<std::unique_ptr<live::ControlPlane>> start(const UpOptions& options, cons
     wiring.boot = live::boot_id();
     wiring.newest_attempt = newest_attempt_in(folder);
     wiring.program = this_program();
-    wiring.make_engine = [folder, shim = shim_beside(wiring.program)](
+    wiring.make_engine = [folder, shim = shim_beside(wiring.program), open_files = raise_open_files_limit()](
                              live::Wiring::EngineNeeds needs) -> Result<std::unique_ptr<Engine>> {
         LocalEngineOptions local;
         local.state = folder;
         local.shim = shim;
         local.node = needs.node;
+        local.open_files = open_files;
         local.authority = needs.authority;
         local.listener = std::move(needs.listener);
         local.launch_of = std::move(needs.launch_of);

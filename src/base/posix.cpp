@@ -1,6 +1,7 @@
 #include "base/posix.hpp"
 
 #include <fmt/format.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -49,6 +50,15 @@ tl::unexpected<Error> fail_sync(std::string_view path) {
     return fail(Fault::unknown_outcome,
                 fmt::format("cannot make {} durable: {}; the last change to it may or may not survive a power cut",
                             path, std::strerror(errno)));
+}
+
+std::uint64_t raise_open_files_limit() {
+    rlimit files{};
+    if (::getrlimit(RLIMIT_NOFILE, &files) != 0) return 0;
+    const auto before = files.rlim_cur;
+    files.rlim_cur = files.rlim_max;
+    (void)::setrlimit(RLIMIT_NOFILE, &files);  // where it is not allowed, the limit stays as it is
+    return before;
 }
 
 }  // namespace stargate

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <string_view>
 #include <utility>
 
@@ -27,5 +28,10 @@ tl::unexpected<Error> fail_with_errno(std::string_view verb, std::string_view pa
 
 /// The Error for an fsync that has just failed: Fault::unknown_outcome, whatever errno says.
 tl::unexpected<Error> fail_sync(std::string_view path);
+
+/// Raises this process's soft limit on open files to the hard one: a control plane holds two for each running attempt,
+/// and the usual soft limit is meant for programs that use select(). Returns the one before, which programs that it
+/// starts should get back.
+std::uint64_t raise_open_files_limit();
 
 }  // namespace stargate

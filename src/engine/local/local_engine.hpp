@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -14,7 +15,8 @@ struct LocalEngineOptions {
     std::string shim;   // path of the program stargate-shim
     NodeId node;        // this machine; commands for others are passed over
     Authority authority;
-    bool real_gpus = false;  // GPUs are devices of this machine, not shares of its CPU
+    bool real_gpus = false;        // GPUs are devices of this machine, not shares of its CPU
+    std::uint64_t open_files = 0;  // soft limit of ranks on open files; 0: the one of this process
     Engine::Listener listener;
     Engine::LaunchOf launch_of;
     /// Now, by the clock that the deadlines of commands are measured in. Called from the engine's thread.

@@ -86,12 +86,14 @@ struct Spec {
     bool resize_in_place = false;
     bool real_gpus = false;  // GPUs are devices of this machine, not shares of its CPU
     std::string checkpoint_folder;
+    std::uint64_t open_files = 0;  // the soft limit that ranks get; 0: what there is
     Run first;
     template <class Self, class Coder>
     static void fields(Self& self, Coder& coder) {
         coder(self.attempt, self.job, self.name, self.boot_id, self.state, self.log, self.output_limit, self.argv,
               self.command, self.folder, self.environment, self.keep_environment, self.mounts, self.account,
-              self.confinement, self.resize_in_place, self.real_gpus, self.checkpoint_folder, self.first);
+              self.confinement, self.resize_in_place, self.real_gpus, self.checkpoint_folder, self.open_files,
+              self.first);
     }
 };
 
@@ -129,12 +131,15 @@ struct Dismiss {
 
 using Order = std::variant<Spec, Run, End, Ask, Dismiss>;
 
-/// The attempt's folder was there already, or a tombstone stands in it: this shim ran nothing and leaves.
+/// This shim ran nothing, never will, and leaves: the attempt's folder was there already, a tombstone stands in it,
+/// another control plane leads, or something that everybody shares has run out.
 struct Refused {
     std::string why;
+    bool is_shortage = false;  // the folder is not taken: another start may succeed later
     template <class Self, class Coder>
     static void fields(Self& self, Coder& coder) {
         coder(self.why);
+        coder.appended(self.is_shortage);
     }
 };
 
@@ -156,10 +161,12 @@ struct Ended {
     std::string detail;
     bool warned = false;
     std::int64_t step = -1;
-    bool final = false;  // no generation follows: the shim leaves
+    bool final = false;     // no generation follows: the shim leaves
+    std::int32_t left = 0;  // ranks that run on in place; 0: none is left
     template <class Self, class Coder>
     static void fields(Self& self, Coder& coder) {
         coder(self.generation, self.kind, self.code, self.detail, self.warned, self.step, self.final);
+        coder.appended(self.left);
     }
 };
 

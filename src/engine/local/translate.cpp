@@ -90,7 +90,8 @@ RanksEnded report_of(const Ended& ended, AttemptId attempt, NodeId node) {
             .generation = ended.generation,
             .exit = {.kind = static_cast<ExitKind>(ended.kind), .code = ended.code, .detail = ended.detail},
             .warned = ended.warned,
-            .step = ended.step};
+            .step = ended.step,
+            .left = ended.left};
 }
 
 }  // namespace stargate::local

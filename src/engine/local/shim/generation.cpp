@@ -1,10 +1,12 @@
 #include "engine/local/shim/generation.hpp"
 
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <csignal>
 
 #include <algorithm>
 
+#include "engine/local/shim/kill_children.hpp"
 #include "engine/local/shim/notice.hpp"
 #include "engine/local/shim/packets.hpp"
 
@@ -21,6 +23,7 @@ constexpr std::int64_t longest_grace_us = 365LL * 24 * 3600 * 1'000'000;
 Generation::Generation(AttemptPlace place, Run run) : place_{place}, run_{run}, kill_at_us_{never_us} {}
 
 void Generation::begin() {
+    if (place_.spec.confinement == Confinement::none) prctl(PR_SET_CHILD_SUBREAPER, 1);
     init_ = start_init(place_.spec, run_.gpus, place_.lock);
     if (init_) return;
     outcome_ = Outcome{EndKind::refused, 0, failure("cannot make the namespaces")};
@@ -131,7 +134,8 @@ void Generation::take_answers() {
         }
         if (const auto* executed = std::get_if<Executed>(&*answer)) {
             if (!executed->why.empty()) {
-                if (!outcome_) outcome_ = Outcome{EndKind::could_not_start, executed->code, executed->why};
+                const auto kind = executed->code == 0 ? EndKind::refused : EndKind::could_not_start;
+                if (!outcome_) outcome_ = Outcome{kind, executed->code, executed->why};
                 break_gang();
             } else if (standing_ == Standing::starting) {
                 standing_ = Standing::running;
@@ -210,6 +214,8 @@ void Generation::init_ended() {
     if (standing_ != Standing::over && !was_killed_ && !outcome_ && !warning_) {
         outcome_ = Outcome{EndKind::killed, SIGKILL, "the init of its ranks was killed from outside"};
     }
+    // Without a namespace nobody else has taken down what is beneath it; it has come to us.
+    if (place_.spec.confinement == Confinement::none && standing_ != Standing::over) kill_children(-1);
     standing_ = Standing::over;
     wait_for_init();
 }
@@ -229,7 +235,8 @@ Ended Generation::outcome() const {
                 .detail = outcome.detail,
                 .warned = warning_.has_value(),
                 .step = read_progress(place_.job_folder),
-                .final = !(warning_ && warning_->next_world > 0)};
+                .final = !(warning_ && warning_->next_world > 0),
+                .left = standing_ == Standing::resized ? staying() : 0};
     if (was_killed_ && warning_) {
         ended.kind = EndKind::killed;
         ended.code = SIGKILL;

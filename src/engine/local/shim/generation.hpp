@@ -49,6 +49,8 @@ public:
     void warn(const End& end);
     /// In place and resized: names the next generation and starts the ranks that join.
     void go_on(const Run& run);
+    /// In place and resized: those that run on are the next generation, though nothing was said of it yet but its end.
+    void take_number(std::uint32_t generation) { run_.generation = generation; }
 
     void list(std::vector<pollfd>& polled) const;
     void take_ready(const std::vector<pollfd>& polled, std::size_t first);

@@ -15,6 +15,7 @@
 #include <csignal>
 #include <vector>
 
+#include "engine/local/shim/kill_children.hpp"
 #include "engine/local/shim/packets.hpp"
 #include "engine/local/shim/rank.hpp"
 #include "engine/local/shim/sandbox.hpp"
@@ -82,7 +83,10 @@ private:
         RankFailure why;
         for (auto rank = start.from; rank < start.run.ranks && why.error == 0; ++rank) {
             const auto at = 2 * static_cast<std::size_t>(rank - start.from);
-            if (at + 1 >= descriptors.size()) break;
+            if (at + 1 >= descriptors.size()) {  // the kernel leaves out those that would pass our limit
+                why = {.local_rank = rank, .stage = RankFailure::streams, .error = EMFILE};
+                break;
+            }
             // vfork: no copy of our memory is made only to be thrown away, and when it returns the command runs.
             const auto pid = vfork();
             if (pid == 0) {
@@ -94,7 +98,7 @@ private:
         is_started_ = true;
         Executed executed{.generation = start.run.generation, .code = 0, .why = {}};
         if (why.error != 0) {
-            executed.code = why.error == ENOENT ? 127 : 126;
+            executed.code = why.stage == RankFailure::streams ? 0 : why.error == ENOENT ? 127 : 126;
             executed.why = describe(spec_, why);
         }
         answer(executed);
@@ -143,34 +147,10 @@ private:
             kill(-1, SIGKILL);
             while (waitpid(-1, nullptr, 0) > 0 || errno == EINTR) {}
         } else {
-            kill_children();
+            kill_children(signals_.get());
         }
         answer(AllGone{});
         _exit(0);
-    }
-
-    /// Kills our children, whose children become ours, until there are none. Only a child that we have not reaped can
-    /// be killed by its number without risk of meeting a stranger.
-    void kill_children() {
-        const auto list = "/proc/self/task/" + std::to_string(getpid()) + "/children";
-        while (true) {
-            const auto children = read_kernel_file(list.c_str(), 1U << 20);
-            for (std::size_t at = 0; at < children.size();) {
-                const auto end = std::min(children.find(' ', at), children.size());
-                const auto pid = std::atoi(children.c_str() + at);
-                if (pid > 1) kill(pid, SIGKILL);
-                at = end + 1;
-            }
-            pid_t reaped = 0;
-            while ((reaped = waitpid(-1, nullptr, WNOHANG)) > 0) {}
-            if (reaped < 0 && errno == ECHILD) return;
-            pollfd wait{signals_.get(), POLLIN, 0};
-            constexpr int next_look_ms = 20;
-            if (poll(&wait, 1, next_look_ms) > 0) {
-                signalfd_siginfo about;
-                while (read(signals_.get(), &about, sizeof about) > 0) {}
-            }
-        }
     }
 
     const Spec& spec_;
@@ -202,6 +182,7 @@ void keep_only(std::vector<int> kept) {
     umask(0);  // modes are meant as they are given
     keep_only({lock, link.get()});
     const auto fault = build_sandbox(spec, gpus, uid, gid);
+    if (spec.confinement != Confinement::none) prctl(PR_SET_PDEATHSIG, SIGKILL);  // AsAccount has cleared it
     prctl(PR_SET_DUMPABLE, 0);  // a job of our own uid may not look into us
     send_packet(link.get(), encode(InitAnswer{fault ? Built{fault->kind, fault->why} : Built{}}));
     if (fault) _exit(1);

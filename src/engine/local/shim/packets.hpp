@@ -48,7 +48,7 @@ struct Built {
 /// All ranks of the last StartRanks run their command, or `why` some did not.
 struct Executed {
     std::uint32_t generation = 1;
-    std::int32_t code = 0;  // what a shell would answer: 127 not found, 126 found but not executable
+    std::int32_t code = 0;  // what a shell would answer: 127 not found, 126 found but not executable; 0: our fault
     std::string why;
     template <class Self, class Coder>
     static void fields(Self& self, Coder& coder) {

@@ -3,11 +3,13 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/close_range.h>
+#include <linux/keyctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include <algorithm>
 #include <csignal>
 
 #include "engine/local/posix.hpp"
@@ -28,6 +30,21 @@ void reset_signals() {
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, nullptr);
+}
+
+/// The control plane raises its own soft limit; programs that use select() rely on the one that is usual here.
+void restore_open_files(std::uint64_t soft) {
+    rlimit files{};
+    if (soft == 0 || getrlimit(RLIMIT_NOFILE, &files) != 0) return;
+    files.rlim_cur = std::min<rlim_t>(soft, files.rlim_max);
+    setrlimit(RLIMIT_NOFILE, &files);
+}
+
+/// Root's session keyring goes to whoever is executed in its session, along with the keys in it. Where the kernel has
+/// no keyrings, or keeps all of us from them, there is none to leave.
+bool leave_keyring() {
+    if (geteuid() != 0) return true;
+    return syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, nullptr) >= 0 || errno == ENOSYS || errno == EPERM;
 }
 
 /// From root to the submitter. In a user namespace we are the submitter already, and may not change groups.
@@ -56,6 +73,8 @@ std::string describe(const Spec& spec, const RankFailure& why) {
             return failure(rank + "cannot enter folder " + spec.folder, why.error);
         case RankFailure::filter:
             return failure(rank + "cannot set the system call filter", why.error);
+        case RankFailure::streams:
+            return failure(rank + "cannot take its output streams", why.error);
         case RankFailure::command:
             break;
     }
@@ -73,7 +92,9 @@ void become_rank(const Spec& spec, const Run& run, std::int32_t local_rank, int 
     close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC);
     const rlimit no_core{0, 0};
     setrlimit(RLIMIT_CORE, &no_core);
+    restore_open_files(spec.open_files);
     umask(022);
+    if (!leave_keyring()) give_up(RankFailure::account);
     if (!become_account(spec.account)) give_up(RankFailure::account);
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     prctl(PR_SET_PDEATHSIG, SIGKILL);  // cleared by the change of account, so only now

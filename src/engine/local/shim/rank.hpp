@@ -9,7 +9,7 @@ namespace stargate::local {
 
 /// How far a rank came that never ran its command.
 struct RankFailure {
-    enum Stage : std::uint8_t { account, folder, filter, command };
+    enum Stage : std::uint8_t { account, folder, filter, streams, command };
     std::int32_t local_rank = 0;
     Stage stage = command;
     int error = 0;  // errno; 0: nothing failed
