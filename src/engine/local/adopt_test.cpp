@@ -1,10 +1,15 @@
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
 #include <csignal>
+#include <set>
 
 #include "engine/local/attempt_folder.hpp"
 #include "engine/local/end_all.hpp"
+#include "engine/local/shim_link.hpp"
 #include "engine/local/testing.hpp"
+#include "engine/local/translate.hpp"
 
 // The control plane dies and returns, the shim dies, two of either meet.
 namespace stargate::local::testing {
@@ -171,6 +176,86 @@ TEST_F(Adopt, ASecondShimForTheSameAttemptLeaves) {
     start(shell_job("echo second"));
     ASSERT_TRUE(reports_.next<RanksRunning>(attempt));  // told by the first
     EXPECT_EQ(output(attempt), "ready\n");
+}
+
+TEST_F(Adopt, AShimThatComesLateRunsNothingThoughItsFolderIsGone) {
+    const auto attempt = start_and_wait("echo ready; exit 0");  // the second shim of it, in a second term, say
+    ASSERT_TRUE(reports_.next<RanksEnded>(attempt));
+    engine_->carry_out(Forget{attempt, here});
+    ASSERT_TRUE(soon([&] { return fs::is_empty(state_ / "attempts"); }));
+    const auto run_late = [&](std::uint64_t term, std::uint8_t incarnation) {
+        auto shim = spawn_shim(STARGATE_SHIM, attempt.value);
+        Authority authority;
+        authority.incarnation.fill(incarnation);
+        authority.term = term;
+        auto spec = spec_of(command_for(attempt, 1), shell_job("touch ran"), speaker_of(authority));
+        spec.boot_id = boot_id();
+        spec.state = state_;
+        spec.log = root_ / "log";
+        shim->link.send(std::move(spec));
+        waitpid(shim->pid, nullptr, 0);
+        return shim->link.receive();
+    };
+    start_engine(3);
+    for (const auto& [term, incarnation] : {std::pair{1, 9}, {2, 9}, {4, 9}, {3, 8}}) {
+        const auto answers = run_late(static_cast<std::uint64_t>(term), static_cast<std::uint8_t>(incarnation));
+        ASSERT_EQ(answers.size(), 1U);
+        const auto* refused = std::get_if<Refused>(&answers.front());
+        ASSERT_NE(refused, nullptr);
+        EXPECT_EQ(refused->why, "another control plane has taken over since");
+        EXPECT_FALSE(fs::exists(submit_ / "ran"));
+        EXPECT_TRUE(fs::is_empty(state_ / "attempts"));
+    }
+}
+
+TEST_F(Adopt, AShimOfOurOwnThatCutsUsOffIsFoundAgain) {
+    const auto sockets = [] {
+        std::set<int> found;
+        for (const auto& entry : fs::directory_iterator{"/proc/self/fd"}) {
+            std::error_code gone;
+            if (fs::read_symlink(entry, gone).string().starts_with("socket:")) {
+                found.insert(std::stoi(entry.path().filename()));
+            }
+        }
+        return found;
+    };
+    const auto before = sockets();
+    const auto attempt = start_and_wait();
+    for (const int each : sockets()) {
+        if (!before.contains(each)) { ASSERT_EQ(shutdown(each, SHUT_RDWR), 0); }
+    }
+    end(attempt, milliseconds{0});
+    EXPECT_TRUE(reports_.next<RanksEnded>(attempt));
+}
+
+TEST_F(Adopt, ALostAttemptStaysLostInALaterGeneration) {
+    auto attempt = start_and_wait("trap exit TERM; echo ready; while :; do sleep 0.01; done");
+    end(attempt, milliseconds{60'000}, 1, 1, 0, EndCause::resize);
+    ASSERT_TRUE(reports_.next<RanksEnded>(attempt));
+    engine_->carry_out(command_for(attempt, 1, 2));
+    ASSERT_TRUE(reports_.next<RanksRunning>(attempt));
+    lose_engine();
+    ASSERT_EQ(kill(record_of(attempt).pid, SIGKILL), 0);
+    for (const std::uint64_t term : {2U, 3U}) {  // the first leaves a tombstone, and dies before its report is written
+        start_engine(term);
+        adopt({{attempt, true}});
+        EXPECT_TRUE(reports_.next<AttemptLost>(attempt)) << term;
+    }
+}
+
+TEST_F(Adopt, AnInitThatIsKilledLeavesNobodyWithoutASandboxEither) {
+    const auto attempt = start_and_wait(
+        "rm -f alive; setsid sh -c 'exec 3>alive; flock 3; sleep 1000' &\n"
+        "until [ -e alive ] && ! flock -n alive true; do sleep 0.01; done; echo ready; sleep 1000",
+        Sandbox::none);
+    const auto shim = std::to_string(record_of(attempt).pid);
+    int init = 0;
+    ASSERT_TRUE(std::ifstream{"/proc/" + shim + "/task/" + shim + "/children"} >> init);
+    ASSERT_EQ(kill(init, SIGKILL), 0);
+    const auto ended = reports_.next<RanksEnded>(attempt);
+    ASSERT_TRUE(ended);
+    EXPECT_EQ(ended->exit.kind, ExitKind::killed);
+    EXPECT_EQ(output_of(shell_job("flock -n alive echo free")), "free\n");
 }
 
 TEST_F(Adopt, ALowerTermIsNotObeyed) {

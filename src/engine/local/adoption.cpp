@@ -15,12 +15,7 @@ namespace stargate::local {
 namespace {
 
 constexpr std::int64_t first_look_pause_us = 2'000;
-constexpr std::int64_t longest_look_pause_us = 500'000;
 constexpr std::int64_t foreign_pause_us = 500'000;  // its GPUs may stay taken this long after its end
-
-bool make_durable_tombstone(int folder, const Speaker& by) {
-    return replace_durably(folder, tombstone_name, to_file(Tombstone{by}));
-}
 
 /// Whether somebody else's attempt lives, and what it holds. Takes nothing from it and leaves nothing there.
 Unknown look_at_stranger(int folder, AttemptId attempt) {
@@ -89,21 +84,22 @@ void Supervisor::examine(Entry& entry) {
     auto& [attempt, tracked] = entry;
     tracked.look_at_us = INT64_MAX;
     const auto folder = open_attempt(attempts_.get(), attempt);
-    const auto id = AttemptId{attempt};
     if (folder) {
         const auto lock = take_lock(folder.get());
-        if (lock) return examine_locked(entry, folder.get());
-        if (errno == EWOULDBLOCK) return connect(entry, folder.get());
-        return look_later(tracked);
+        if (!lock && errno == EWOULDBLOCK) return connect(entry, folder.get());
+        // A child of ours that lives is about to take the lock, or about to end.
+        if (!lock || tracked.pid != 0) return look_later(tracked);
+        return examine_locked(entry, folder.get());
     }
-    if (errno != ENOENT) return look_later(tracked);
-    if (!tracked.refusal.empty()) {
-        return tell_end(entry, RanksEnded{.attempt = id,
-                                          .node = options_.node,
-                                          .exit = {.kind = ExitKind::refused, .code = 0, .detail = tracked.refusal}});
-    }
+    if (errno != ENOENT || tracked.pid != 0) return look_later(tracked);
+    if (tracked.wants_room) return launch(entry);
+    if (!tracked.refusal.empty()) return refuse(entry, tracked.refusal);
     if (tracked.was_started) {
-        return tell_end(entry, AttemptLost{id, options_.node, "its folder is gone from the state folder"});
+        return tell_end(entry,
+                        AttemptLost{AttemptId{attempt}, options_.node, "its folder is gone from the state folder"});
+    }
+    if (!tracked.owed.empty()) {  // ended before its start, but there was no room for the tombstone
+        return leave_tombstone(attempt) ? examine(entry) : look_later(tracked);
     }
     tracked_.erase(attempt);  // never begun; its RunRanks is still owed
 }
@@ -112,18 +108,25 @@ void Supervisor::examine(Entry& entry) {
 void Supervisor::examine_locked(Entry& entry, int folder) {
     const auto id = AttemptId{entry.first};
     if (const auto record = read_record<ExitRecord>(folder, exit_record_name)) {
-        return tell_end(entry, report_of(record->ended, id, options_.node));
+        auto report = report_of(record->ended, id, options_.node);
+        report.generation = std::max(report.generation, entry.second.generation);
+        return tell_end(entry, std::move(report));
     }
     if (has_file(folder, tombstone_name)) {
+        // Left when an earlier control plane found it dead, and died before that was written down.
+        if (entry.second.was_started) {
+            return tell_end(entry, AttemptLost{id, options_.node, "its shim has died and nothing of it is alive"});
+        }
         return tell_end(
             entry,
             RanksEnded{.attempt = id,
                        .node = options_.node,
+                       .generation = entry.second.generation,
                        .exit = {.kind = ExitKind::refused, .code = 0, .detail = "it was ended before it started"},
                        .warned = true});
     }
     // A shim may be on its way to the lock, started by a control plane that has died since. It shall find this.
-    if (!make_durable_tombstone(folder, speaker_)) return look_later(entry.second);
+    if (!make_durable_tombstone(folder)) return look_later(entry.second);
     const auto record = read_record<ShimRecord>(folder, shim_record_name);
     const bool other_boot = record && record->boot_id != boot_id_;
     tell_end(entry,
@@ -142,8 +145,8 @@ void Supervisor::connect(Entry& entry, int folder) {
     watch_link(entry, true);
 }
 
-void Supervisor::look_later(Tracked& tracked) {
-    tracked.look_pause_us = std::clamp(tracked.look_pause_us * 2, first_look_pause_us, longest_look_pause_us);
+void Supervisor::look_later(Tracked& tracked, std::int64_t longest_pause_us) {
+    tracked.look_pause_us = std::clamp(tracked.look_pause_us * 2, first_look_pause_us, longest_pause_us);
     tracked.look_at_us = boot_time_us() + tracked.look_pause_us;
     next_look_us_ = std::min(next_look_us_, tracked.look_at_us);
 }
@@ -178,18 +181,30 @@ void Supervisor::act_on_time() {
     }
 }
 
+bool Supervisor::make_durable_tombstone(int folder) {
+    return take_office() && replace_durably(folder, tombstone_name, to_file(Tombstone{speaker_}));
+}
+
 bool Supervisor::leave_tombstone(std::uint64_t attempt) {
-    if (mkdirat(attempts_.get(), attempt_folder_name(attempt).c_str(), 0711) != 0) return false;
+    const auto name = attempt_folder_name(attempt);
+    if (!take_office() || mkdirat(attempts_.get(), name.c_str(), 0711) != 0) return false;
     const auto folder = open_attempt(attempts_.get(), attempt);
-    return folder && make_durable_tombstone(folder.get(), speaker_) && fsync(attempts_.get()) == 0;
+    if (folder && make_durable_tombstone(folder.get()) && fsync(attempts_.get()) == 0) return true;
+    unlinkat(attempts_.get(), name.c_str(), AT_REMOVEDIR);  // an empty folder would tell of a shim that has died
+    return false;
 }
 
 void Supervisor::remove_if_dead(std::uint64_t attempt) {
     const auto folder = open_attempt(attempts_.get(), attempt);
+    auto& entry = *tracked_.try_emplace(attempt).first;
     if (folder) {
-        if (!take_lock(folder.get())) return look_later(tracked_[attempt]);
+        if (!take_lock(folder.get())) {
+            if (!entry.second.link.is_open()) return connect(entry, folder.get());  // to dismiss it
+            return look_later(entry.second);
+        }
         trash_.take(attempt);
     }
+    if (entry.second.pid != 0) return;  // to be reaped first; then this is called again
     tracked_.erase(attempt);
 }
 

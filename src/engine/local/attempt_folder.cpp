@@ -24,8 +24,9 @@ std::optional<std::uint64_t> attempt_of(const std::string& name) {
 
 Fd open_attempts(const std::string& state) {
     const auto path = state + "/attempts";
-    // Searchable, not readable: without a sandbox a job reaches its own folder by name and lists nobody's.
-    mkdir(path.c_str(), 0711);
+    // Searchable, not readable: without a sandbox a job reaches its own folder by name and lists nobody's. The mode is
+    // given once more, because what mkdir gives is less the caller's umask.
+    if (mkdir(path.c_str(), 0711) == 0) chmod(path.c_str(), 0711);
     return Fd{open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW)};
 }
 
@@ -41,6 +42,10 @@ Fd take_lock(int folder) {
 }
 
 bool has_file(int folder, const char* name) { return faccessat(folder, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0; }
+
+bool is_shortage(int error) {
+    return error == ENOSPC || error == EDQUOT || error == ENOMEM || error == EMFILE || error == ENFILE;
+}
 
 Fd connect_to_shim(int folder) {
     // Through /proc, because a socket's path is limited to 108 bytes and a state folder's is not.

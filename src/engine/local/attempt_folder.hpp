@@ -8,12 +8,16 @@
 #include "engine/local/posix.hpp"
 
 // The folder of one attempt, STATE/attempts/<id>, where exactly-once is made:
+//
 //   lock       held by the shim (and the init of its ranks) from before anything runs until everything is dead
 //   shim       who holds it: a hint for finding the process, worth nothing when the lock is free; and which GPUs it
 //   uses shim.sock  where a returning control plane finds the shim exit       how it ended, kept until the end is
 //   committed tombstone  nothing may ever start here dismissed  the shim's record under another name: its end was
 //   committed without an exit record, all may go job/       the one part that the job sees and may write: notice and
 //   progress
+//
+// STATE/authority is who starts attempts now. A shim that was held up on its way until the folder of its attempt was
+// made, ended and removed by others would find nothing in its way; it compares itself with that.
 namespace stargate::local {
 
 constexpr const char* lock_name = "lock";
@@ -23,6 +27,7 @@ constexpr const char* tombstone_name = "tombstone";
 constexpr const char* dismissed_name = "dismissed";
 constexpr const char* socket_name = "shim.sock";
 constexpr const char* job_folder_name = "job";
+constexpr const char* authority_name = "authority";
 
 struct ShimRecord {
     std::string boot_id;
@@ -48,6 +53,14 @@ struct ExitRecord {
 };
 
 struct Tombstone {
+    Speaker by;
+    template <class Self, class Coder>
+    static void fields(Self& self, Coder& coder) {
+        coder(self.by);
+    }
+};
+
+struct AuthorityRecord {
     Speaker by;
     template <class Self, class Coder>
     static void fields(Self& self, Coder& coder) {
@@ -89,6 +102,9 @@ template <class Record>
 [[nodiscard]] Fd take_lock(int folder);
 
 [[nodiscard]] bool has_file(int folder, const char* name);
+
+/// Something that everybody on this machine shares has run out: room on a disk, memory, descriptors. It may pass.
+[[nodiscard]] bool is_shortage(int error);
 
 /// A connection to the shim of this folder; empty when none listens.
 [[nodiscard]] Fd connect_to_shim(int folder);

@@ -118,6 +118,70 @@ TEST_P(EndTest, EndsBetweenTwoGenerationsWhenNoneFollowsAfterAll) {
     EXPECT_TRUE(soon([&] { return std::filesystem::exists(folder_of(attempt) / "exit"); }));
 }
 
+// After `Resized`, State speaks of the next generation only, though its RunRanks may never have come here.
+TEST_P(EndTest, AnEndOfTheNextGenerationEndsTheAttemptBetweenTwo) {
+    const auto attempt = start(job(checkpoints_on_warning), 2);
+    ASSERT_TRUE(all_ready(attempt, 2, 1));
+    end(attempt, long_grace, 1, 1, 0, EndCause::resize);
+    ASSERT_TRUE(reports_.next<RanksEnded>(attempt));
+    end(attempt, long_grace, 2);
+    const auto ended = reports_.next<RanksEnded>(attempt);
+    ASSERT_TRUE(ended);
+    EXPECT_EQ(ended->generation, 2U);
+    EXPECT_TRUE(ended->warned);
+    EXPECT_TRUE(soon([&] { return std::filesystem::exists(folder_of(attempt) / "exit"); }));
+    end(attempt, long_grace, 3);  // told of a generation later still, the end that there was is that one's
+    const auto again = reports_.next<RanksEnded>(attempt);
+    ASSERT_TRUE(again);
+    EXPECT_EQ(again->generation, 3U);
+}
+
+TEST_P(EndTest, AResizeOfTheNextGenerationPassesItOver) {
+    const auto attempt = start(job(checkpoints_on_warning), 2);
+    ASSERT_TRUE(all_ready(attempt, 2, 1));
+    end(attempt, long_grace, 1, 1, 0, EndCause::resize);
+    ASSERT_TRUE(reports_.next<RanksEnded>(attempt));
+    end(attempt, long_grace, 2, 3, 0, EndCause::resize);
+    const auto passed_over = reports_.next<RanksEnded>(attempt);
+    ASSERT_TRUE(passed_over);
+    EXPECT_EQ(passed_over->generation, 2U);
+    engine_->carry_out(command_for(attempt, 3, 3));
+    EXPECT_TRUE(all_ready(attempt, 3, 3));
+}
+
+TEST_P(EndTest, ForgottenBetweenTwoGenerationsTheShimLeaves) {
+    const auto attempt = start(job(checkpoints_on_warning), 2);
+    ASSERT_TRUE(all_ready(attempt, 2, 1));
+    end(attempt, long_grace, 1, 1, 0, EndCause::resize);
+    ASSERT_TRUE(reports_.next<RanksEnded>(attempt));
+    engine_->carry_out(Forget{attempt, here});  // cancelled meanwhile: State had nothing left to end
+    EXPECT_TRUE(soon([&] { return std::filesystem::is_empty(state_ / "attempts"); }));
+}
+
+TEST_P(EndTest, ThoseThatStayedInPlaceAreEndedByTheNameOfTheirNextGeneration) {
+    auto launch = job(checkpoints_on_warning);
+    launch.resize_in_place = true;
+    const auto attempt = start(launch, 4);
+    ASSERT_TRUE(all_ready(attempt, 4, 1));
+    end(attempt, long_grace, 1, 3, 3, EndCause::resize);
+    auto ended = reports_.next<RanksEnded>(attempt);
+    ASSERT_TRUE(ended);
+    EXPECT_EQ(ended->left, 3);
+    end(attempt, long_grace, 2, 1, 1, EndCause::preempt);  // fewer still
+    ended = reports_.next<RanksEnded>(attempt);
+    ASSERT_TRUE(ended);
+    EXPECT_EQ(ended->generation, 2U);
+    EXPECT_EQ(ended->left, 1);
+    EXPECT_EQ(output(attempt).find("0 warned"), std::string::npos);
+    end(attempt, long_grace, 3);  // and none
+    ended = reports_.next<RanksEnded>(attempt);
+    ASSERT_TRUE(ended);
+    EXPECT_EQ(ended->generation, 3U);
+    EXPECT_EQ(ended->left, 0);
+    EXPECT_TRUE(ended->warned);
+    EXPECT_NE(output(attempt).find("0 warned"), std::string::npos);
+}
+
 TEST_P(EndTest, ResizesInPlaceWhileTheOthersRunOn) {
     auto launch = job(checkpoints_on_warning);
     launch.resize_in_place = true;
@@ -127,6 +191,7 @@ TEST_P(EndTest, ResizesInPlaceWhileTheOthersRunOn) {
     const auto ended = reports_.next<RanksEnded>(attempt);
     ASSERT_TRUE(ended);
     EXPECT_TRUE(ended->warned);
+    EXPECT_EQ(ended->left, 2);
     const auto text = output(attempt);
     EXPECT_NE(text.find("2 warned"), std::string::npos);
     EXPECT_NE(text.find("3 warned"), std::string::npos);

@@ -113,6 +113,59 @@ TEST_F(FullDisk, OutputIsDroppedCountedAndTheJobGoesOn) {
     EXPECT_NE(text.find(" bytes of output were lost: the disk was full\nafter\n"), std::string::npos) << text.size();
 }
 
+TEST_F(FullDisk, AStartWaitsForRoomAndIsNoFailure) {
+    fill();
+    const auto attempt = start(shell_job("echo here"));
+    EXPECT_FALSE(reports_.next<RanksEnded>(attempt, std::chrono::milliseconds{50}));
+    make_room();
+    const auto ended = reports_.next<RanksEnded>(attempt);
+    ASSERT_TRUE(ended);
+    EXPECT_EQ(ended->exit.kind, ExitKind::exited) << ended->exit.detail;
+    EXPECT_EQ(output(attempt), "here\n");
+}
+
+TEST_F(FullDisk, AStartThatWaitsForRoomCanBeEnded) {
+    fill();
+    const auto attempt = start(shell_job("touch ran"));
+    EXPECT_FALSE(reports_.next<RanksEnded>(attempt, std::chrono::milliseconds{20}));
+    engine_->carry_out(command_for(attempt, 1));  // owed still, and said again
+    end(attempt, std::chrono::milliseconds{0});
+    const auto ended = reports_.next<RanksEnded>(attempt);
+    ASSERT_TRUE(ended);
+    EXPECT_TRUE(ended->warned);
+    EXPECT_EQ(ended->exit.kind, ExitKind::refused);
+    make_room();
+    engine_->carry_out(Forget{attempt, here});
+    EXPECT_TRUE(soon([&] { return fs::is_empty(state_ / "attempts"); }));
+    EXPECT_FALSE(fs::exists(submit_ / "ran"));
+}
+
+TEST_F(FullDisk, AnEndAheadOfItsStartIsNotForgottenForWantOfATombstone) {
+    fill();
+    const AttemptId attempt{77};
+    end(attempt, std::chrono::milliseconds{0}, 2);
+    EXPECT_FALSE(reports_.next<RanksEnded>(attempt, std::chrono::milliseconds{20}));
+    make_room();
+    const auto ended = reports_.next<RanksEnded>(attempt);
+    ASSERT_TRUE(ended);
+    EXPECT_EQ(ended->generation, 2U);
+    EXPECT_TRUE(ended->warned);
+    EXPECT_TRUE(fs::exists(folder_of(attempt) / "tombstone"));
+}
+
+TEST_F(FullDisk, AControlPlaneThatCouldNotSayThatItLeadsStartsNothing) {
+    engine_.reset();
+    fs::remove(state_ / "authority");
+    fill();
+    start_engine(2);
+    const auto attempt = start(shell_job("echo here"));
+    EXPECT_FALSE(reports_.next<RanksEnded>(attempt, std::chrono::milliseconds{20}));
+    EXPECT_FALSE(fs::exists(folder_of(attempt)));
+    make_room();
+    ASSERT_TRUE(reports_.next<RanksEnded>(attempt));
+    EXPECT_EQ(output(attempt), "here\n");
+}
+
 TEST_F(FullDisk, AnEndIsToldAtOnceAndRecordedWhenThereIsRoom) {
     const auto attempt = start(shell_job("echo begun; until [ -e full ]; do sleep 0.01; done; exit 8"));
     ASSERT_TRUE(prints(attempt, "begun"));

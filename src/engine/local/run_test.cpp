@@ -1,3 +1,11 @@
+#include <linux/keyctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <iomanip>
+
 #include "engine/local/testing.hpp"
 
 // Ranks: what they see, how they end, and what is told of it.
@@ -93,6 +101,67 @@ TEST_F(Run, GivesEachRankItsPlaceInTheGang) {
         const auto line = std::string{rank} + "/3 " + rank + "/3 127.0.0.1:29500 test 3 1 0 1[]\n";
         EXPECT_NE(text.find(line), std::string::npos) << text;
     }
+}
+
+TEST_F(Run, ARankANodeFindsAllItsGpusAndStartsItsOwnProcesses) {
+    // As torchrun does: one process a GPU, which find each other by a store that the first one opens.
+    auto job = shell_job(R"(echo $RANK/$WORLD_SIZE $LOCAL_RANK/$LOCAL_WORLD_SIZE gpus $STARGATE_GPUS
+for local in $(seq 0 $((STARGATE_GPUS - 1))); do
+    RANK=$local LOCAL_RANK=$local WORLD_SIZE=$STARGATE_GPUS sh -c 'echo worker $RANK of $WORLD_SIZE' &
+done
+wait)");
+    job.one_rank_a_node = true;
+    auto command = command_for({}, 1);
+    command.gpus = 0b1111;
+    const auto attempt = start(job, command);
+    ASSERT_TRUE(reports_.next<RanksEnded>(attempt));
+    const auto text = output(attempt);
+    EXPECT_EQ(text.substr(0, text.find('\n')), "0/1 0/1 gpus 4");
+    for (const auto* rank : {"0", "1", "2", "3"}) {
+        EXPECT_NE(text.find(std::string{"worker "} + rank + " of 4\n"), std::string::npos) << text;
+    }
+}
+
+TEST_F(Run, WaitsForDescriptorsRatherThanFails) {
+    rlimit whole{};
+    ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &whole), 0);
+    auto none = whole;
+    none.rlim_cur = 3;
+    ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+    const auto attempt = start(shell_job("echo here"));
+    const auto told = reports_.next<RanksEnded>(attempt, std::chrono::milliseconds{50});
+    ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &whole), 0);
+    EXPECT_FALSE(told);
+    const auto ended = reports_.next<RanksEnded>(attempt);
+    ASSERT_TRUE(ended);
+    EXPECT_EQ(ended->exit.kind, ExitKind::exited) << ended->exit.detail;
+}
+
+TEST_F(Run, HasTheUsualLimitOnOpenFiles) { EXPECT_EQ(output_of(shell_job("ulimit -Sn")), "512\n"); }
+
+TEST_F(Run, LeavesTheKeysOfTheControlPlaneBehind) {
+    constexpr long session = KEY_SPEC_SESSION_KEYRING;
+    if (!is_root() || syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, nullptr) < 0) GTEST_SKIP() << "has no keys";
+    start_engine(2);  // whose thread has our keyring
+    const auto ours = syscall(SYS_keyctl, KEYCTL_GET_KEYRING_ID, session, 0);
+    const auto text = output_of(shell_job("grep -o ' keyring  *_ses.*\\|^[0-9a-f]*' /proc/keys; echo looked"));
+    std::ostringstream number;
+    number << std::hex << std::setw(8) << std::setfill('0') << ours;
+    EXPECT_EQ(text.find(number.str()), std::string::npos) << text;
+    EXPECT_NE(text.find("looked"), std::string::npos);
+}
+
+TEST_F(Run, AUmaskDoesNotCloseTheJobsOwnFolder) {
+    const auto before = umask(077);
+    engine_.reset();
+    std::filesystem::remove_all(state_);
+    std::filesystem::create_directory(state_);
+    chmod(state_.c_str(), 0711);  // as `up` makes it
+    start_engine(2);
+    auto job = shell_job("echo 5 > $STARGATE_PROGRESS");
+    job.sandbox = Sandbox::none;
+    EXPECT_EQ(run(job).step, 5);
+    umask(before);
 }
 
 TEST_F(Run, TheEnvironmentIsTheAccountsAndTheJobFilesButOursWins) {

@@ -82,6 +82,13 @@ std::optional<SpawnedShim> spawn_shim(const std::string& program, std::uint64_t 
         return std::nullopt;
     }
     shim.process = open_process(shim.pid);
+    if (!shim.process) {  // nobody would notice its end; without its Spec it has done nothing
+        const int lack = errno;
+        kill(shim.pid, SIGKILL);
+        waitpid(shim.pid, nullptr, 0);
+        errno = lack;
+        return std::nullopt;
+    }
     shim.link = ShimLink{std::move(ours)};
     return shim;
 }

@@ -4,7 +4,9 @@
 #include <sys/wait.h>
 
 #include <algorithm>
+#include <cstdio>
 
+#include "base/file.hpp"
 #include "base/overloaded.hpp"
 #include "engine/local/output_log.hpp"
 #include "engine/local/translate.hpp"
@@ -24,7 +26,16 @@ Supervisor::Supervisor(const LocalEngineOptions& options, Fd attempts, int epoll
       boot_id_{boot_id()},
       attempts_{std::move(attempts)},
       epoll_{epoll},
-      trash_{open_attempts(options.state)} {}
+      trash_{open_attempts(options.state)} {
+    (void)take_office();  // tried again when it matters, should the disk be full
+}
+
+Result<void> Supervisor::take_office() {
+    if (has_office_) return {};
+    const auto written = write_durably(options_.state + "/" + authority_name, to_file(AuthorityRecord{speaker_}));
+    has_office_ = written.has_value();
+    return written;
+}
 
 void Supervisor::carry_out(const Command& command) {
     if (std::visit([](const auto& kind) { return kind.node; }, command) != options_.node) return;
@@ -39,37 +50,68 @@ void Supervisor::carry_out(const Command& command) {
 void Supervisor::run_ranks(const RunRanks& command) {
     const auto known = tracked_.find(command.attempt.value);
     if (known != tracked_.end()) {
-        auto& tracked = known->second;
-        auto* ended = tracked.last && tracked.is_final ? std::get_if<RanksEnded>(&*tracked.last) : nullptr;
-        // Resized in place, and the ranks that stayed have ended meanwhile: the generation that they were to be ends.
-        if (ended != nullptr) ended->generation = std::max(ended->generation, command.generation);
+        name_generation(known->second, command.generation);
+        if (known->second.wants_room) return;  // it is going to be started already
         return send(*known, run_of(command, speaker_));
     }
-    if (command.first) return launch(command);
     auto& entry = *tracked_.try_emplace(command.attempt.value).first;
+    name_generation(entry.second, command.generation);
+    if (command.first) {
+        entry.second.start = command;
+        return launch(entry);
+    }
     entry.second.was_started = true;
     entry.second.owed.emplace_back(run_of(command, speaker_));
     examine(entry);
 }
 
-void Supervisor::launch(const RunRanks& command) {
-    auto& entry = *tracked_.try_emplace(command.attempt.value).first;
-    const auto refuse = [&](ExitKind kind, std::string why) {
-        (void)leave_tombstone(command.attempt.value);  // a refusal that was told must hold
-        tell_end(entry, RanksEnded{.attempt = command.attempt,
-                                   .node = options_.node,
-                                   .generation = command.generation,
-                                   .exit = {.kind = kind, .code = 0, .detail = std::move(why)}});
-    };
+/// The end of the last generation came before its successor had begun: that is the one that State waits for.
+void Supervisor::name_generation(Tracked& tracked, std::uint32_t generation) {
+    tracked.generation = std::max(tracked.generation, generation);
+    auto* ended = tracked.last && tracked.is_final ? std::get_if<RanksEnded>(&*tracked.last) : nullptr;
+    if (ended != nullptr) ended->generation = std::max(ended->generation, tracked.generation);
+}
+
+void Supervisor::refuse(Entry& entry, std::string why) {
+    (void)leave_tombstone(entry.first);  // a refusal that was told must hold
+    tell_end(entry, RanksEnded{.attempt = AttemptId{entry.first},
+                               .node = options_.node,
+                               .generation = entry.second.generation,
+                               .exit = {.kind = ExitKind::refused, .code = 0, .detail = std::move(why)},
+                               .warned = entry.second.was_told_to_end});
+}
+
+/// A full disk or a lack of descriptors is no failure of the job, nor of what it would start next: nothing is reported,
+/// and its start is tried again until it is told to end. The core's deadline for gangs bounds that.
+void Supervisor::wait_for_room(Entry& entry, const std::string& why) {
+    auto& tracked = entry.second;
+    tracked.refusal = why;
+    if (tracked.was_told_to_end) return refuse(entry, "told to end before it could start: " + why);
+    if (!std::exchange(tracked.wants_room, true) || tracked.look_pause_us == 0) {
+        const auto line = "stargate: attempt " + std::to_string(entry.first) + " waits: " + why + "\n";
+        std::fputs(line.c_str(), stderr);
+    }
+    constexpr std::int64_t longest_pause_us = 2'000'000;
+    look_later(tracked, longest_pause_us);
+}
+
+void Supervisor::launch(Entry& entry) {
+    const auto& command = *entry.second.start;
+    if (const auto taken = take_office(); !taken) return wait_for_room(entry, taken.error().detail);
     const auto launch = options_.launch_of(command.job);
-    if (!launch) return refuse(ExitKind::refused, launch.error().detail);
+    if (!launch) return refuse(entry, launch.error().detail);
     auto spec = spec_of(command, *launch, speaker_);
+    spec.open_files = options_.open_files;
     spec.boot_id = boot_id_;
     spec.state = options_.state;
     spec.log = output_log_path(options_.state, command.job, command.attempt);
     spec.real_gpus = options_.real_gpus;
     auto shim = spawn_shim(options_.shim, command.attempt.value);
-    if (!shim) return refuse(ExitKind::refused, failure("cannot start " + options_.shim));
+    if (!shim) {
+        const bool may_pass = is_shortage(errno) || errno == EAGAIN;
+        auto why = failure("cannot start " + options_.shim);
+        return may_pass ? wait_for_room(entry, why) : refuse(entry, std::move(why));
+    }
     auto& tracked = entry.second;
     tracked.link = std::move(shim->link);
     tracked.process = std::move(shim->process);
@@ -83,8 +125,15 @@ void Supervisor::launch(const RunRanks& command) {
 void Supervisor::end_ranks(const EndRanks& command) {
     const auto known = tracked_.find(command.attempt.value);
     const auto order = end_of(command, options_.now(), speaker_);
-    if (known != tracked_.end()) return send(*known, order);
+    if (known != tracked_.end()) {
+        auto& tracked = known->second;
+        name_generation(tracked, command.generation);
+        tracked.was_told_to_end = true;
+        if (tracked.wants_room && tracked.pid == 0) return wait_for_room(*known, tracked.refusal);
+        return send(*known, order);
+    }
     auto& entry = *tracked_.try_emplace(command.attempt.value).first;
+    name_generation(entry.second, command.generation);
     if (!leave_tombstone(command.attempt.value)) entry.second.owed.emplace_back(order);
     examine(entry);
 }
@@ -94,7 +143,7 @@ void Supervisor::forget(AttemptId attempt) {
     auto& entry = *tracked_.try_emplace(attempt.value).first;
     entry.second.is_forgotten = true;
     entry.second.link.send(Dismiss{speaker_});
-    if (entry.second.pid == 0) remove_if_dead(attempt.value);
+    if (entry.second.pid == 0 || !entry.second.link.is_open()) remove_if_dead(attempt.value);
 }
 
 void Supervisor::send(Entry& entry, const Order& order) {
@@ -131,11 +180,16 @@ void Supervisor::take(Entry& entry, const Answer& answer) {
     auto& tracked = entry.second;
     const auto id = AttemptId{entry.first};
     std::visit(overloaded{
-                   [&](const Refused& refused) { tracked.refusal = refused.why; },
+                   [&](const Refused& refused) {
+                       tracked.refusal = refused.why;
+                       tracked.wants_room = refused.is_shortage;
+                   },
                    [&](const Running& running) {
+                       tracked.wants_room = false;
                        tell(entry, RanksRunning{id, options_.node, running.generation});
                    },
                    [&](const Ended& ended) {
+                       tracked.wants_room = false;
                        tracked.is_final = ended.final;
                        tell(entry, report_of(ended, id, options_.node));
                    },
@@ -160,8 +214,13 @@ void Supervisor::process_ended(Entry& entry) {
 
 void Supervisor::link_closed(Entry& entry) {
     auto& [attempt, tracked] = entry;
-    if (tracked.pid != 0) return;  // our own child: its end tells more
+    // Our own child still lives, or its end is about to be told. It has cut us off: it is found again by its folder.
+    if (tracked.pid != 0) {
+        if (!tracked.is_final || tracked.is_forgotten) look_later(tracked);
+        return;
+    }
     if (tracked.is_forgotten) return remove_if_dead(attempt);
+    if (tracked.wants_room) return wait_for_room(entry, tracked.refusal);
     if (!tracked.is_final) examine(entry);
 }
 

@@ -35,21 +35,34 @@ private:
         ShimLink link;
         Fd process;  // only of a shim that we have started ourselves: to reap it
         int pid = 0;
-        bool was_started = false;    // believed to have run: finding nothing means that it is lost
-        std::optional<Report> last;  // told again when a command comes twice
-        std::vector<Order> owed;     // to a shim that is yet to be found
-        std::string refusal;         // the shim left without taking the folder
-        bool is_final = false;       // `last` is how it ended, and nothing follows
-        bool is_forgotten = false;   // to be removed as soon as everything is dead
+        bool was_started = false;       // believed to have run: finding nothing means that it is lost
+        std::optional<Report> last;     // told again when a command comes twice
+        std::vector<Order> owed;        // to a shim that is yet to be found
+        std::optional<RunRanks> start;  // when we start it ourselves
+        std::string refusal;            // why its shim has left without taking the folder
+        bool wants_room = false;        // ... for want of something that may come back
+        bool was_told_to_end = false;
+        std::uint32_t generation = 1;  // the newest that a command has named: of an older one State does not hear
+        bool is_final = false;         // `last` is how it ended, and nothing follows
+        bool is_forgotten = false;     // to be removed as soon as everything is dead
         std::int64_t look_at_us = INT64_MAX;
         std::int64_t look_pause_us = 0;
     };
     using Entry = std::map<std::uint64_t, Tracked>::value_type;
+    static constexpr std::int64_t longest_look_pause_us = 500'000;
 
     void run_ranks(const RunRanks& command);
     void end_ranks(const EndRanks& command);
     void forget(AttemptId attempt);
-    void launch(const RunRanks& command);
+    /// Spawns the shim of an attempt that is not known to have begun.
+    void launch(Entry& entry);
+    void refuse(Entry& entry, std::string why);
+    void wait_for_room(Entry& entry, const std::string& why);
+    static void name_generation(Tracked& tracked, std::uint32_t generation);
+    /// Says in STATE/authority that it is we who start attempts now. Before that is written nothing is started and
+    /// nothing declared dead, for a shim of our predecessor that is late would still think that it may begin.
+    [[nodiscard]] Result<void> take_office();
+    [[nodiscard]] bool make_durable_tombstone(int folder);
     [[nodiscard]] bool leave_tombstone(std::uint64_t attempt);
     /// The end of this attempt is committed and nothing of it is alive: only its folder was left to be removed.
     [[nodiscard]] bool was_dismissed(std::uint64_t attempt) const;
@@ -59,7 +72,7 @@ private:
     void examine(Entry& entry);
     void examine_locked(Entry& entry, int folder);
     void connect(Entry& entry, int folder);
-    void look_later(Tracked& tracked);
+    void look_later(Tracked& tracked, std::int64_t longest_pause_us = longest_look_pause_us);
     void remove_if_dead(std::uint64_t attempt);
 
     void send(Entry& entry, const Order& order);
@@ -77,6 +90,7 @@ private:
     std::string boot_id_;
     Fd attempts_;
     int epoll_;
+    bool has_office_ = false;
     Trash trash_;
     std::int64_t next_look_us_ = INT64_MAX;     // no later than the first of the tracked
     std::map<std::uint64_t, Tracked> tracked_;  // by attempt

@@ -49,6 +49,7 @@ void LocalEngineTest::start_engine(std::uint64_t term) {
     options.state = state_;
     options.shim = STARGATE_SHIM;
     options.node = here;
+    options.open_files = 512;
     options.authority.incarnation.fill(9);
     options.authority.term = term;
     options.listener = [this](Report report) { reports_.add(std::move(report)); };
@@ -91,13 +92,17 @@ RunRanks LocalEngineTest::command_for(AttemptId attempt, int ranks, std::uint32_
     return command;
 }
 
-AttemptId LocalEngineTest::start(Launch launch, int ranks) {
+AttemptId LocalEngineTest::start(Launch launch, int ranks) { return start(std::move(launch), command_for({}, ranks)); }
+
+AttemptId LocalEngineTest::start(Launch launch, RunRanks command) {
     last_ = AttemptId{last_.value + 1};
     {
         const std::lock_guard guard{launches_mutex_};
         launches_[last_.value + 1000] = std::move(launch);
     }
-    engine_->carry_out(command_for(last_, ranks));
+    command.attempt = last_;
+    command.job = JobId{last_.value + 1000};
+    engine_->carry_out(command);
     return last_;
 }
 

@@ -80,6 +80,7 @@ protected:
     /// A job that runs `script` in the shell; change what the test is about.
     [[nodiscard]] Launch shell_job(const std::string& script) const;
     AttemptId start(Launch launch, int ranks = 1);
+    AttemptId start(Launch launch, RunRanks command);  // which is given the next attempt and job
     [[nodiscard]] RunRanks command_for(AttemptId attempt, int ranks, std::uint32_t generation = 1) const;
     void end(AttemptId attempt, std::chrono::milliseconds grace, std::uint32_t generation = 1, int next_world = 0,
              int keep = 0, EndCause cause = EndCause::cancel);

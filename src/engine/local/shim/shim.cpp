@@ -23,28 +23,40 @@ constexpr std::int64_t dismissal_wait_us = 100'000;
 constexpr std::int64_t first_record_pause_us = 100'000;
 constexpr std::int64_t longest_record_pause_us = 5'000'000;
 constexpr std::int64_t progress_pause_us = 500'000;  // progress is for people and for choosing victims
+
+Refused refused(std::string_view what) {
+    const int error = errno;
+    return {failure(what, error), is_shortage(error)};
+}
 }  // namespace
 
 int Shim::run() {
     fcntl(control_.get(), F_SETFD, FD_CLOEXEC);
     for (const int ignored : {SIGPIPE, SIGTERM, SIGINT, SIGHUP, SIGQUIT}) signal(ignored, SIG_IGN);
+    umask(0);  // modes are meant as they are given
     if (!receive_spec()) return 2;
-    auto trouble = take_folder();
-    if (trouble) {
-        links_.tell(Refused{*trouble});
+    if (const auto refusal = take_folder()) {
+        links_.tell(*refusal);
         return 0;
     }
-    trouble = open_files();
+    const auto refusal = open_files();
+    if (refusal && refusal->is_shortage) {
+        give_folder_back();
+        links_.tell(*refusal);
+        return 0;
+    }
+    auto trouble = refusal ? std::optional{refusal->why} : std::nullopt;
     if (!trouble && spec_.account.uid == 0) trouble = "jobs never run as root";
     generation_.emplace(AttemptPlace{spec_, lock_.get(), job_folder_.get(), output_}, spec_.first);
     if (!trouble) generation_->begin();
-    // Init builds the sandbox while the folder becomes durable; only then may anything of the job run.
+    // Init builds the sandbox while the folder becomes durable and we can be found; only then may anything of the job
+    // run.
+    if (!trouble && !links_.listen()) trouble = failure("cannot listen");
     if (!trouble && fsync(attempts_.get()) != 0) trouble = failure("cannot make the attempt's folder durable");
     if (trouble) {
-        finish({.kind = EndKind::refused, .detail = *trouble, .final = true});
+        finish({.generation = spec_.first.generation, .kind = EndKind::refused, .detail = *trouble, .final = true});
     } else {
         generation_->release();
-        if (!links_.listen()) finish({.kind = EndKind::refused, .detail = failure("cannot listen"), .final = true});
     }
     links_.take_early([this](const Order& order) { return obey(order); });
     while (!(last_end_ && last_end_->final && (is_recorded_ || is_dismissed_))) wait_and_take();
@@ -74,30 +86,54 @@ bool Shim::receive_spec() {
     return false;
 }
 
-std::optional<std::string> Shim::take_folder() {
+bool Shim::is_authorised() const {
+    const auto path = spec_.state + "/" + authority_name;
+    const auto authority = read_record<AuthorityRecord>(AT_FDCWD, path.c_str());
+    return authority && authority->by == spec_.first.by;
+}
+
+std::optional<Refused> Shim::take_folder() {
+    const Refused is_late{"another control plane has taken over since", false};
+    if (!is_authorised()) return is_late;
     attempts_ = open_attempts(spec_.state);
-    if (!attempts_) return failure("cannot open the folder of attempts");
+    if (!attempts_) return refused("cannot open the folder of attempts");
     const auto name = attempt_folder_name(spec_.attempt);
-    if (mkdirat(attempts_.get(), name.c_str(), 0711) != 0) return failure("cannot make the attempt's folder");
+    if (mkdirat(attempts_.get(), name.c_str(), 0711) != 0) return refused("cannot make the attempt's folder");
     folder_ = open_attempt(attempts_.get(), spec_.attempt);
-    if (!folder_ || fchdir(folder_.get()) != 0) return failure("cannot enter the attempt's folder");
-    lock_ = take_lock(folder_.get());
-    if (!lock_) return failure("cannot lock the attempt's folder");
+    if (folder_ && fchdir(folder_.get()) == 0) lock_ = take_lock(folder_.get());
+    if (!lock_) {
+        auto refusal = refused("cannot enter and lock the attempt's folder");
+        if (refusal.is_shortage) unlinkat(attempts_.get(), name.c_str(), AT_REMOVEDIR);
+        return refusal;
+    }
     // A control plane that came back while we were on our way may have taken the lock, found us absent and left this.
-    if (has_file(folder_.get(), tombstone_name)) return "a tombstone stands here";
+    if (has_file(folder_.get(), tombstone_name)) return Refused{"a tombstone stands here", false};
+    // Or it found nothing, because we had not come this far, and has had the attempt run, end and be forgotten. One
+    // that takes office after this line finds our folder.
+    if (!is_authorised()) {
+        give_folder_back();
+        return is_late;
+    }
     return std::nullopt;
 }
 
-std::optional<std::string> Shim::open_files() {
-    if (mkdirat(folder_.get(), job_folder_name, 0700) != 0) return failure("cannot make the job's own folder");
+void Shim::give_folder_back() {
+    unlinkat(folder_.get(), job_folder_name, AT_REMOVEDIR);
+    unlinkat(folder_.get(), shim_record_name, 0);
+    unlinkat(folder_.get(), lock_name, 0);
+    unlinkat(attempts_.get(), attempt_folder_name(spec_.attempt).c_str(), AT_REMOVEDIR);
+}
+
+std::optional<Refused> Shim::open_files() {
+    if (mkdirat(folder_.get(), job_folder_name, 0700) != 0) return refused("cannot make the job's own folder");
     job_folder_ = Fd{openat(folder_.get(), job_folder_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)};
-    if (!job_folder_) return failure("cannot open the job's own folder");
+    if (!job_folder_) return refused("cannot open the job's own folder");
     if (geteuid() == 0 && fchown(job_folder_.get(), spec_.account.uid, spec_.account.gid) != 0) {
-        return failure("cannot give the job its own folder");
+        return refused("cannot give the job its own folder");
     }
-    if (!output_.open(spec_.log, spec_.output_limit)) return failure("cannot open the output file " + spec_.log);
+    if (!output_.open(spec_.log, spec_.output_limit)) return refused("cannot open the output file " + spec_.log);
     gpus_ = spec_.first.gpus;
-    if (!write_shim_record(false)) return failure("cannot write the shim's record");
+    if (!write_shim_record(false)) return refused("cannot write the shim's record");
     look_at_progress_us_ = boot_time_us() + progress_pause_us;
     return std::nullopt;
 }
@@ -164,12 +200,22 @@ void Shim::next_generation(const Run& run) {
 }
 
 void Shim::end(const End& what) {
+    using Standing = Generation::Standing;
     const auto standing = generation_->standing();
-    if (what.generation != 0 && what.generation != generation_->number()) return tell_standing();
-    if (standing != Generation::Standing::over) return generation_->warn(what);
-    if (last_end_ && !last_end_->final && what.next_world == 0) {  // waited for a generation that will not come
+    const bool is_now = what.generation == 0 || what.generation == generation_->number();
+    // The generation that was to follow the last end, named by nothing but its own end: it never runs.
+    const bool is_next = last_end_ && what.generation > last_end_->generation;
+    if (is_next && last_end_->final) last_end_->generation = what.generation;
+    if (standing == Standing::resized && is_next) generation_->take_number(what.generation);
+    if (standing != Standing::over && (is_now || (is_next && standing == Standing::resized))) {
+        if (told_ == Standing::resized) told_ = Standing::running;  // what comes of it is told again
+        return generation_->warn(what);
+    }
+    if (standing == Standing::over && last_end_ && !last_end_->final && (is_next || (is_now && what.next_world == 0))) {
         auto ended = *last_end_;
-        ended.final = true;
+        ended.generation = std::max(ended.generation, what.generation);
+        ended.warned = true;
+        ended.final = what.next_world == 0;
         return finish(std::move(ended));
     }
     tell_standing();
@@ -217,7 +263,9 @@ void Shim::keep_record() {
 }
 
 void Shim::be_dismissed() {
-    if (!last_end_ || !last_end_->final) return;
+    // Also between two generations: the job was ended there, and no other order will come.
+    if (!last_end_ || told_ != Generation::Standing::over) return;
+    last_end_->final = true;
     is_dismissed_ = true;
     // Should the control plane die before it has removed the folder, its successor sees that nothing is owed to it.
     renameat(folder_.get(), shim_record_name, folder_.get(), dismissed_name);

@@ -24,9 +24,13 @@ public:
 
 private:
     [[nodiscard]] bool receive_spec();
+    /// Whoever had us started still leads.
+    [[nodiscard]] bool is_authorised() const;
     /// Takes the attempt's folder for ever. What is wrong, if it cannot.
-    [[nodiscard]] std::optional<std::string> take_folder();
-    [[nodiscard]] std::optional<std::string> open_files();
+    [[nodiscard]] std::optional<Refused> take_folder();
+    [[nodiscard]] std::optional<Refused> open_files();
+    /// Undoes take_folder: nothing has run. From now on nothing may.
+    void give_folder_back();
     [[nodiscard]] bool write_shim_record(bool durably);
 
     [[nodiscard]] bool obey(const Order& order);
