@@ -109,6 +109,7 @@ void conclude(Core& core, Instant now, AttemptId id) {
         case EndCause::cancel:
             return end(core, now, attempt, Outcome::cancelled, 143, "cancelled");
         case EndCause::time_limit:
+            if (natural && (failed(*attempt.exit) || succeeded)) break;  // it ended by itself before it was told
             return end(core, now, attempt, Outcome::failed, 143, "its time limit ended it");
         case EndCause::none:
         case EndCause::gang_broken:

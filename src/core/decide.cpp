@@ -57,6 +57,25 @@ void lose_all_on(Core& core, Instant now, NodeId node, const std::string& detail
     for (const auto attempt : attempts) attempt_lost(core, now, attempt, node, detail);
 }
 
+/// A claim ends whole: an attempt that was to grow into it goes on as large as it is.
+void drop_late_claim(Core& core, Instant now, JobId job) {
+    const auto grows = core.state().at<Claim>(job).grows;
+    core.apply(now, ClaimDropped{job});
+    if (grows) warn(core, now, grows, EndCause::resize, core.state().at<Attempt>(grows).parts, {});
+}
+
+/// A claim that counts on GPUs which somebody else turns out to hold, or on a node that takes no work, would wait for
+/// ever; an attempt that grew onto such a node could neither start there nor end.
+void drop_claims_on(Core& core, Instant now, NodeId node, GpuMask gpus) {
+    std::vector<JobId> late;
+    core.state().table<Claim>().for_each([&](const Claim& claim) {
+        const bool waits = std::any_of(claim.parts.begin(), claim.parts.end(),
+                                       [&](const Part& part) { return part.node == node && (part.gpus & gpus) != 0; });
+        if (waits) late.push_back(claim.job);
+    });
+    for (const auto job : late) drop_late_claim(core, now, job);
+}
+
 /// All that ran on the node is dead, and so is what we did not know of.
 void lose_foreign_on(Core& core, Instant now, NodeId id) {
     const auto& node = core.state().at<Node>(id);
@@ -100,6 +119,7 @@ Answer change_reach(Core& core, Instant now, NodeId id, Reach reach) {
     }
     const auto& after = core.state().at<Node>(id);
     if (after.reach == reach || (reach == Reach::silent && after.reach == Reach::dead)) return {};
+    drop_claims_on(core, now, id, after.claimed);
     core.apply(now, NodeChanged{id, reach, after.draining, after.boot});
     return {};
 }
@@ -107,7 +127,9 @@ Answer change_reach(Core& core, Instant now, NodeId id, Reach reach) {
 Answer drain(Core& core, Instant now, const Drain& in) {
     const auto* node = core.state().find<Node>(in.node);
     if (node == nullptr) return refuse(Why::not_found);
-    if (node->draining != in.draining) core.apply(now, NodeChanged{in.node, node->reach, in.draining, node->boot});
+    if (node->draining == in.draining) return {};
+    if (in.draining) drop_claims_on(core, now, in.node, node->claimed);
+    core.apply(now, NodeChanged{in.node, node->reach, in.draining, node->boot});
     return {};
 }
 
@@ -210,24 +232,6 @@ Answer resize(Core& core, Instant now, const Resize& in) {
         warn(core, now, attempt.id, EndCause::resize, cut_to(spec, attempt.parts, in.gpus), {});
     }
     return {};  // growth comes with the pass, as GPUs are spare
-}
-
-/// A claim ends whole: an attempt that was to grow into it goes on as large as it is.
-void drop_late_claim(Core& core, Instant now, JobId job) {
-    const auto grows = core.state().at<Claim>(job).grows;
-    core.apply(now, ClaimDropped{job});
-    if (grows) warn(core, now, grows, EndCause::resize, core.state().at<Attempt>(grows).parts, {});
-}
-
-/// A claim that counts on GPUs which somebody else turns out to hold would wait for ever.
-void drop_claims_on(Core& core, Instant now, NodeId node, GpuMask gpus) {
-    std::vector<JobId> late;
-    core.state().table<Claim>().for_each([&](const Claim& claim) {
-        const bool waits = std::any_of(claim.parts.begin(), claim.parts.end(),
-                                       [&](const Part& part) { return part.node == node && (part.gpus & gpus) != 0; });
-        if (waits) late.push_back(claim.job);
-    });
-    for (const auto job : late) drop_late_claim(core, now, job);
 }
 
 Answer foreign_found(Core& core, Instant now, const ForeignFound& in) {

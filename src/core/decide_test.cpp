@@ -173,6 +173,18 @@ TEST(TimeLimit, WarnsThenFails) {
     EXPECT_EQ(given.phase("a"), "failed");
 }
 
+TEST(TimeLimit, AJobThatEndedByItselfBeforeItWasToldKeepsItsOwnEnd) {
+    for (const int code : {0, 3}) {
+        auto given = Given{}.node("n1", 8);
+        given.running(job("a").limit(minutes{10})).waiting(job("next").after("a"));
+        given.later(minutes{10});
+        given.ends("a", code);  // its report and the time limit crossed
+        EXPECT_EQ(given.phase("a"), code == 0 ? "succeeded" : "failed");
+        EXPECT_EQ(std::get<Finished>(given.row("a").phase).exit_status, code);
+        EXPECT_EQ(given.phase("next"), code == 0 ? "starting" : "cancelled");
+    }
+}
+
 TEST(Retry, BacksOffTwiceAsLongEachTimeAndGivesUp) {
     auto given = Given{}.node("n1", 8);
     given.running(job("a").retries(2)).reboots("n1");
@@ -513,6 +525,27 @@ TEST(Owed, IsAFunctionOfState) {
     given.cancel("wide");
     EXPECT_EQ(owed(given.state()).size(), 2U);
     given.leaves("wide");
+    EXPECT_TRUE(owed(given.state()).empty());
+}
+
+TEST(Owed, TheEndOfAGenerationThatNeverRan) {
+    auto given = Given{}.node("n1", 8);
+    given.running(job("e").gpus(1, 8));
+    given.resize("e", 4);
+    const auto one = given.attempt("e");
+    const auto node = one.parts[0].node;
+    // The ranks of generation 1 are gone, and before those of generation 2 are told to run the job is cancelled.
+    given.decide_now(RanksEnded{one.id, node, 1, {ExitKind::exited, 0, ""}, true, -1, 0});
+    given.cancel("e");
+    const auto commands = owed(given.state());
+    ASSERT_EQ(commands.size(), 1U);
+    const auto& end = std::get<EndRanks>(commands[0]);
+    EXPECT_EQ(end.generation, 2U) << "an executor that has generation 1 answers as if generation 2 had ended";
+    EXPECT_EQ(end.keep, 0);
+    given.decide_now(RanksEnded{one.id, node, 1, {ExitKind::exited, 0, ""}, true, -1, 0});
+    EXPECT_EQ(given.phase("e"), "stopping") << "the end of generation 1 was told before";
+    given.decide_now(RanksEnded{one.id, node, 2, {ExitKind::killed, 0, ""}, true, -1, 0});
+    EXPECT_EQ(given.phase("e"), "cancelled");
     EXPECT_TRUE(owed(given.state()).empty());
 }
 

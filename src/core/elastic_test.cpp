@@ -216,5 +216,39 @@ TEST(Claim, OfAGrowingAttemptThatIsLateLeavesItAsItWas) {
     EXPECT_EQ(given.phase("other"), "starting");
 }
 
+/// `e` runs on one node and is warned because it grows onto n2, where it has nothing yet.
+Given growing_onto_n2() {
+    auto given = Given{}.node("n2", 8);
+    given.running(job("other").gpus(8)).node("n1", 8);
+    given.running(job("e").gpus(4, 16)).ends("other").later(seconds{3});
+    EXPECT_EQ(given.phase("e"), "stopping");
+    EXPECT_NE(given.state().at<Node>(given.node_id("n2")).claimed, 0U);
+    return given;
+}
+
+TEST(Claim, OnANodeThatStopsTakingWorkIsDropped) {
+    for (const int how : {0, 1, 2}) {
+        auto given = growing_onto_n2();
+        const auto n2 = given.node_id("n2");
+        given.ask(how == 0 ? Input{NodeDead{n2}} : how == 1 ? Input{NodeSilent{n2}} : Input{Drain{n2, true}});
+        EXPECT_EQ(given.state().at<Node>(n2).claimed, 0U);
+        given.leaves("e").runs("e");
+        EXPECT_EQ(given.gpus("e"), 8) << "it goes on as large as it was";
+        EXPECT_EQ(given.phase("e"), "running");
+        EXPECT_EQ(given.cancel("e"), Why::none);
+        given.leaves("e");
+        EXPECT_EQ(given.phase("e"), "cancelled");
+        EXPECT_EQ(given.used_by("lab"), 0);
+    }
+}
+
+TEST(Claim, OfAWaitingJobIsDroppedAndPlannedAnewElsewhere) {
+    auto given = Given{}.node("n1", 8);
+    given.running(job("low").gpus(8).of(opportunistic)).waiting(job("high").gpus(8).of(production));
+    ASSERT_EQ(given.reason("high"), Why::claim_pending);
+    given.node("n2", 8).ask(Drain{given.node_id("n1"), true});
+    EXPECT_EQ(given.node_of("high"), "n2");
+}
+
 }  // namespace
 }  // namespace stargate::test

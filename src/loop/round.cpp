@@ -42,9 +42,12 @@ std::vector<Command> CommandsDue::after(const State& state, const std::vector<Fa
     };
     const auto placed = [&](AttemptId id, const Parts& on) {
         auto& nodes = places_[id];
-        for (const auto& part : on) {
-            if (std::find(nodes.begin(), nodes.end(), part.node) == nodes.end()) nodes.push_back(part.node);
+        for (const auto node : nodes) {  // what it left behind there must not be taken for its next generation
+            const auto stays = [&](const Part& part) { return part.node == node; };
+            if (std::none_of(on.begin(), on.end(), stays)) commands.push_back(Forget{id, node});
         }
+        nodes.clear();
+        for (const auto& part : on) nodes.push_back(part.node);
         touched.push_back(id);
     };
     for (const auto& fact : facts) {

@@ -16,15 +16,16 @@ void log_facts(store::Batch& batch, const Core& core, Instant now, const Input& 
 /// Rows for the history table of the jobs that this batch retired.
 void log_history(store::Batch& batch, const Core& core);
 
-/// Turns facts into the commands that became owed with them. Keeps which nodes a live attempt has ever been on, so
-/// that it can be forgotten there once its end is committed; after a restart this is learnt anew from State and, for
-/// what State has forgotten, from what the engines find.
+/// Turns facts into the commands that became owed with them. Keeps which nodes a live attempt is on, so that it can be
+/// forgotten there once its end, or a generation that left the node, is committed; after a restart this is learnt anew
+/// from State and, for what State has forgotten, from what the engines find.
 class CommandsDue {
 public:
     CommandsDue() = default;
     explicit CommandsDue(const State& state);
 
-    /// In order of attempt; commands that State owes stand in for whatever was sent before.
+    /// First what is to be forgotten, then in order of attempt what State owes; that stands in for whatever was sent
+    /// before.
     std::vector<Command> after(const State& state, const std::vector<Fact>& facts);
 
 private:

@@ -104,6 +104,10 @@ void Machines::run(Instant now, const RunRanks& command) {
         if (command.generation == record->generation) tell(command.node, *record);
         return;
     }
+    if (command.first && record->standing != Standing::tombstone) {  // its folder can only be made once
+        return broken_(fmt::format("attempt {} was told to begin on node {}, where its generation {} was",
+                                   command.attempt.value, command.node.value, record->generation));
+    }
     switch (record->standing) {
         case Standing::starting:
         case Standing::leaving:
@@ -362,6 +366,13 @@ std::vector<AttemptId> Machines::adopt(Instant, NodeId node, const std::vector<B
         if (std::none_of(believed.begin(), believed.end(), is_known)) unknown.push_back(record.attempt);
     }
     return unknown;
+}
+
+bool Machines::was_here_before(NodeId node, AttemptId attempt, std::uint32_t generation) const {
+    const auto& records = at(node).records;
+    return std::any_of(records.begin(), records.end(), [&](const Record& record) {
+        return record.attempt == attempt && record.standing == Standing::ended && record.generation < generation;
+    });
 }
 
 /// What `$STARGATE_PROGRESS` says: how far it would come by now.

@@ -48,6 +48,8 @@ public:
     void carry_out(Instant now, const Authority& from, const Command& command);
     /// Looks for work as an engine does when a control plane comes back; returns what State does not know.
     std::vector<AttemptId> adopt(Instant now, NodeId node, const std::vector<Believed>& believed);
+    /// Whether a generation of this attempt before `generation` ended here and is not forgotten.
+    [[nodiscard]] bool was_here_before(NodeId node, AttemptId attempt, std::uint32_t generation) const;
     /// Reports again whatever has not been forgotten.
     void reconcile(Instant now, NodeId node);
 

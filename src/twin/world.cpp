@@ -14,18 +14,6 @@ constexpr Duration tick = Duration{1};
 constexpr Duration tidy_every = std::chrono::seconds{60};
 /// With faults stopped, all that can run does within this simulated time; far more than any scenario's backlog.
 constexpr Duration longest_closing = std::chrono::hours{24 * 365};
-
-/// Which element of `loads` a draw falls on.
-std::size_t pick(Rng& rng, const std::vector<double>& loads) {
-    double sum = 0;
-    for (const auto load : loads) sum += load;
-    auto at = rng.unit() * sum;
-    for (std::size_t i = 0; i < loads.size(); ++i) {
-        if (at < loads[i]) return i;
-        at -= loads[i];
-    }
-    return loads.size() - 1;
-}
 }  // namespace
 
 World::World(const Scenario& scenario, std::uint64_t seed, store::Store& store, bool store_is_ours)
@@ -206,11 +194,9 @@ void World::plan_round(Instant at) {
 void World::round() {
     round_planned_ = false;
     if (!control_plane_ || inbox_.empty()) return;
-    const auto back = std::move(came_back_);
-    came_back_.clear();
     if (control_plane_->round(now_, inbox_) == ControlPlane::Survival::died) return control_plane_died();
+    const auto back = inbox_.empty() ? std::exchange(came_back_, {}) : std::vector<NodeId>{};
     if (!inbox_.empty()) {
-        came_back_ = back;
         plan_round(std::max(now_ + tick, control_plane_->try_again()));
     } else if (!back.empty()) {
         meet_engines(back);
@@ -289,6 +275,10 @@ void World::control_plane_died() {
     queue_.push(now_ + faults_rng_.exponential(scenario_.faults.control_plane_down), Happening::control_plane_back);
 }
 
+bool World::is_to_be_met(NodeId node) const {
+    return std::find(came_back_.begin(), came_back_.end(), node) != came_back_.end();
+}
+
 /// Asks these nodes what they have, then sends what State owes them.
 void World::meet_engines(const std::vector<NodeId>& nodes) {
     control_plane_->engines_are_ready();
@@ -298,8 +288,13 @@ void World::meet_engines(const std::vector<NodeId>& nodes) {
         if (!links_of_[node.value].up) continue;
         std::vector<Believed> believed;
         for (const auto id : state.attempts_on(node)) {
-            for (const auto& part : state.at<Attempt>(id).parts) {
-                if (part.node == node) believed.push_back({id, !part.first});
+            const auto& attempt = state.at<Attempt>(id);
+            for (const auto& part : attempt.parts) {
+                if (part.node != node) continue;
+                believed.push_back({id, !part.first});
+                // Of a generation that left this node while it could not be told to forget.
+                if (part.first && machines_.was_here_before(node, id, attempt.generation))
+                    commands.push_back(Forget{id, node});
             }
         }
         for (const auto attempt : machines_.adopt(now_, node, believed)) {
@@ -391,7 +386,7 @@ void World::trim_log() {
 void World::send(const Command& command) {
     const auto node = std::visit([](const auto& what) { return what.node; }, command);
     auto& link = links_of_[node.value];
-    if (!link.up) return;
+    if (!link.up || is_to_be_met(node)) return;  // State owes it until the node has told what it has
     link.last_command = std::max(link.last_command, now_ + scenario_.pace.message);
     queue_.push(link.last_command, Happening::command, node,
                 commands_on_their_way_.put({control_plane_->authority(), command}), link.epoch);
@@ -422,177 +417,6 @@ void World::reported(NodeId node, Report report) {
         if (faults.report_late > 0) delay += links_.exponential(scenario_.pace.message);  // they overtake each other
     }
     queue_.push(now_ + delay, Happening::input, node, inputs_on_their_way_.put(std::move(input)));
-}
-
-// ---------------------------------------------------------------------------------------------- people and faults
-
-void World::arrive() {
-    if (closing_) return;
-    submit_one();
-    queue_.push(now_ + arrivals_.exponential(scenario_.arrival_every), Happening::arrival);
-}
-
-void World::submit_one() {
-    const auto which = pick(arrivals_, kind_loads_);
-    const auto& kind = scenario_.kinds[which];
-    const auto& tenant = scenario_.tenants[pick(arrivals_, tenant_loads_)];
-    Submit submit;
-    submit.spec = kind.spec;
-    submit.spec.name = fmt::format("{}-{}", kind.name, submitted_);
-    submit.spec.owner = static_cast<std::uint32_t>(which);
-    submit.tenant = tenant.name;
-    submit.count = kind.count;
-    submit.held = arrivals_.chance(kind.held);
-    if (kind.after > 0) {
-        auto& newest = newest_job_of_[tenant.name];
-        if (arrivals_.chance(kind.after) && !newest.empty()) submit.after.push_back(newest);
-        newest = submit.spec.name;
-    }
-    submitted_ += kind.count;
-    put(std::move(submit), true);
-}
-
-Duration World::mean_of(Act what) const {
-    const auto& people = scenario_.people;
-    switch (what) {
-        case Act::cancel:
-            return people.cancel;
-        case Act::hold:
-            return people.hold;
-        case Act::release:
-            return people.release;
-        case Act::resize:
-            return people.resize;
-        case Act::drain:
-            return people.drain;
-        case Act::undrain:
-            return people.undrain;
-    }
-    return {};
-}
-
-JobId World::an_active_job() {
-    const auto& elastic = control_plane_->state().elastic_attempts();
-    if (elastic.empty()) return {};
-    auto one = elastic.begin();
-    std::advance(one, people_.below(elastic.size()));
-    return control_plane_->state().at<Attempt>(*one).job;
-}
-
-/// Somebody does something to a recent job or to any node, whether it makes sense or not.
-void World::act(Act what) {
-    if (!control_plane_) return;
-    const auto jobs = control_plane_->state().counters().jobs;
-    if (jobs == 0) return;
-    const JobId job{jobs - people_.below(std::min<std::uint64_t>(jobs, 400))};
-    const NodeId node{1 + people_.below(machines_.size())};
-    switch (what) {
-        case Act::cancel:
-            return put(Cancel{job}, true);
-        case Act::hold:
-            return put(Hold{job, true}, true);
-        case Act::release:
-            return put(Hold{job, false}, true);
-        case Act::resize:
-            return put(Resize{an_active_job(), static_cast<std::int32_t>(people_.below(9))}, true);
-        case Act::drain:
-            return put(Drain{node, true}, true);
-        case Act::undrain:
-            return put(Drain{node, false}, true);
-    }
-}
-
-/// With faults over, people take their holds and drains away and links are asked again, until nothing is left.
-void World::tidy_up() {
-    if (!control_plane_) return;
-    const auto& state = control_plane_->state();
-    state.table<Job>().for_each([&](const Job& job) {
-        if (job.held && std::holds_alternative<Waiting>(job.phase)) put(Hold{job.id, false}, true);
-    });
-    state.table<Node>().for_each([&](const Node& node) {
-        if (node.draining) put(Drain{node.id, false}, true);
-    });
-    for (std::size_t id = 1; id < links_of_.size(); ++id) {
-        if (!links_of_[id].up) continue;
-        machines_.reconcile(now_, NodeId{id});
-        tell_stray(NodeId{id});
-    }
-}
-
-void World::lose_node() {
-    const NodeId node{1 + faults_rng_.below(machines_.size())};
-    auto& link = links_of_[node.value];
-    if (!link.up) return;
-    const auto& faults = scenario_.faults;
-    link.up = false;
-    ++link.epoch;
-    link.crashed = faults_rng_.chance(faults.loss_is_crash);
-    note(link.crashed ? "node_crash" : "link_loss");
-    if (link.crashed) machines_.crash(now_, node);
-    queue_.push(now_ + scenario_.pace.silence, Happening::node_noticed, node, 0, link.epoch);
-    const auto back = now_ + faults_rng_.exponential(faults.back_after);
-    queue_.push(back, Happening::node_back, node, 0, link.epoch);
-    if (link.crashed && faults_rng_.chance(faults.proven_dead)) {
-        queue_.push(faults_rng_.chance(0.5) ? now_ + scenario_.pace.silence / 2 : now_ + scenario_.pace.silence * 2,
-                    Happening::node_verdict, node, 0, link.epoch);
-    }
-}
-
-void World::node_noticed(const Event& event) {
-    if (links_of_[event.node.value].epoch != event.b || !control_plane_) return;
-    note("node_silent");
-    put(NodeSilent{event.node}, false);
-}
-
-void World::node_verdict(const Event& event) {
-    if (links_of_[event.node.value].epoch != event.b) return;
-    note("node_dead");
-    put(NodeDead{event.node}, false);
-}
-
-void World::node_back(const Event& event) {
-    auto& link = links_of_[event.node.value];
-    if (link.epoch != event.b) return;
-    link.up = true;
-    ++link.epoch;
-    link.last_command = {};
-    if (link.crashed) {
-        machines_.boot(event.node);
-        link.stray.gpus = 0;
-        link.stray.running = 0;
-        note("node_rebooted");
-    }
-    link.crashed = false;
-    if (!control_plane_) return;  // it will be asked when it is back
-    put(NodeUp{machines_.shape(event.node), machines_.boot_id(event.node)}, false);
-    came_back_.push_back(event.node);
-    find_stray(event.node);
-    tell_stray(event.node);
-}
-
-/// Now and then a node comes back with work of a store that was lost.
-void World::find_stray(NodeId node) {
-    auto& link = links_of_[node.value];
-    const auto gpus = static_cast<std::uint64_t>(machines_.shape(node).gpus.count());
-    if (link.stray.running > 0 || gpus == 0 || !faults_rng_.chance(0.3)) return;
-    note("stray_found");
-    link.stray = {
-        node, GpuMask{1} << faults_rng_.below(gpus), {AttemptId{control_plane_->state().counters().attempts + 1}}, 1};
-    queue_.push(now_ + faults_rng_.exponential(scenario_.faults.back_after), Happening::stray_ended, node, 0,
-                ++link.strays);
-}
-
-void World::stray_ended(const Event& event) {
-    auto& link = links_of_[event.node.value];
-    if (link.strays != event.b) return;
-    link.stray.gpus = 0;
-    link.stray.running = 0;
-    if (link.up) tell_stray(event.node);
-}
-
-void World::tell_stray(NodeId node) {
-    const auto& link = links_of_[node.value];
-    if (link.strays > 0) put(link.stray, false);
 }
 
 void World::check() {

@@ -40,6 +40,7 @@ private:
     void wake(const Event& event);
     void start_control_plane();
     void control_plane_died();
+    [[nodiscard]] bool is_to_be_met(NodeId node) const;
     void meet_engines(const std::vector<NodeId>& nodes);
     CommitFate next_commit();
     void committed(Instant at, const store::Batch& batch, const std::vector<Fact>& facts);

@@ -1,0 +1,115 @@
+#include <fmt/format.h>
+
+#include "twin/world.hpp"
+
+/// The people of the simulated world: what they submit, and how they change their minds.
+namespace stargate::twin {
+
+namespace {
+/// Which element of `loads` a draw falls on.
+std::size_t pick(Rng& rng, const std::vector<double>& loads) {
+    double sum = 0;
+    for (const auto load : loads) sum += load;
+    auto at = rng.unit() * sum;
+    for (std::size_t i = 0; i < loads.size(); ++i) {
+        if (at < loads[i]) return i;
+        at -= loads[i];
+    }
+    return loads.size() - 1;
+}
+}  // namespace
+
+void World::arrive() {
+    if (closing_) return;
+    submit_one();
+    queue_.push(now_ + arrivals_.exponential(scenario_.arrival_every), Happening::arrival);
+}
+
+void World::submit_one() {
+    const auto which = pick(arrivals_, kind_loads_);
+    const auto& kind = scenario_.kinds[which];
+    const auto& tenant = scenario_.tenants[pick(arrivals_, tenant_loads_)];
+    Submit submit;
+    submit.spec = kind.spec;
+    submit.spec.name = fmt::format("{}-{}", kind.name, submitted_);
+    submit.spec.owner = static_cast<std::uint32_t>(which);
+    submit.tenant = tenant.name;
+    submit.count = kind.count;
+    submit.held = arrivals_.chance(kind.held);
+    if (kind.after > 0) {
+        auto& newest = newest_job_of_[tenant.name];
+        if (arrivals_.chance(kind.after) && !newest.empty()) submit.after.push_back(newest);
+        newest = submit.spec.name;
+    }
+    submitted_ += kind.count;
+    put(std::move(submit), true);
+}
+
+Duration World::mean_of(Act what) const {
+    const auto& people = scenario_.people;
+    switch (what) {
+        case Act::cancel:
+            return people.cancel;
+        case Act::hold:
+            return people.hold;
+        case Act::release:
+            return people.release;
+        case Act::resize:
+            return people.resize;
+        case Act::drain:
+            return people.drain;
+        case Act::undrain:
+            return people.undrain;
+    }
+    return {};
+}
+
+JobId World::an_active_job() {
+    const auto& elastic = control_plane_->state().elastic_attempts();
+    if (elastic.empty()) return {};
+    auto one = elastic.begin();
+    std::advance(one, people_.below(elastic.size()));
+    return control_plane_->state().at<Attempt>(*one).job;
+}
+
+/// Somebody does something to a recent job or to any node, whether it makes sense or not.
+void World::act(Act what) {
+    if (!control_plane_) return;
+    const auto jobs = control_plane_->state().counters().jobs;
+    if (jobs == 0) return;
+    const JobId job{jobs - people_.below(std::min<std::uint64_t>(jobs, 400))};
+    const NodeId node{1 + people_.below(machines_.size())};
+    switch (what) {
+        case Act::cancel:
+            return put(Cancel{job}, true);
+        case Act::hold:
+            return put(Hold{job, true}, true);
+        case Act::release:
+            return put(Hold{job, false}, true);
+        case Act::resize:
+            return put(Resize{an_active_job(), static_cast<std::int32_t>(people_.below(9))}, true);
+        case Act::drain:
+            return put(Drain{node, true}, true);
+        case Act::undrain:
+            return put(Drain{node, false}, true);
+    }
+}
+
+/// With faults over, people take their holds and drains away and links are asked again, until nothing is left.
+void World::tidy_up() {
+    if (!control_plane_) return;
+    const auto& state = control_plane_->state();
+    state.table<Job>().for_each([&](const Job& job) {
+        if (job.held && std::holds_alternative<Waiting>(job.phase)) put(Hold{job.id, false}, true);
+    });
+    state.table<Node>().for_each([&](const Node& node) {
+        if (node.draining) put(Drain{node.id, false}, true);
+    });
+    for (std::size_t id = 1; id < links_of_.size(); ++id) {
+        if (!links_of_[id].up) continue;
+        machines_.reconcile(now_, NodeId{id});
+        tell_stray(NodeId{id});
+    }
+}
+
+}  // namespace stargate::twin
