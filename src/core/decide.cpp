@@ -176,6 +176,8 @@ Answer submit(Core& core, Instant now, const Submit& in) {
     for (std::size_t i = 0; i < in.after.size(); ++i) {
         const auto before = resolve(state, in.after[i], *tenant, spec.owner);
         if (before.empty()) return refuse(Why::unknown_dependency, static_cast<std::int64_t>(i));
+        const auto& array = state.at<Spec>(state.at<Job>(before.front()).spec);
+        if (array.failed > 0) return refuse(Why::dependency_failed, 0, 0, array.first.value);
         for (const auto job : before) {
             const auto* finished = std::get_if<Finished>(&state.at<Job>(job).phase);
             if (finished != nullptr && finished->outcome != Outcome::succeeded) {

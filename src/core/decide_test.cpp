@@ -145,6 +145,17 @@ TEST(After, AnArrayIsWaitedForWhole) {
     EXPECT_EQ(given.phase("merge"), "starting");
 }
 
+TEST(After, AnArrayRemembersAFailureThatHasLeftState) {
+    Settings settings;
+    settings.max_finished = 1;
+    auto given = Given{settings}.node("n1", 8);
+    given.waiting(job("shards").count(3)).runs("shards[0]").runs("shards[1]").runs("shards[2]");
+    given.ends("shards[0]", 1).later(seconds{1});
+    given.ends("shards[1]").later(seconds{1});
+    ASSERT_EQ(given.phase("shards[0]"), "gone");
+    EXPECT_EQ(given.submit(job("merge").after("shards")), Why::dependency_failed);
+}
+
 TEST(Hold, KeepsAJobUntilItIsReleased) {
     auto given = Given{}.node("n1", 8);
     given.waiting(job("a").held());

@@ -162,6 +162,19 @@ TEST(Resize, OfAGangThatStartsWaitsUntilItRuns) {
     EXPECT_EQ(given.gpus("e"), 2);
 }
 
+TEST(Resize, IsRememberedByTheNextAttempt) {
+    auto given = Given{}.node("n1", 8);
+    given.running(job("e").gpus(1, 8));
+    given.resize("e", 2);
+    given.leaves("e").runs("e").reboots("n1").later(seconds{1});
+    ASSERT_EQ(given.phase("e"), "starting");
+    given.runs("e");
+    if (given.phase("e") == "stopping") given.leaves("e").runs("e");
+    EXPECT_EQ(given.gpus("e"), 2);
+    given.later(seconds{30});
+    EXPECT_EQ(given.phase("e"), "running") << "it stays where the person wants it";
+}
+
 TEST(Resize, OfARigidJobIsRefused) {
     auto given = Given{}.node("n1", 8);
     given.running(job("a").gpus(2));

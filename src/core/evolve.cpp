@@ -124,7 +124,7 @@ void close(State& state, AttemptId id, std::int64_t charged) {
 }
 
 void submit(State& state, Instant at, const Submitted& fact) {
-    state.put(Spec{fact.first, fact.spec, fact.count, fact.count, at});
+    state.put(Spec{fact.first, fact.spec, fact.count, fact.count, at, 0});
     for (std::int32_t task = 0; task < fact.count; ++task) {
         Job job;
         job.id = JobId{fact.first.value + static_cast<std::uint64_t>(task)};
@@ -138,13 +138,18 @@ void submit(State& state, Instant at, const Submitted& fact) {
 }
 
 void retire(State& state, JobId id) {
-    const auto spec = state.at<Job>(id).spec;
+    const auto& job = state.at<Job>(id);
+    const auto spec = job.spec;
+    const bool failed = std::get<Finished>(job.phase).outcome != Outcome::succeeded;
     state.erase<Job>(id);
     if (state.at<Spec>(spec).left == 1) {
         state.erase<Spec>(spec);
         drop<Blocked>(state, spec);
     } else {
-        state.change<Spec>(spec, [](Spec& row) { --row.left; });
+        state.change<Spec>(spec, [&](Spec& row) {
+            --row.left;
+            row.failed += failed ? 1 : 0;
+        });
     }
 }
 
@@ -159,6 +164,7 @@ void start(State& state, Instant at, const Started& fact) {
     attempt.limit = fact.limit;
     attempt.gang_deadline = fact.gang_deadline;
     attempt.settled = fact.settled;
+    attempt.want_gpus = state.at<Job>(fact.job).want_gpus;
     state.change<Job>(fact.job, [&](Job& job) {
         job.phase = Active{fact.attempt};
         job.last_attempt = fact.attempt;
@@ -364,7 +370,9 @@ void evolve(State& state, Instant at, const Fact& fact) {
             [&](const PartEnded& f) { note_end_of_part(state, f); },
             [&](const Resized& f) { resize(state, at, f); },
             [&](const SizeWanted& f) {
+                const auto job = state.at<Attempt>(f.attempt).job;
                 state.change<Attempt>(f.attempt, [&](Attempt& row) { row.want_gpus = f.gpus; });
+                state.change<Job>(job, [&](Job& row) { row.want_gpus = f.gpus; });  // of its next attempts too
             },
             [&](const Progressed& f) {
                 state.change<Job>(state.at<Attempt>(f.attempt).job, [&](Job& job) { job.step = f.step; });

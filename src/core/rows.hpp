@@ -88,9 +88,10 @@ struct Spec {
     std::int32_t count = 1;
     std::int32_t left = 1;  // elements still in State
     Instant submitted{};
+    std::int32_t failed = 0;  // elements that have left State and had not succeeded
     friend bool operator==(const Spec&, const Spec&) = default;
 };
-BOOST_DESCRIBE_STRUCT(Spec, (), (first, spec, count, left, submitted))
+BOOST_DESCRIBE_STRUCT(Spec, (), (first, spec, count, left, submitted, failed))
 
 /// Where a job stands. Each phase carries only what is true in that phase.
 struct Waiting {
@@ -125,9 +126,12 @@ struct Job {
     std::uint32_t last_generation = 0;
     std::int32_t last_gpus = 0;  // GPUs that the newest attempt held last
     Phase phase;
+    std::int32_t want_gpus = 0;  // asked for by a person's resize; 0: up to max_gpus
     friend bool operator==(const Job&, const Job&) = default;
 };
-BOOST_DESCRIBE_STRUCT(Job, (), (id, spec, task, held, failures, step, last_attempt, last_generation, last_gpus, phase))
+BOOST_DESCRIBE_STRUCT(Job, (),
+                      (id, spec, task, held, failures, step, last_attempt, last_generation, last_gpus, phase,
+                       want_gpus))
 
 /// A generation on its way out: warned, and ended by its executor at the deadline.
 struct Ending {
@@ -150,7 +154,7 @@ struct Attempt {
     Instant limit{};             // end by time limit
     Instant gang_deadline{};     // all parts run by then; `never` once they do
     Instant settled{};           // no resize takes back or grows before this
-    std::int32_t want_gpus = 0;  // asked for by a person's resize; 0: up to max_gpus
+    std::int32_t want_gpus = 0;  // as the job's
     std::optional<Exit> exit;    // worst unwarned end so far
     bool infrastructure_failed = false;
     bool interrupted = false;  // a part of this generation ended because it was warned
