@@ -59,6 +59,7 @@ torture: ensure  ## thread sanitizer and long loops: an hour, not a minute
 	$(call build_tests,asan,^[a-z_]+_test)
 	ctest --test-dir build/asan --output-on-failure -R '_test$$' --repeat until-fail:20
 	$(MAKE) --no-print-directory simulate SEEDS=500
+	$(PYTHON) tools/same_digest.py
 	cmake -G Ninja -B build/fuzz -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG="-O1 -g1" \
 		-DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ -DSTARGATE_FUZZ=ON >/dev/null
 	ninja -C build/fuzz fuzz_jobfile fuzz_request

@@ -28,30 +28,6 @@ Answer take_office(Core& core, Instant now, const TakeOffice& in) {
     return {};
 }
 
-/// Makes every ancestor of `lab/nlp` that is not there yet, then the tenant itself.
-void set_tenant(Core& core, Instant now, const SetTenant& in) {
-    TenantId parent;
-    for (std::size_t from = 0; from != std::string::npos;) {
-        const auto slash = in.name.find('/', from);
-        const auto path = in.name.substr(0, slash);
-        const auto known = core.state().tenant_named(path);
-        const bool is_leaf = slash == std::string::npos;
-        Tenant tenant;
-        if (known) tenant = core.state().at<TenantRow>(*known).tenant;
-        tenant.id = known ? *known : TenantId{core.state().counters().tenants + 1};
-        tenant.parent = parent;
-        tenant.name = path;
-        if (is_leaf && !in.keeps_quota) tenant.quota = in.quota;
-        if (is_leaf && !in.keeps_weight) tenant.weight = in.weight;
-        if (is_leaf && !in.keeps_classes) tenant.may_use = in.may_use;
-        if (is_leaf && !in.keeps_members) tenant.members = in.members;
-        const auto* row = core.state().find<TenantRow>(tenant.id);
-        if (row == nullptr || (is_leaf && row->tenant != tenant)) core.apply(now, TenantSet{tenant});
-        parent = tenant.id;
-        from = is_leaf ? std::string::npos : slash + 1;
-    }
-}
-
 void lose_all_on(Core& core, Instant now, NodeId node, const std::string& detail) {
     const auto attempts = core.state().attempts_on(node);  // a copy: losing edits the set
     for (const auto attempt : attempts) attempt_lost(core, now, attempt, node, detail);
@@ -74,6 +50,48 @@ void drop_claims_on(Core& core, Instant now, NodeId node, GpuMask gpus) {
         if (waits) late.push_back(claim.job);
     });
     for (const auto job : late) drop_late_claim(core, now, job);
+}
+
+/// A quota that was lowered takes back what was promised beyond it, the newest job's claim first; leases stay.
+void drop_claims_beyond_quota(Core& core, Instant now, TenantId id) {
+    const auto& state = core.state();
+    std::vector<JobId> claims;
+    state.table<Claim>().for_each([&](const Claim& claim) {
+        for_each_tenant(state, state.spec_of(state.at<Job>(claim.job)).tenant, [&](TenantId tenant) {
+            if (tenant == id) claims.push_back(claim.job);
+        });
+    });
+    while (!claims.empty()) {
+        const auto& row = state.at<TenantRow>(id);
+        if (row.tenant.quota < 0 || row.used + row.claimed <= row.tenant.quota) return;
+        drop_late_claim(core, now, claims.back());
+        claims.pop_back();
+    }
+}
+
+/// Makes every ancestor of `lab/nlp` that is not there yet, then the tenant itself.
+void set_tenant(Core& core, Instant now, const SetTenant& in) {
+    TenantId parent;
+    for (std::size_t from = 0; from != std::string::npos;) {
+        const auto slash = in.name.find('/', from);
+        const auto path = in.name.substr(0, slash);
+        const auto known = core.state().tenant_named(path);
+        const bool is_leaf = slash == std::string::npos;
+        Tenant tenant;
+        if (known) tenant = core.state().at<TenantRow>(*known).tenant;
+        tenant.id = known ? *known : TenantId{core.state().counters().tenants + 1};
+        tenant.parent = parent;
+        tenant.name = path;
+        if (is_leaf && !in.keeps_quota) tenant.quota = in.quota;
+        if (is_leaf && !in.keeps_weight) tenant.weight = in.weight;
+        if (is_leaf && !in.keeps_classes) tenant.may_use = in.may_use;
+        if (is_leaf && !in.keeps_members) tenant.members = in.members;
+        const auto* row = core.state().find<TenantRow>(tenant.id);
+        if (row == nullptr || (is_leaf && row->tenant != tenant)) core.apply(now, TenantSet{tenant});
+        if (is_leaf) drop_claims_beyond_quota(core, now, tenant.id);
+        parent = tenant.id;
+        from = is_leaf ? std::string::npos : slash + 1;
+    }
 }
 
 /// All that ran on the node is dead, and so is what we did not know of.

@@ -255,6 +255,14 @@ TEST(Claim, OnANodeThatStopsTakingWorkIsDropped) {
     }
 }
 
+TEST(Claim, BeyondAQuotaThatWasLoweredIsDropped) {
+    auto given = growing_onto_n2();
+    given.tenant("lab", 10).pass();
+    EXPECT_EQ(given.state().table<Claim>().size(), 0U);
+    given.leaves("e").runs("e");
+    EXPECT_EQ(given.used_by("lab"), 8000);
+}
+
 TEST(Claim, OfAWaitingJobIsDroppedAndPlannedAnewElsewhere) {
     auto given = Given{}.node("n1", 8);
     given.running(job("low").gpus(8).of(opportunistic)).waiting(job("high").gpus(8).of(production));

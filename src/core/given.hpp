@@ -13,6 +13,7 @@
 #include "core/invariants.hpp"
 #include "core/log.hpp"
 #include "core/owed.hpp"
+#include "core/transitions.hpp"
 
 /// For tests of the core alone: a fleet, its people and its engines in the words of the domain. Every step asserts the
 /// local invariants after each fact and the whole-state ones at its end.
@@ -235,6 +236,11 @@ public:
         const auto answer = decide(core_, now_, input);
         if (!answer.accepted()) { EXPECT_TRUE(core_.batch().empty()) << "a refused input left a fact"; }
         for (const auto& fact : core_.batch()) {
+            if (const auto what = illegal(mirror_, now_, fact)) ADD_FAILURE() << *what << " in " << text_of(fact);
+            if (const auto* blocked = std::get_if<BlockedBecause>(&fact)) {
+                const auto reasons = explain(mirror_, now_, blocked->job);
+                EXPECT_TRUE(!reasons.empty() && reasons.front() == blocked->why) << text_of(fact);
+            }
             evolve(mirror_, now_, fact);
             if (const auto what = broken_by(mirror_, fact))
                 ADD_FAILURE() << *what << " after " << fact_names[fact.index()];
@@ -246,6 +252,12 @@ public:
 
 private:
     static constexpr Instant beginning{hours{24 * 365 * 50}};
+    static std::string text_of(const Fact& fact) {
+        std::string out{fact_names[fact.index()]};
+        out += ' ';
+        json_text(out, fact);
+        return out;
+    }
     [[nodiscard]] std::string boot(const std::string& node) const {
         return node + "-" + std::to_string(boots_.at(node));
     }

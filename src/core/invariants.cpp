@@ -1,6 +1,7 @@
 #include "core/invariants.hpp"
 
 #include <algorithm>
+#include <array>
 #include <map>
 
 #include "base/overloaded.hpp"
@@ -13,10 +14,19 @@ namespace {
 std::string on(std::string what, NodeId node) { return what + " on node " + std::to_string(node.value); }
 std::string of(std::string what, std::uint64_t id) { return what + " " + std::to_string(id); }
 
+/// Whether the shares of one GPU are those that attempts hold, and no more than it has.
+std::optional<std::string> broken_share(const State& state, NodeId node, std::int32_t gpu, std::int32_t held) {
+    const auto* row = state.find<SharedGpu>(SharedKey{node, gpu});
+    if (row == nullptr || row->used != held) return on("shares in use are not those that attempts hold", node);
+    if (held > 1000) return on("a GPU is shared beyond what it is", node);
+    return std::nullopt;
+}
+
 std::optional<std::string> broken_node(const State& state, NodeId id) {
     const auto& node = state.at<Node>(id);
     GpuMask whole = 0;
     GpuMask shared = 0;
+    std::array<std::int32_t, max_gpus_per_node> shares{};  // thousandths held of each GPU
     MilliCpus cpus;
     Bytes memory;
     for (const auto attempt_id : state.attempts_on(id)) {
@@ -27,11 +37,16 @@ std::optional<std::string> broken_node(const State& state, NodeId id) {
             memory += part.memory;
             if (part.share > 0) {
                 shared |= part.gpus;
+                shares[static_cast<std::size_t>(std::countr_zero(part.gpus))] += part.share;
                 continue;
             }
             if ((whole & part.gpus) != 0) return on("two attempts hold one GPU", id);
             whole |= part.gpus;
         }
+    }
+    for (auto gpus = shared; gpus != 0; gpus &= gpus - 1) {
+        const auto gpu = std::countr_zero(gpus);
+        if (auto what = broken_share(state, id, gpu, shares[static_cast<std::size_t>(gpu)])) return what;
     }
     if ((whole & shared) != 0) return on("a shared GPU is also held whole", id);
     if ((whole | shared) != node.leased) return on("leased GPUs are not those that attempts hold", id);
@@ -81,6 +96,64 @@ std::optional<std::string> broken_claim(const State& state, const Claim& claim) 
         if ((state.at<Node>(part.node).claimed & part.gpus) != part.gpus) return on("a claim is not marked", part.node);
     }
     return std::nullopt;
+}
+
+/// A claim waits for leases that end, and for nothing else: each of its GPUs is free, or its holder has been warned and
+/// goes on without it.
+std::optional<std::string> waits_in_vain(const State& state, const Claim& claim) {
+    for (const auto& part : claim.parts) {
+        const auto& node = state.at<Node>(part.node);
+        if (!node.takes_work()) return on("a claim is kept on a node that takes no work:", part.node);
+        auto held = node.leased & part.gpus;
+        for (const auto id : state.attempts_on(part.node)) {
+            const auto& attempt = state.at<Attempt>(id);
+            if (!attempt.ending) continue;
+            GpuMask let_go = 0;
+            for (const auto& theirs : attempt.parts) let_go |= theirs.node == part.node ? theirs.gpus : 0;
+            for (const auto& next : attempt.ending->next) let_go &= next.node == part.node ? ~next.gpus : ~GpuMask{0};
+            held &= ~let_go;
+        }
+        if (held != 0) return on("a claim waits for a lease that does not end", part.node);
+    }
+    return std::nullopt;
+}
+
+/// What claims have been promised of each node, and shares without holders.
+std::optional<std::string> broken_promises(const State& state) {
+    std::map<NodeId, Part> claimed;
+    std::optional<std::string> what;
+    const auto keep = [&](std::optional<std::string> found) {
+        if (!what) what = std::move(found);
+    };
+    state.table<Claim>().for_each([&](const Claim& claim) {
+        keep(broken_claim(state, claim));
+        keep(waits_in_vain(state, claim));
+        for (const auto& part : claim.parts) {
+            auto& sum = claimed[part.node];
+            if ((sum.gpus & part.gpus) != 0) keep(on("two claims wait for one GPU", part.node));
+            sum.gpus |= part.gpus;
+            sum.cpus += part.cpus;
+            sum.memory += part.memory;
+        }
+    });
+    state.table<Node>().for_each([&](const Node& node) {
+        const auto found = claimed.find(node.id);
+        const auto sum = found == claimed.end() ? Part{} : found->second;
+        if (sum.gpus != node.claimed) keep(on("claimed GPUs are not those of the claims", node.id));
+        if (sum.cpus != node.cpus_claimed || sum.memory != node.memory_claimed) {
+            keep(on("claimed CPUs or memory are not those of the claims", node.id));
+        }
+    });
+    state.table<SharedGpu>().for_each([&](const SharedGpu& row) {
+        const auto& attempts = state.attempts_on(row.node);
+        const bool has_holder = std::any_of(attempts.begin(), attempts.end(), [&](AttemptId id) {
+            const auto& attempt = state.at<Attempt>(id);
+            return attempt.parts.front().share > 0 && attempt.parts.front().gpus == GpuMask{1} << row.gpu &&
+                   state.spec_of(state.at<Job>(attempt.job)).tenant == row.tenant;
+        });
+        if (!has_holder) keep(on("a GPU is open for shares that nobody holds", row.node));
+    });
+    return what;
 }
 
 std::optional<std::string> broken_quota(const State& state) {
@@ -155,18 +228,8 @@ std::optional<std::string> broken(const State& state) {
     const auto keep = [&](std::optional<std::string> found) {
         if (!what) what = std::move(found);
     };
-    std::map<NodeId, GpuMask> claimed;
-    state.table<Claim>().for_each([&](const Claim& claim) {
-        keep(broken_claim(state, claim));
-        for (const auto& part : claim.parts) {
-            if ((claimed[part.node] & part.gpus) != 0) keep(on("two claims wait for one GPU", part.node));
-            claimed[part.node] |= part.gpus;
-        }
-    });
-    state.table<Node>().for_each([&](const Node& node) {
-        keep(broken_node(state, node.id));
-        if (claimed[node.id] != node.claimed) keep(on("claimed GPUs are not those of the claims", node.id));
-    });
+    keep(broken_promises(state));
+    state.table<Node>().for_each([&](const Node& node) { keep(broken_node(state, node.id)); });
     state.table<Attempt>().for_each([&](const Attempt& attempt) { keep(broken_attempt(state, attempt.id)); });
     state.table<Job>().for_each([&](const Job& job) {
         const auto* active = std::get_if<Active>(&job.phase);

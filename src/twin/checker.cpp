@@ -7,6 +7,7 @@
 #include "core/evolve.hpp"
 #include "core/explain.hpp"
 #include "core/invariants.hpp"
+#include "core/transitions.hpp"
 
 namespace stargate::twin {
 
@@ -21,49 +22,52 @@ std::string text_of(const Fact& fact) {
 }  // namespace
 
 void Checker::committed(Instant at, const store::Batch& batch, const std::vector<Fact>& facts) {
-    for (std::size_t i = 0; i < facts.size(); ++i) {
-        before(at, facts[i]);
-        evolve(mirror_, at, facts[i]);
-        after(at, facts[i], batch.inputs[*batch.facts[i].cause].type);
+    compare_history(batch, facts);
+    for (const auto& fact : facts) {
+        before(at, fact);
+        evolve(mirror_, at, fact);
+        after(at, fact);
         ++checks_;
-        if (const auto what = broken_by(mirror_, facts[i])) broken_(*what + " after " + text_of(facts[i]));
+        if (const auto what = broken_by(mirror_, fact)) broken_(*what + " after " + text_of(fact));
     }
 }
 
+/// Each job that leaves State has its row in the history table, and nothing else has.
+void Checker::compare_history(const store::Batch& batch, const std::vector<Fact>& facts) {
+    std::size_t rows = 0;
+    for (const auto& fact : facts) {
+        const auto* retired = std::get_if<Retired>(&fact);
+        if (retired == nullptr) continue;
+        if (rows >= batch.history.size() || batch.history[rows].job != retired->job) {
+            return broken_(fmt::format("job {} left State without a row of history", retired->job.value));
+        }
+        ++rows;
+    }
+    if (rows != batch.history.size()) broken_("history of a job that has not left State");
+}
+
 void Checker::before(Instant at, const Fact& fact) {
+    if (const auto what = illegal(mirror_, at, fact)) broken_(*what + " in " + text_of(fact));
     if (const auto* blocked = std::get_if<BlockedBecause>(&fact)) {
         const auto reasons = explain(mirror_, at, blocked->job);
-        if (reasons.empty() || reasons.front().why != blocked->why.why) {
-            broken_(fmt::format("explain says {}, the pass said {}",
-                                reasons.empty() ? "nothing" : name_of(reasons.front().why), name_of(blocked->why.why)) +
+        const auto said = reasons.empty() ? Refusal{} : reasons.front();
+        if (said != blocked->why) {
+            broken_(fmt::format("explain says {} need {} have {} about {}", name_of(said.why), said.need, said.have,
+                                said.about) +
                     " of " + text_of(fact));
         }
     }
     if (const auto* warned = std::get_if<Warned>(&fact)) {
         const bool takes =
             warned->ending.cause == EndCause::preempt || (warned->ending.cause == EndCause::resize && warned->for_job);
-        const auto grown = grown_.find(warned->attempt);
-        if (takes && grown != grown_.end() && at < grown->second + mirror_.settings().quiet_period) {
+        const auto settled = settled_.find(warned->attempt);
+        if (takes && settled != settled_.end() && at < settled->second) {
             broken_("GPUs were granted and taken back within one quiet period: " + text_of(fact));
         }
     }
-    if (const auto* ended = std::get_if<PartEnded>(&fact)) {
-        const auto* attempt = mirror_.find<Attempt>(ended->attempt);
-        if (attempt == nullptr || attempt->generation != ended->generation) {
-            broken_("a part ended that does not live: " + text_of(fact));
-        } else {
-            for (const auto& part : attempt->parts) {
-                if (part.node != ended->node || part.phase != PartPhase::ended) continue;
-                broken_("a part ended twice: " + text_of(fact));
-            }
-        }
-    }
-    if (const auto* took = std::get_if<TookOffice>(&fact)) {
-        if (took->term <= mirror_.counters().term) broken_("the term did not rise: " + text_of(fact));
-    }
 }
 
-void Checker::after(Instant at, const Fact& fact, std::uint16_t) {
+void Checker::after(Instant at, const Fact& fact) {
     const auto quota_holds = [&](JobId job) {
         for_each_tenant(mirror_, mirror_.spec_of(mirror_.at<Job>(job)).tenant, [&](TenantId id) {
             const auto& row = mirror_.at<TenantRow>(id);
@@ -72,12 +76,12 @@ void Checker::after(Instant at, const Fact& fact, std::uint16_t) {
         });
     };
     if (const auto* resized = std::get_if<Resized>(&fact)) {
-        if (resized->gpus > resized->gpus_before) grown_[resized->attempt] = at;
-        quota_holds(mirror_.at<Attempt>(resized->attempt).job);
+        settled_[resized->attempt] = at + mirror_.settings().quiet_period;
+        if (resized->gpus > resized->gpus_before) quota_holds(mirror_.at<Attempt>(resized->attempt).job);
     }
     if (const auto* started = std::get_if<Started>(&fact)) quota_holds(started->job);
-    if (const auto* ended = std::get_if<Ended>(&fact)) grown_.erase(ended->attempt);
-    if (const auto* requeued = std::get_if<Requeued>(&fact)) grown_.erase(requeued->attempt);
+    if (const auto* ended = std::get_if<Ended>(&fact)) settled_.erase(ended->attempt);
+    if (const auto* requeued = std::get_if<Requeued>(&fact)) settled_.erase(requeued->attempt);
 }
 
 void Checker::whole(Instant now, const State& state) {
@@ -98,6 +102,22 @@ void Checker::whole(Instant now, const State& state) {
 void Checker::recovered(const State& state) {
     ++checks_;
     if (state.rows() != mirror_.rows()) broken_("the log does not fold to the State that wrote it");
+}
+
+void Checker::passes_settle(Core& core, Instant now, bool something_pends) {
+    ++checks_;
+    const auto mark = core.mark();
+    for (const bool is_first : {true, false}) {
+        const auto from = core.batch().size();
+        (void)decide(core, now, Pass{});
+        for (auto i = from; i < core.batch().size(); ++i) {
+            const auto& fact = core.batch()[i];
+            if (!std::holds_alternative<Started>(fact) || (is_first && something_pends)) continue;
+            broken_(std::string{is_first ? "nobody was woken to decide " : "one pass left to the next "} +
+                    text_of(fact));
+        }
+    }
+    core.undo_to(mark);
 }
 
 void Checker::probe(Core& core, Instant now, Rng& rng) {

@@ -23,6 +23,9 @@ public:
     void whole(Instant now, const State& state);
     /// What the log folds to after a death.
     void recovered(const State& state);
+    /// Passes leave nothing behind that they could have started: a second one right after the first starts nothing, and
+    /// nor does the first unless an input or a deadline pends. This is how a lost wake-up is seen.
+    void passes_settle(Core& core, Instant now, bool something_pends);
     /// A probe that is undone leaves nothing behind: the core tries these inputs and takes them back.
     void probe(Core& core, Instant now, Rng& rng);
 
@@ -31,11 +34,12 @@ public:
 
 private:
     void before(Instant at, const Fact& fact);
-    void after(Instant at, const Fact& fact, std::uint16_t cause);
+    void after(Instant at, const Fact& fact);
+    void compare_history(const store::Batch& batch, const std::vector<Fact>& facts);
 
     Broken broken_;
     State mirror_;
-    std::map<AttemptId, Instant> grown_;  // GPUs granted by a resize, not to be taken back in a quiet period
+    std::map<AttemptId, Instant> settled_;  // a lease that a resize granted is not taken back before this
     std::uint64_t checks_ = 0;
 };
 

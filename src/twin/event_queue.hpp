@@ -17,6 +17,7 @@ enum class Happening : std::uint8_t {
     wake,                // its timer
     input,               // something reaches its inbox; a: slot
     command,             // a command reaches a node; a: slot
+    stale_command,       // one of an earlier term does, after the takeover; a: slot
     ranks_up,            // a node's ranks have been executed; a: attempt, b: epoch of the record
     gang_done,           // all ranks of a gang have done their work; a: attempt, b: epoch of the gang
     ranks_exit,          // a node's ranks end by themselves; a: attempt, b: epoch of the record

@@ -14,6 +14,12 @@ void World::lose_node() {
     note(link.crashed ? "node_crash" : "link_loss");
     if (link.crashed) machines_.crash(now_, node);
     queue_.push(now_ + scenario_.pace.silence, Happening::node_noticed, node, 0, link.epoch);
+    if (link.crashed && faults_.count("node_gone") == 0 && faults_rng_.chance(faults.never_back)) {
+        note("node_gone");
+        link.gone = true;
+        queue_.push(now_ + scenario_.pace.silence * 2, Happening::node_verdict, node, 0, link.epoch);
+        return;
+    }
     const auto back = now_ + faults_rng_.exponential(faults.back_after);
     queue_.push(back, Happening::node_back, node, 0, link.epoch);
     if (link.crashed && faults_rng_.chance(faults.proven_dead)) {
@@ -47,6 +53,10 @@ void World::node_back(const Event& event) {
         note("node_rebooted");
     }
     link.crashed = false;
+    if (faults_rng_.chance(scenario_.faults.node_reshaped)) {
+        note("node_reshaped");
+        machines_.reshape(event.node);
+    }
     if (!control_plane_) return;  // it will be asked when it is back
     put(NodeUp{machines_.shape(event.node), machines_.boot_id(event.node)}, false);
     came_back_.push_back(event.node);

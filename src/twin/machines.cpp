@@ -33,7 +33,7 @@ Machines::Machines(EventQueue& queue, const Scenario& scenario, std::uint64_t se
 
 NodeId Machines::add(const NodeShape& shape) {
     Machine machine;
-    machine.shape = shape;
+    machine.shape = machine.as_built = shape;
     const auto gpus = static_cast<std::size_t>(shape.gpus.count());
     machine.holders.resize(gpus);
     machine.shared.resize(gpus);
@@ -59,14 +59,21 @@ Machines::Record* Machines::find(NodeId node, AttemptId attempt) {
     return nullptr;
 }
 
-void Machines::carry_out(Instant now, const Authority& from, const Command& command) {
+/// Whoever has spoken with a higher term, or in another store's name, has made this one's word void.
+bool Machines::obeys(NodeId node, const Authority& from) {
+    auto& highest = at(node).authority;
+    const bool is_known = highest.term == 0 || highest.incarnation == from.incarnation;
+    if (!is_known || from.term < highest.term) return false;
+    highest = from;
+    return true;
+}
+
+void Machines::carry_out(const Authority& from, Instant now, const Command& command) {
     const auto node = std::visit([](const auto& what) { return what.node; }, command);
-    auto& machine = at(node);
-    if (from.term < machine.term) {
+    if (!obeys(node, from)) {
         ++refused_commands_;
         return;
     }
-    machine.term = from.term;
     std::visit(overloaded{[&](const RunRanks& what) { run(now, what); }, [&](const EndRanks& what) { end(now, what); },
                           [&](const Forget& what) { forget(what); }},
                command);
@@ -82,6 +89,8 @@ void Machines::tell(NodeId node, const Record& record) {
         case Standing::ended:
             return report_(node, RanksEnded{record.attempt, node, record.generation, record.exit, record.warned,
                                             record.step, record.standing == Standing::survivors ? record.keep : 0});
+        case Standing::lost:
+            return report_(node, AttemptLost{record.attempt, node, "its folder has no end and nobody holds its lock"});
         case Standing::starting:
         case Standing::leaving:
             return;
@@ -128,6 +137,8 @@ void Machines::run(Instant now, const RunRanks& command) {
             return start_ranks(now, *record, command);
         case Standing::tombstone:
             return start_ranks(now, *record, command);
+        case Standing::lost:
+            return tell(command.node, *record);
     }
 }
 
@@ -212,8 +223,10 @@ void Machines::ranks_up(Instant now, const Event& event) {
     if (truth == nullptr) return;
     if (truth->never_starts)
         return all_gone(now, event.node, *record, {ExitKind::could_not_start, 127, "its program is not there"});
-    if (rng_.chance(scenario_.faults.start_refused))
+    if (rng_.chance(scenario_.faults.start_refused)) {
+        ++refused_starts_;
         return all_gone(now, event.node, *record, {ExitKind::refused, 0, "its sandbox could not be built"});
+    }
     record->standing = Standing::running;
     tell(event.node, *record);
     auto& gang = gangs_[record->attempt.value];
@@ -256,7 +269,7 @@ void Machines::gang_done(Instant now, const Event& event) {
 
 void Machines::ranks_exit(Instant now, const Event& event) {
     auto* record = find(event.node, AttemptId{event.a});
-    if (record == nullptr || record->epoch != event.b) return;
+    if (record == nullptr || record->epoch != event.b || record->standing == Standing::lost) return;
     const auto* truth = truth_of(record->job);
     if (truth == nullptr) return;
     record->warned = false;
@@ -297,6 +310,8 @@ void Machines::end(Instant now, const EndRanks& command) {
                 record->warned = true;
                 record->exit = {ExitKind::killed, 0, "told to end before it started"};
             }
+            return tell(command.node, *record);
+        case Standing::lost:
             return tell(command.node, *record);
         case Standing::survivors:
             if (command.keep > 0 && command.generation == record->generation) return tell(command.node, *record);
@@ -343,7 +358,7 @@ void Machines::forget(const Forget& command) {
     const auto found = std::find_if(records.begin(), records.end(),
                                     [&](const Record& record) { return record.attempt == command.attempt; });
     if (found == records.end()) return;
-    if (found->gpus != 0 || (found->standing != Standing::ended && found->standing != Standing::tombstone)) {
+    if (found->gpus != 0 || !found->is_over()) {
         broken_(fmt::format("attempt {} is to be forgotten on node {} while its ranks are there", command.attempt.value,
                             command.node.value));
         return;
@@ -352,7 +367,8 @@ void Machines::forget(const Forget& command) {
     records.pop_back();
 }
 
-std::vector<AttemptId> Machines::adopt(Instant, NodeId node, const std::vector<Believed>& believed) {
+std::vector<AttemptId> Machines::adopt(const Authority& by, NodeId node, const std::vector<Believed>& believed) {
+    if (!obeys(node, by)) broken_(fmt::format("node {} refused the control plane in office", node.value));
     for (const auto& one : believed) {
         if (const auto* record = find(node, one.attempt)) {
             tell(node, *record);
@@ -394,22 +410,31 @@ void Machines::reconcile(Instant now, NodeId node) {
 void Machines::crash(Instant now, NodeId node) {
     auto& machine = at(node);
     for (auto& record : machine.records) {
-        if (record.standing == Standing::ended || record.standing == Standing::tombstone) continue;
+        if (record.is_over()) continue;
         gang_breaks(now, record.attempt, record.generation, record.job, false);
         let_go(node, record, record.gpus);
-        record.attempt = {};
+        record.gpus = 0;
+        record.standing = Standing::lost;
         record.epoch = ++epochs_;
     }
-    std::erase_if(machine.records, [](const Record& record) { return !record.attempt; });
 }
 
 void Machines::boot(NodeId node) { ++at(node).boot; }
 
+void Machines::reshape(NodeId node) {
+    auto& machine = at(node);
+    if (machine.shape != machine.as_built) {
+        machine.shape = machine.as_built;
+    } else {
+        machine.shape.cpus = MilliCpus{machine.shape.cpus.count() / 4 * 3};
+        machine.shape.memory = Bytes{machine.shape.memory.count() / 4 * 3};
+    }
+}
+
 std::optional<std::string> Machines::broken() const {
     for (std::size_t id = 1; id < nodes_.size(); ++id) {
         for (const auto& record : nodes_[id].records) {
-            const bool alive = record.standing != Standing::ended && record.standing != Standing::tombstone;
-            if (alive && has_ended(record.attempt)) {
+            if (!record.is_over() && has_ended(record.attempt)) {
                 return fmt::format("ranks of attempt {}, which ended, live on node {}", record.attempt.value, id);
             }
         }

@@ -45,9 +45,12 @@ public:
     /// The end of this attempt is committed: nothing may start for it any more.
     void attempt_ended(AttemptId attempt);
 
-    void carry_out(Instant now, const Authority& from, const Command& command);
-    /// Looks for work as an engine does when a control plane comes back; returns what State does not know.
-    std::vector<AttemptId> adopt(Instant now, NodeId node, const std::vector<Believed>& believed);
+    void carry_out(const Authority& from, Instant now, const Command& command);
+    /// Looks for work as an engine does when a control plane comes back; returns what State does not know. From now on
+    /// the node obeys no earlier one.
+    std::vector<AttemptId> adopt(const Authority& by, NodeId node, const std::vector<Believed>& believed);
+    /// The highest term that has spoken to the node.
+    [[nodiscard]] std::uint64_t term_of(NodeId node) const { return at(node).authority.term; }
     /// Whether a generation of this attempt before `generation` ended here and is not forgotten.
     [[nodiscard]] bool was_here_before(NodeId node, AttemptId attempt, std::uint32_t generation) const;
     /// Reports again whatever has not been forgotten.
@@ -58,22 +61,25 @@ public:
     void ranks_exit(Instant now, const Event& event);
     void ranks_left(Instant now, const Event& event);
 
-    /// Power off: every process is gone, what is on disk stays.
+    /// Power off: every process is gone, what is on disk stays: a folder without an end.
     void crash(Instant now, NodeId node);
     /// Runs with another boot id from now on.
     void boot(NodeId node);
     [[nodiscard]] std::string boot_id(NodeId node) const;
+    /// Its CPUs and memory become three quarters of what they were, or whole again.
+    void reshape(NodeId node);
     [[nodiscard]] const NodeShape& shape(NodeId node) const { return at(node).shape; }
     [[nodiscard]] std::size_t size() const { return nodes_.size() - 1; }
 
     [[nodiscard]] std::uint64_t starts() const { return starts_; }
     [[nodiscard]] std::uint64_t refused_commands() const { return refused_commands_; }
+    [[nodiscard]] std::uint64_t refused_starts() const { return refused_starts_; }
 
     /// What must never be, found by a look at everything. Nothing when all is well.
     [[nodiscard]] std::optional<std::string> broken() const;
 
 private:
-    enum class Standing : std::uint8_t { tombstone, starting, running, leaving, survivors, ended };
+    enum class Standing : std::uint8_t { tombstone, starting, running, leaving, survivors, ended, lost };
     /// An attempt on a node: its folder there.
     struct Record {
         AttemptId attempt;
@@ -89,11 +95,16 @@ private:
         std::uint64_t epoch = 0;  // of what is planned for it: an older plan is void
         Exit exit;
         std::int64_t step = -1;
+        /// No process of it is left; its folder is.
+        [[nodiscard]] bool is_over() const {
+            return standing == Standing::ended || standing == Standing::tombstone || standing == Standing::lost;
+        }
     };
     struct Machine {
         NodeShape shape;
+        NodeShape as_built;
         std::uint64_t boot = 1;
-        std::uint64_t term = 0;  // the highest that has spoken
+        Authority authority;  // the highest that has spoken
         std::vector<Record> records;
         std::vector<AttemptId> holders;    // by GPU: whose ranks compute there; of a shared GPU the first
         std::vector<std::int32_t> shared;  // by GPU: thousandths in use
@@ -113,6 +124,7 @@ private:
     Machine& at(NodeId node) { return nodes_[node.value]; }
     [[nodiscard]] const Machine& at(NodeId node) const { return nodes_[node.value]; }
     Record* find(NodeId node, AttemptId attempt);
+    [[nodiscard]] bool obeys(NodeId node, const Authority& from);
     void run(Instant now, const RunRanks& command);
     void start_ranks(Instant now, Record& record, const RunRanks& command);
     void end(Instant now, const EndRanks& command);
@@ -138,6 +150,7 @@ private:
     std::uint64_t epochs_ = 0;
     std::uint64_t starts_ = 0;
     std::uint64_t refused_commands_ = 0;
+    std::uint64_t refused_starts_ = 0;
 };
 
 }  // namespace stargate::twin

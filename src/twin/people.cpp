@@ -60,6 +60,8 @@ Duration World::mean_of(Act what) const {
             return people.drain;
         case Act::undrain:
             return people.undrain;
+        case Act::quota:
+            return people.quota;
     }
     return {};
 }
@@ -92,10 +94,27 @@ void World::act(Act what) {
             return put(Drain{node, true}, true);
         case Act::undrain:
             return put(Drain{node, false}, true);
+        case Act::quota:
+            return change_a_quota();
     }
 }
 
-/// With faults over, people take their holds and drains away and links are asked again, until nothing is left.
+/// Somewhere between a quarter and all of what the tenant was promised.
+void World::change_a_quota() {
+    const auto& tenant = scenario_.tenants[people_.below(scenario_.tenants.size())];
+    if (tenant.quota_gpus <= 0) return;
+    const auto quarter = std::max<std::int64_t>(1, tenant.quota_gpus / 4);
+    const auto gpus =
+        quarter + static_cast<std::int64_t>(people_.below(static_cast<std::uint64_t>(tenant.quota_gpus - quarter + 1)));
+    if (gpus < tenant.quota_gpus) note("quota_lowered");
+    set_quota(tenant, gpus);
+}
+
+void World::set_quota(const TenantPlan& tenant, std::int64_t gpus) {
+    put(SetTenant{tenant.name, gpus < 0 ? -1 : gpus * 1000, tenant.weight, 0b1111}, false);
+}
+
+/// With faults over, people take their holds, drains and limits away, and nodes tell once more what may have been lost.
 void World::tidy_up() {
     if (!control_plane_) return;
     const auto& state = control_plane_->state();
@@ -105,6 +124,10 @@ void World::tidy_up() {
     state.table<Node>().for_each([&](const Node& node) {
         if (node.draining) put(Drain{node.id, false}, true);
     });
+    for (const auto& tenant : scenario_.tenants) {
+        if (tenant.quota_gpus > 0) set_quota(tenant, tenant.quota_gpus);
+    }
+    ++times_tidied_;
     for (std::size_t id = 1; id < links_of_.size(); ++id) {
         if (!links_of_[id].up) continue;
         machines_.reconcile(now_, NodeId{id});

@@ -232,6 +232,11 @@ void read_faults(Section& in, FaultPlan& plan) {
     in.read("report_doubled", plan.report_doubled);
     in.read("late_by", plan.late_by);
     in.read("start_refused", plan.start_refused);
+    in.read("report_reordered", plan.report_reordered);
+    in.read("command_stale", plan.command_stale);
+    in.read("never_back", plan.never_back);
+    in.read("node_reshaped", plan.node_reshaped);
+    in.read("settings_changed", plan.settings_changed);
 }
 
 void read_settings(Section& in, Settings& settings) {
@@ -277,6 +282,7 @@ Scenario read_all(const YAML::Node& root) {
         in.read("resize", scenario.people.resize);
         in.read("drain", scenario.people.drain);
         in.read("undrain", scenario.people.undrain);
+        in.read("quota", scenario.people.quota);
     });
     top.section("faults", [&](Section& in) { read_faults(in, scenario.faults); });
     top.section("pace", [&](Section& in) {

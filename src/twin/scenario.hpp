@@ -42,7 +42,7 @@ struct JobKind {
 
 /// What people do besides submitting, each once in this time on average; 0: never.
 struct PeoplePlan {
-    Duration cancel{}, hold{}, release{}, resize{}, drain{}, undrain{};
+    Duration cancel{}, hold{}, release{}, resize{}, drain{}, undrain{}, quota{};
 };
 
 /// Faults, each once in this time on average over the whole world; 0: never. Shares are of all reports.
@@ -57,8 +57,13 @@ struct FaultPlan {
     Duration full_for = std::chrono::seconds{3};  // mean
     Duration store_unknown{};
     double report_late = 0, report_lost = 0, report_doubled = 0;
+    double report_reordered = 0;                  // held back a little, so that later ones overtake it
     Duration late_by = std::chrono::seconds{20};  // mean
+    double command_stale = 0;                     // of all commands: a copy arrives after the next takeover
     double start_refused = 0;                     // of all starts: the sandbox cannot be built
+    double never_back = 0;                        // of the crashed ones, but one a run: proven dead, and gone for good
+    double node_reshaped = 0;                     // of those that come back: with other CPUs and memory
+    double settings_changed = 0;                  // of all takeovers: with other settings than before
 };
 
 /// How the world moves, all means.

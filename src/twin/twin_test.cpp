@@ -54,8 +54,10 @@ TEST(Twin, ChaosHasEveryKindOfFaultAndManyFacts) {
     const auto report = run("chaos.yaml", 3);
     EXPECT_GT(report.facts, 1000U);
     for (const auto* kind :
-         {"control_plane_death", "link_loss", "node_crash", "node_dead", "node_rebooted", "node_silent",
-          "report_doubled", "report_late", "report_lost", "store_full", "store_unknown", "stray_found"}) {
+         {"command_refused",  "command_stale",  "control_plane_death", "link_loss",     "node_crash",
+          "node_dead",        "node_gone",      "node_rebooted",       "node_reshaped", "node_silent",
+          "quota_lowered",    "report_doubled", "report_late",         "report_lost",   "report_reordered",
+          "settings_changed", "start_refused",  "store_full",          "store_unknown", "stray_found"}) {
         EXPECT_GT(report.faults.count(kind), 0U) << kind;
     }
     for (const auto name : fact_names) {
@@ -72,6 +74,17 @@ TEST(Twin, NothingBreaksInChaos) {
         last = *end == '.' ? std::strtoull(end + 2, nullptr, 10) : first;
     }
     for (auto seed = first; seed <= last; ++seed) run("chaos.yaml", seed);
+}
+
+TEST(Twin, SeedsThatFoundSomethingFindNothingMore) {
+    std::ifstream file{std::string{STARGATE_SOURCE_DIR} + "/tests/seeds/chaos.txt"};
+    std::size_t seeds = 0;
+    for (std::string line; std::getline(file, line);) {
+        if (line.empty() || line.front() == '#') continue;
+        run("chaos.yaml", std::strtoull(line.c_str(), nullptr, 10));
+        ++seeds;
+    }
+    EXPECT_GT(seeds, 0U);
 }
 
 TEST(Twin, ThroughSqliteItIsTheSameRun) {

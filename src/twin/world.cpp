@@ -12,8 +12,10 @@ namespace stargate::twin {
 namespace {
 constexpr Duration tick = Duration{1};
 constexpr Duration tidy_every = std::chrono::seconds{60};
-/// With faults stopped, all that can run does within this simulated time; far more than any scenario's backlog.
-constexpr Duration longest_closing = std::chrono::hours{24 * 365};
+/// So often everything is told once more when faults are over; from then on only deadlines of State wake anybody.
+constexpr std::uint64_t enough_tidying = 2;
+/// Copies of commands held back until a takeover, at most.
+constexpr std::size_t most_held_back = 64;
 }  // namespace
 
 World::World(const Scenario& scenario, std::uint64_t seed, store::Store& store, bool store_is_ours)
@@ -49,12 +51,7 @@ void World::run(const std::function<void(double, std::uint64_t)>& progress) {
     while (!queue_.empty() && !broken_) {
         if (!closing_ &&
             (queue_.top().at >= close_at || (scenario_.max_jobs > 0 && submitted_ >= scenario_.max_jobs))) {
-            closing_ = true;
-            closing_deadline_ = now_ + longest_closing;
-            full_until_ = {};
-            next_is_unknown_ = false;
-            if (control_plane_) control_plane_->die_in(0);
-            tidy_up();
+            close();
         }
         if (closing_ && open_ == 0 && inbox_.empty() && control_plane_) break;
         const auto event = queue_.pop();
@@ -64,10 +61,37 @@ void World::run(const std::function<void(double, std::uint64_t)>& progress) {
         handle(event);
         if (scenario_.check_every > 0 && report_.events % scenario_.check_every == 0) check();
         if (progress && report_.events % 100'000 == 0) progress(report_.simulated_hours, report_.events);
-        if (now_ > closing_deadline_) broken(fmt::format("{} jobs are not over, long after all faults ended", open_));
+        if (now_ > closing_deadline_) {
+            broken(fmt::format("{} jobs are not over and none has been for longer than any may take", open_));
+        }
     }
     if (!broken_ && open_ != 0) broken(fmt::format("{} jobs are not over and nothing more will happen", open_));
     if (!broken_ && scenario_.check_every > 0) check();
+}
+
+/// From now on nobody submits and nothing goes wrong: what is left must finish.
+void World::close() {
+    closing_ = true;
+    closing_deadline_ = now_ + longest_wait();
+    full_until_ = {};
+    next_is_unknown_ = false;
+    if (control_plane_) control_plane_->die_in(0);
+    tidy_up();
+}
+
+/// With faults over one more job is over within this time: the longest that one may run, be warned, back off and wait
+/// for its gang, and that a node may still be away.
+Duration World::longest_wait() const {
+    const auto& settings = scenario_.settings;
+    Duration limit{};
+    std::int32_t retries = 1;
+    for (const auto& kind : scenario_.kinds) {
+        limit = std::max(limit, kind.spec.time_limit + kind.spec.grace);
+        retries = std::max(retries, kind.spec.retries);
+    }
+    const auto back_off = settings.retry_backoff * (1 << std::min(retries - 1, 8));
+    return limit + back_off + 2 * settings.gang_limit + settings.claim_slack + 2 * settings.quiet_period +
+           10 * scenario_.faults.back_after + 2 * tidy_every;
 }
 
 RunReport World::report() const {
@@ -80,6 +104,8 @@ RunReport World::report() const {
         if (facts_by_type_[i] > 0) report.facts_by_type[std::string{fact_names[i]}] = facts_by_type_[i];
     }
     report.faults = faults_;
+    if (machines_.refused_starts() > 0) report.faults["start_refused"] = machines_.refused_starts();
+    if (machines_.refused_commands() > 0) report.faults["command_refused"] = machines_.refused_commands();
     report.broken = broken_.value_or("");
     return report;
 }
@@ -102,7 +128,7 @@ void World::begin() {
     start_control_plane();
     for (std::int64_t i = 0; i < scenario_.at_start; ++i) submit_one();
     if (scenario_.arrival_every > Duration{}) queue_.push(now_ + tick, Happening::arrival);
-    for (const auto act : {Act::cancel, Act::hold, Act::release, Act::resize, Act::drain, Act::undrain}) {
+    for (const auto act : {Act::cancel, Act::hold, Act::release, Act::resize, Act::drain, Act::undrain, Act::quota}) {
         plan(mean_of(act), Happening::person, static_cast<std::uint64_t>(act));
     }
     const auto& faults = scenario_.faults;
@@ -140,6 +166,8 @@ void World::handle(const Event& event) {
             return put(inputs_on_their_way_.take(event.a), false);
         case Happening::command:
             return deliver_command(event);
+        case Happening::stale_command:
+            return deliver_stale_command(event);
         case Happening::ranks_up:
             return machines_.ranks_up(now_, event);
         case Happening::gang_done:
@@ -169,10 +197,11 @@ void World::handle(const Event& event) {
             if (event.a == 1 && !closing_) next_is_unknown_ = true;
             return plan(event.a == 0 ? faults.store_full : faults.store_unknown, Happening::store_fails, event.a);
         case Happening::reconcile:
+            if (closing_ && times_tidied_ >= enough_tidying) return;
             if (links_of_[event.node.value].up) machines_.reconcile(now_, event.node);
             return queue_.push(now_ + scenario_.pace.reconcile, Happening::reconcile, event.node);
         case Happening::check:
-            if (closing_) tidy_up();
+            if (closing_ && times_tidied_ < enough_tidying) tidy_up();
             return queue_.push(now_ + tidy_every, Happening::check);
     }
 }
@@ -248,7 +277,7 @@ void World::start_control_plane() {
     control_plane_.emplace(store_, std::move(folded->state), folded->last_fact, folded->last_input,
                            Authority{identity->incarnation, identity->term}, std::move(ports));
     inbox_.clear();
-    put(TakeOffice{identity->term, scenario_.settings}, false);
+    put(TakeOffice{identity->term, settings_of_this_term()}, false);
     for (const auto& tenant : scenario_.tenants) {
         if (control_plane_->state().tenant_named(tenant.name)) continue;
         put(SetTenant{tenant.name, tenant.quota_gpus < 0 ? -1 : tenant.quota_gpus * 1000, tenant.weight, 0b1111},
@@ -262,8 +291,25 @@ void World::start_control_plane() {
             tell_stray(node);
         } else {  // silence counts afresh
             queue_.push(now_ + scenario_.pace.silence, Happening::node_noticed, node, 0, links_of_[id].epoch);
+            if (links_of_[id].gone) queue_.push(now_, Happening::node_verdict, node, 0, links_of_[id].epoch);
         }
     }
+    for (auto& command : std::exchange(held_back_, {})) {
+        const auto node = std::visit([](const auto& what) { return what.node; }, command.command);
+        queue_.push(now_ + links_.exponential(scenario_.faults.late_by), Happening::stale_command, node,
+                    commands_on_their_way_.put(std::move(command)));
+    }
+}
+
+/// Each control plane may have been started with other settings than the one before.
+Settings World::settings_of_this_term() {
+    auto settings = scenario_.settings;
+    if (closing_ || !links_.chance(scenario_.faults.settings_changed)) return settings;
+    note("settings_changed");
+    settings.quiet_period *= 2;
+    settings.gang_limit *= 2;
+    settings.max_victims = std::max(1, settings.max_victims / 2);
+    return settings;
 }
 
 void World::control_plane_died() {
@@ -297,7 +343,7 @@ void World::meet_engines(const std::vector<NodeId>& nodes) {
                     commands.push_back(Forget{id, node});
             }
         }
-        for (const auto attempt : machines_.adopt(now_, node, believed)) {
+        for (const auto attempt : machines_.adopt(control_plane_->authority(), node, believed)) {
             if (attempt.value > state.counters().attempts) broken("a store met work that it does not know");
             commands.push_back(Forget{attempt, node});
         }
@@ -343,6 +389,7 @@ void World::committed(Instant at, const store::Batch& batch, const std::vector<F
             }
         } else if (const auto* ended = std::get_if<Ended>(&fact)) {
             --open_;
+            if (closing_) closing_deadline_ = at + longest_wait();
             machines_.attempt_ended(ended->attempt);
         } else if (const auto* requeued = std::get_if<Requeued>(&fact)) {
             machines_.attempt_ended(requeued->attempt);
@@ -390,21 +437,38 @@ void World::send(const Command& command) {
     link.last_command = std::max(link.last_command, now_ + scenario_.pace.message);
     queue_.push(link.last_command, Happening::command, node,
                 commands_on_their_way_.put({control_plane_->authority(), command}), link.epoch);
+    if (!closing_ && held_back_.size() < most_held_back && links_.chance(scenario_.faults.command_stale)) {
+        held_back_.push_back({control_plane_->authority(), command});
+    }
 }
 
 void World::deliver_command(const Event& event) {
     const auto arrived = commands_on_their_way_.take(event.a);
     const auto& link = links_of_[event.node.value];
-    if (link.up && link.epoch == event.b) machines_.carry_out(now_, arrived.from, arrived.command);
+    if (link.up && link.epoch == event.b) machines_.carry_out(arrived.from, now_, arrived.command);
+}
+
+/// It has been on its way since before the takeover, of which this node has heard by now.
+void World::deliver_stale_command(const Event& event) {
+    const auto arrived = commands_on_their_way_.take(event.a);
+    if (!links_of_[event.node.value].up || machines_.term_of(event.node) <= arrived.from.term) return;
+    note("command_stale");
+    const auto refused = machines_.refused_commands();
+    machines_.carry_out(arrived.from, now_, arrived.command);
+    if (machines_.refused_commands() == refused) broken("a command of an earlier term was obeyed");
 }
 
 void World::reported(NodeId node, Report report) {
-    if (!links_of_[node.value].up) return;  // told again when the link is back
+    auto& link = links_of_[node.value];
+    if (!link.up) return;  // told again when the link is back
     Input input = std::visit([](auto& what) -> Input { return std::move(what); }, report);
     const auto& faults = scenario_.faults;
     auto delay = scenario_.pace.message;
     if (!closing_) {
         if (links_.chance(faults.report_lost)) return note("report_lost");
+        if (links_.chance(faults.report_reordered)) delay += links_.exponential(100 * scenario_.pace.message);
+        if (now_ + delay < link.last_report) note("report_reordered");
+        link.last_report = std::max(link.last_report, now_ + delay);
         if (links_.chance(faults.report_late)) {
             delay += links_.exponential(faults.late_by);
             note("report_late");
@@ -414,7 +478,6 @@ void World::reported(NodeId node, Report report) {
                         inputs_on_their_way_.put(input));
             note("report_doubled");
         }
-        if (faults.report_late > 0) delay += links_.exponential(scenario_.pace.message);  // they overtake each other
     }
     queue_.push(now_ + delay, Happening::input, node, inputs_on_their_way_.put(std::move(input)));
 }
@@ -423,6 +486,9 @@ void World::check() {
     if (auto what = machines_.broken()) return broken(*what);
     if (!control_plane_ || broken_) return;
     checker_.whole(now_, control_plane_->state());
+    const auto& deadlines = control_plane_->state().deadlines();
+    const bool something_pends = !inbox_.empty() || (!deadlines.empty() && deadlines.begin()->at <= now_);
+    checker_.passes_settle(control_plane_->core(), now_, something_pends);
     checker_.probe(control_plane_->core(), now_, probes_);
     if (probes_.chance(0.2)) control_plane_->rebuild_derived();
 }

@@ -43,6 +43,9 @@ private:
     [[nodiscard]] bool is_to_be_met(NodeId node) const;
     void meet_engines(const std::vector<NodeId>& nodes);
     CommitFate next_commit();
+    [[nodiscard]] Settings settings_of_this_term();
+    [[nodiscard]] Duration longest_wait() const;
+    void close();
     void committed(Instant at, const store::Batch& batch, const std::vector<Fact>& facts);
     [[nodiscard]] Result<Folded> fold();
     void trim_log();
@@ -50,6 +53,7 @@ private:
     // Links.
     void send(const Command& command);
     void deliver_command(const Event& event);
+    void deliver_stale_command(const Event& event);
     void reported(NodeId node, Report report);
 
     // People and faults.
@@ -68,8 +72,10 @@ private:
     void check();
     void note(const char* fault) { ++faults_[fault]; }
 
-    enum class Act : std::uint8_t { cancel, hold, release, resize, drain, undrain };
+    enum class Act : std::uint8_t { cancel, hold, release, resize, drain, undrain, quota };
     void act(Act what);
+    void change_a_quota();
+    void set_quota(const TenantPlan& tenant, std::int64_t gpus);
     [[nodiscard]] JobId an_active_job();
     [[nodiscard]] Duration mean_of(Act what) const;
 
@@ -77,10 +83,12 @@ private:
     struct Link {
         bool up = true;
         bool crashed = false;
+        bool gone = false;  // it never comes back
         std::uint64_t epoch = 0;
         ForeignFound stray;  // work that somebody else runs there
         std::uint64_t strays = 0;
         Instant last_command{};  // commands arrive in the order in which they were sent
+        Instant last_report{};   // so do reports, but for those that faults touch
     };
     /// What a log in memory keeps of State, so that it need not keep everything.
     struct Snapshot {
@@ -109,7 +117,8 @@ private:
     Instant wake_at_ = never;
     InFlight<Input> inputs_on_their_way_;
     InFlight<CommandOnItsWay> commands_on_their_way_;
-    std::vector<NodeId> came_back_;  // answered again; asked what they have after the next round
+    std::vector<CommandOnItsWay> held_back_;  // copies that arrive after the next takeover
+    std::vector<NodeId> came_back_;           // answered again; asked what they have after the next round
     Snapshot snapshot_;
     std::uint64_t facts_at_snapshot_ = 0;
     Instant full_until_{};
@@ -119,9 +128,9 @@ private:
     std::map<std::string, std::string> newest_job_of_;  // by tenant, for `after`
     std::int64_t submitted_ = 0;                        // jobs asked for
     bool closing_ = false;                              // no more arrivals, people and faults: what is left must finish
-    Instant closing_deadline_ = never;
+    Instant closing_deadline_ = never;                  // the next job is over by then
+    std::uint64_t times_tidied_ = 0;
     std::int64_t open_ = 0;  // jobs in the log that are not over
-    Instant last_fact_at_{};
 
     std::array<std::uint64_t, fact_names.size()> facts_by_type_{};
     Fingerprint digest_;

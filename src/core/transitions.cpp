@@ -1,0 +1,230 @@
+#include "core/transitions.hpp"
+
+#include <algorithm>
+
+#include "base/overloaded.hpp"
+#include "core/evolve.hpp"
+
+namespace stargate {
+
+namespace {
+using Found = std::optional<std::string>;
+
+std::string of(std::string what, std::uint64_t id) { return what + " " + std::to_string(id); }
+
+const Part* part_on(const Parts& parts, NodeId node) {
+    const auto found = std::find_if(parts.begin(), parts.end(), [&](const Part& part) { return part.node == node; });
+    return found == parts.end() ? nullptr : &*found;
+}
+
+bool is_waiting(const State& state, JobId id) {
+    const auto* job = state.find<Job>(id);
+    return job != nullptr && std::holds_alternative<Waiting>(job->phase);
+}
+
+/// Whether a tenant of the job, or one above, would hold or be promised more than its quota.
+Found beyond_quota(const State& state, JobId job, std::int64_t more) {
+    Found what;
+    if (more <= 0) return what;  // giving back is always right, also where a quota was lowered
+    for_each_tenant(state, state.spec_of(state.at<Job>(job)).tenant, [&](TenantId id) {
+        const auto& row = state.at<TenantRow>(id);
+        if (row.tenant.quota >= 0 && row.used + row.claimed + more > row.tenant.quota) {
+            what = of("beyond the quota of tenant", id.value);
+        }
+    });
+    return what;
+}
+
+Found illegal_start(const State& state, Instant at, const Started& f) {
+    if (!is_waiting(state, f.job)) return of("a start of a job that does not wait:", f.job.value);
+    const auto& job = state.at<Job>(f.job);
+    if (job.held) return of("a start of a held job:", f.job.value);
+    if (std::get<Waiting>(job.phase).not_before != Instant{})
+        return of("a start before its back-off is over:", f.job.value);
+    if (!state.dependencies_met(state.spec_of(job))) return of("a start before what it comes after:", f.job.value);
+    if (f.attempt.value != state.counters().attempts + 1) return of("an attempt out of turn:", f.attempt.value);
+    if (f.limit <= at || f.gang_deadline <= at) return of("an attempt without time:", f.attempt.value);
+    const auto* claim = state.find<Claim>(f.job);
+    for (const auto& part : f.parts) {
+        const auto& node = state.at<Node>(part.node);
+        if (!node.takes_work()) return of("a start on a node that takes no work:", part.node.value);
+        const auto* own = claim == nullptr ? nullptr : part_on(claim->parts, part.node);
+        if ((node.claimed & part.gpus & ~(own == nullptr ? 0 : own->gpus)) != 0) {
+            return of("a start on what is promised to another:", part.node.value);
+        }
+    }
+    return beyond_quota(state, f.job, milli_gpus(f.parts) - (claim == nullptr ? 0 : milli_gpus(claim->parts)));
+}
+
+Found illegal_claim(const State& state, Instant at, const Claim& claim) {
+    if (state.find<Claim>(claim.job) != nullptr) return of("a second claim of job", claim.job.value);
+    if (claim.deadline <= at) return of("a claim without time: job", claim.job.value);
+    for (const auto& part : claim.parts) {
+        const auto& node = state.at<Node>(part.node);
+        if (!node.takes_work()) return of("a claim on a node that takes no work:", part.node.value);
+        if ((part.gpus & (node.claimed | node.foreign)) != 0)
+            return of("a claim on what others wait for: node", part.node.value);
+    }
+    return beyond_quota(state, claim.job, milli_gpus(claim.parts));
+}
+
+Found illegal_warning(const State& state, const Warned& f) {
+    const auto* attempt = state.find<Attempt>(f.attempt);
+    if (attempt == nullptr || attempt->generation != f.generation) return of("a warning to nobody:", f.attempt.value);
+    if (attempt->ending && f.ending.deadline > attempt->ending->deadline) {
+        return of("a second warning gives more time: attempt", f.attempt.value);
+    }
+    const auto* claim = state.find<Claim>(attempt->job);
+    for (const auto& part : f.ending.next) {
+        const auto* here = part_on(attempt->parts, part.node);
+        const auto* claimed = claim == nullptr ? nullptr : part_on(claim->parts, part.node);
+        const auto may_have = (here == nullptr ? 0 : here->gpus) | (claimed == nullptr ? 0 : claimed->gpus);
+        if ((part.gpus & ~may_have) != 0) return of("a resize to what is not promised: attempt", f.attempt.value);
+    }
+    return std::nullopt;
+}
+
+Found illegal_end_of_part(const State& state, const PartEnded& f) {
+    const auto* attempt = state.find<Attempt>(f.attempt);
+    const auto* part = attempt == nullptr ? nullptr : part_on(attempt->parts, f.node);
+    if (part == nullptr || attempt->generation != f.generation)
+        return of("a part ended that does not live:", f.attempt.value);
+    if (part->phase == PartPhase::ended) return of("a part ended twice:", f.attempt.value);
+    if (f.acknowledged && !attempt->ending) return of("a warning was acknowledged that nobody gave:", f.attempt.value);
+    return std::nullopt;
+}
+
+Found illegal_resize(const State& state, const Resized& f) {
+    const auto* attempt = state.find<Attempt>(f.attempt);
+    if (attempt == nullptr || !attempt->ending || attempt->ending->next.empty())
+        return of("a resize of nothing:", f.attempt.value);
+    if (f.generation != attempt->generation + 1) return of("a generation out of turn: attempt", f.attempt.value);
+    const auto& next = attempt->ending->next;
+    const auto same = [](const Part& a, const Part& b) { return a.node == b.node && a.gpus == b.gpus; };
+    if (!std::equal(f.parts.begin(), f.parts.end(), next.begin(), next.end(), same)) {
+        return of("a resize to something else than was told: attempt", f.attempt.value);
+    }
+    const auto& spec = state.spec_of(state.at<Job>(attempt->job));
+    for (const auto& part : attempt->parts) {
+        const bool is_gone = part.phase == PartPhase::ended ||
+                             (part.phase == PartPhase::thinned && staying_ranks(spec, *attempt->ending, part) > 0);
+        if (!is_gone && staying_ranks(spec, *attempt->ending, part) < part.ranks) {
+            return of("a resize before the ranks were gone: attempt", f.attempt.value);
+        }
+    }
+    for (const auto& part : f.parts) {
+        if (part_on(attempt->parts, part.node) == nullptr && !state.at<Node>(part.node).takes_work()) {
+            return of("growth onto a node that takes no work:", part.node.value);
+        }
+    }
+    const auto* claim = state.find<Claim>(attempt->job);
+    const auto more = milli_gpus(f.parts) - milli_gpus(attempt->parts);
+    return beyond_quota(state, attempt->job, more - (claim == nullptr ? 0 : milli_gpus(claim->parts)));
+}
+
+/// The attempt may only be closed when none of its ranks is left.
+Found illegal_close(const State& state, AttemptId id, JobId job) {
+    const auto* attempt = state.find<Attempt>(id);
+    if (attempt == nullptr || attempt->job != job) return of("an end of an attempt that does not live:", id.value);
+    for (const auto& part : attempt->parts) {
+        if (part.phase != PartPhase::ended) return of("an end before the ranks were gone: attempt", id.value);
+    }
+    return std::nullopt;
+}
+
+Found illegal_change(const State& state, const NodeChanged& f) {
+    const auto* node = state.find<Node>(f.node);
+    if (node == nullptr) return of("no such node:", f.node.value);
+    const bool takes_work = f.reach == Reach::up && !f.draining;
+    if (!takes_work && node->claimed != 0) return of("a claim is kept on a node that takes no work:", f.node.value);
+    if (f.reach != Reach::dead) return std::nullopt;
+    for (const auto id : state.attempts_on(f.node)) {
+        const auto* part = part_on(state.at<Attempt>(id).parts, f.node);
+        if (part->phase != PartPhase::ended) return of("work lives on a dead node: attempt", id.value);
+    }
+    return std::nullopt;
+}
+
+Found when(bool is_wrong, const char* what, std::uint64_t id) { return is_wrong ? Found{of(what, id)} : std::nullopt; }
+}  // namespace
+
+std::optional<std::string> illegal(const State& before, Instant at, const Fact& fact) {
+    const auto never_wrong = [](const auto&) { return Found{}; };
+    return std::visit(
+        overloaded{
+            [&](const Configured& f) { return never_wrong(f); },
+            [&](const TenantSet& f) { return never_wrong(f); },
+            [&](const NodeJoined& f) {
+                const bool is_new = before.find<Node>(f.node) == nullptr;
+                return when(is_new && f.node.value != before.counters().nodes + 1, "a node out of turn:", f.node.value);
+            },
+            [&](const NodeChanged& f) { return illegal_change(before, f); },
+            [&](const Submitted& f) {
+                return when(f.first.value != before.counters().jobs + 1, "a job out of turn:", f.first.value);
+            },
+            [&](const HoldChanged& f) {
+                return when(!is_waiting(before, f.job), "a hold of no waiting job:", f.job.value);
+            },
+            [&](const BackoffOver& f) {
+                const auto* job = before.find<Job>(f.job);
+                const auto* waiting = job == nullptr ? nullptr : std::get_if<Waiting>(&job->phase);
+                return when(waiting == nullptr || waiting->not_before == Instant{} || waiting->not_before > at,
+                            "a back-off that is not over: job", f.job.value);
+            },
+            [&](const BlockedBecause& f) {
+                return when(!is_waiting(before, f.job), "blocked, but not waiting: job", f.job.value);
+            },
+            [&](const Reserved& f) {
+                return when(!is_waiting(before, f.job), "reserved, but not waiting: job", f.job.value);
+            },
+            [&](const ReservationDropped& f) {
+                return when(before.find<Reservation>(f.job) == nullptr, "no reservation of job", f.job.value);
+            },
+            [&](const Claimed& f) { return illegal_claim(before, at, f.claim); },
+            [&](const ClaimDropped& f) {
+                return when(before.find<Claim>(f.job) == nullptr, "no claim of job", f.job.value);
+            },
+            [&](const Started& f) { return illegal_start(before, at, f); },
+            [&](const Running& f) {
+                const auto* attempt = before.find<Attempt>(f.attempt);
+                const auto* part = attempt == nullptr ? nullptr : part_on(attempt->parts, f.node);
+                return when(part == nullptr || attempt->generation != f.generation || part->phase != PartPhase::owed,
+                            "ranks run that were not to start: attempt", f.attempt.value);
+            },
+            [&](const Warned& f) { return illegal_warning(before, f); },
+            [&](const PartEnded& f) { return illegal_end_of_part(before, f); },
+            [&](const Resized& f) { return illegal_resize(before, f); },
+            [&](const SizeWanted& f) {
+                return when(before.find<Attempt>(f.attempt) == nullptr, "no attempt", f.attempt.value);
+            },
+            [&](const Progressed& f) {
+                const auto* attempt = before.find<Attempt>(f.attempt);
+                return when(attempt == nullptr || before.at<Job>(attempt->job).step >= f.step, "no progress: attempt",
+                            f.attempt.value);
+            },
+            [&](const Requeued& f) { return illegal_close(before, f.attempt, f.job); },
+            [&](const Ended& f) { return illegal_close(before, f.attempt, f.job); },
+            [&](const Dropped& f) {
+                return when(!is_waiting(before, f.job), "dropped, but not waiting: job", f.job.value);
+            },
+            [&](const Retired& f) {
+                const auto* job = before.find<Job>(f.job);
+                return when(job == nullptr || !std::holds_alternative<Finished>(job->phase),
+                            "retired, but not over: job", f.job.value);
+            },
+            [&](const TookOffice& f) {
+                return when(f.term <= before.counters().term, "the term did not rise:", f.term);
+            },
+            [&](const Settled& f) {
+                const auto* attempt = before.find<Attempt>(f.attempt);
+                return when(attempt == nullptr || attempt->settled > at, "settled too early: attempt", f.attempt.value);
+            },
+            [&](const GrowthPlanned& f) { return never_wrong(f); },
+            [&](const ForeignNoted& f) {
+                return when(before.find<Node>(f.node) == nullptr, "no such node:", f.node.value);
+            },
+        },
+        fact);
+}
+
+}  // namespace stargate
