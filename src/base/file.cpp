@@ -1,7 +1,5 @@
 #include "base/file.hpp"
 
-#include <fmt/format.h>
-
 namespace stargate {
 namespace {
 
@@ -45,8 +43,8 @@ Result<std::string> read_file(const std::string& path, Bytes limit, Disk& disk) 
     const auto size = (*file)->size();
     if (!size) return tl::unexpected(size.error());
     if (*size > static_cast<std::uint64_t>(limit.count())) {
-        return fail(Fault::malformed,
-                    fmt::format("{} has {} bytes, but at most {} are read here", path, *size, limit.count()));
+        return fail(Fault::malformed, path + " has " + std::to_string(*size) + " bytes, but at most " +
+                                          std::to_string(limit.count()) + " are read here");
     }
     std::string bytes(*size, '\0');
     const auto got = (*file)->read(0, bytes);

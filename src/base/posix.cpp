@@ -1,6 +1,5 @@
 #include "base/posix.hpp"
 
-#include <fmt/format.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -30,6 +29,12 @@ Fault fault_of(int code) {
     }
 }
 
+/// Not strerror(), which would bring message catalogues into the static shim.
+const char* reason(int code) {
+    const char* text = ::strerrordesc_np(code);
+    return text != nullptr ? text : "unknown error";
+}
+
 }  // namespace
 
 FileDescriptor& FileDescriptor::operator=(FileDescriptor&& other) noexcept {
@@ -43,13 +48,16 @@ FileDescriptor::~FileDescriptor() {
 
 tl::unexpected<Error> fail_with_errno(std::string_view verb, std::string_view path) {
     const int code = errno;
-    return fail(fault_of(code), fmt::format("cannot {} {}: {}", verb, path, std::strerror(code)));
+    std::string detail{"cannot "};
+    detail.append(verb).append(" ").append(path).append(": ").append(reason(code));
+    return fail(fault_of(code), std::move(detail));
 }
 
 tl::unexpected<Error> fail_sync(std::string_view path) {
-    return fail(Fault::unknown_outcome,
-                fmt::format("cannot make {} durable: {}; the last change to it may or may not survive a power cut",
-                            path, std::strerror(errno)));
+    const int code = errno;
+    std::string detail{"cannot make "};
+    detail.append(path).append(" durable: ").append(reason(code));
+    return fail(Fault::unknown_outcome, detail + "; the last change to it may or may not survive a power cut");
 }
 
 std::uint64_t raise_open_files_limit() {

@@ -1,15 +1,12 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <csignal>
 #include <set>
 
 #include "engine/local/attempt_folder.hpp"
 #include "engine/local/end_all.hpp"
-#include "engine/local/shim_link.hpp"
 #include "engine/local/testing.hpp"
-#include "engine/local/translate.hpp"
 
 // The control plane dies and returns, the shim dies, two of either meet.
 namespace stargate::local::testing {
@@ -176,36 +173,6 @@ TEST_F(Adopt, ASecondShimForTheSameAttemptLeaves) {
     start(shell_job("echo second"));
     ASSERT_TRUE(reports_.next<RanksRunning>(attempt));  // told by the first
     EXPECT_EQ(output(attempt), "ready\n");
-}
-
-TEST_F(Adopt, AShimThatComesLateRunsNothingThoughItsFolderIsGone) {
-    const auto attempt = start_and_wait("echo ready; exit 0");  // the second shim of it, in a second term, say
-    ASSERT_TRUE(reports_.next<RanksEnded>(attempt));
-    engine_->carry_out(Forget{attempt, here});
-    ASSERT_TRUE(soon([&] { return fs::is_empty(state_ / "attempts"); }));
-    const auto run_late = [&](std::uint64_t term, std::uint8_t incarnation) {
-        auto shim = spawn_shim(STARGATE_SHIM, attempt.value);
-        Authority authority;
-        authority.incarnation.fill(incarnation);
-        authority.term = term;
-        auto spec = spec_of(command_for(attempt, 1), shell_job("touch ran"), speaker_of(authority));
-        spec.boot_id = boot_id();
-        spec.state = state_;
-        spec.log = root_ / "log";
-        shim->link.send(std::move(spec));
-        waitpid(shim->pid, nullptr, 0);
-        return shim->link.receive();
-    };
-    start_engine(3);
-    for (const auto& [term, incarnation] : {std::pair{1, 9}, {2, 9}, {4, 9}, {3, 8}}) {
-        const auto answers = run_late(static_cast<std::uint64_t>(term), static_cast<std::uint8_t>(incarnation));
-        ASSERT_EQ(answers.size(), 1U);
-        const auto* refused = std::get_if<Refused>(&answers.front());
-        ASSERT_NE(refused, nullptr);
-        EXPECT_EQ(refused->why, "another control plane has taken over since");
-        EXPECT_FALSE(fs::exists(submit_ / "ran"));
-        EXPECT_TRUE(fs::is_empty(state_ / "attempts"));
-    }
 }
 
 TEST_F(Adopt, AShimOfOurOwnThatCutsUsOffIsFoundAgain) {

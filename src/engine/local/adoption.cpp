@@ -89,7 +89,7 @@ void Supervisor::examine(Entry& entry) {
         if (!lock && errno == EWOULDBLOCK) return connect(entry, folder.get());
         // A child of ours that lives is about to take the lock, or about to end.
         if (!lock || tracked.pid != 0) return look_later(tracked);
-        return examine_locked(entry, folder.get());
+        return examine_locked(entry);
     }
     if (errno != ENOENT || tracked.pid != 0) return look_later(tracked);
     if (tracked.wants_room) return launch(entry);
@@ -105,14 +105,15 @@ void Supervisor::examine(Entry& entry) {
 }
 
 /// We hold the lock: nothing of this attempt is alive, and nothing can begin while we look.
-void Supervisor::examine_locked(Entry& entry, int folder) {
+void Supervisor::examine_locked(Entry& entry) {
     const auto id = AttemptId{entry.first};
-    if (const auto record = read_record<ExitRecord>(folder, exit_record_name)) {
+    const AttemptRecords records{options_.state, entry.first};
+    if (const auto record = records.end()) {
         auto report = report_of(record->ended, id, options_.node);
         report.generation = std::max(report.generation, entry.second.generation);
         return tell_end(entry, std::move(report));
     }
-    if (has_file(folder, tombstone_name)) {
+    if (records.is_buried()) {
         // Left when an earlier control plane found it dead, and died before that was written down.
         if (entry.second.was_started) {
             return tell_end(entry, AttemptLost{id, options_.node, "its shim has died and nothing of it is alive"});
@@ -126,8 +127,8 @@ void Supervisor::examine_locked(Entry& entry, int folder) {
                        .warned = true});
     }
     // A shim may be on its way to the lock, started by a control plane that has died since. It shall find this.
-    if (!make_durable_tombstone(folder)) return look_later(entry.second);
-    const auto record = read_record<ShimRecord>(folder, shim_record_name);
+    if (!bury(entry.first)) return look_later(entry.second);
+    const auto record = records.shim();
     const bool other_boot = record && record->boot_id != boot_id_;
     tell_end(entry,
              AttemptLost{id, options_.node,
@@ -181,16 +182,16 @@ void Supervisor::act_on_time() {
     }
 }
 
-bool Supervisor::make_durable_tombstone(int folder) {
-    return take_office() && replace_durably(folder, tombstone_name, to_file(Tombstone{speaker_}));
+bool Supervisor::bury(std::uint64_t attempt) {
+    return take_office() && AttemptRecords{options_.state, attempt}.bury(speaker_);
 }
 
 bool Supervisor::leave_tombstone(std::uint64_t attempt) {
-    const auto name = attempt_folder_name(attempt);
-    if (!take_office() || mkdirat(attempts_.get(), name.c_str(), 0711) != 0) return false;
-    const auto folder = open_attempt(attempts_.get(), attempt);
-    if (folder && make_durable_tombstone(folder.get()) && fsync(attempts_.get()) == 0) return true;
-    unlinkat(attempts_.get(), name.c_str(), AT_REMOVEDIR);  // an empty folder would tell of a shim that has died
+    AttemptRecords records{options_.state, attempt};
+    if (!take_office() || !records.claim()) return false;
+    if (records.bury(speaker_) && records.keep_claim()) return true;
+    // An empty folder would tell of a shim that has died.
+    unlinkat(attempts_.get(), attempt_folder_name(attempt).c_str(), AT_REMOVEDIR);
     return false;
 }
 

@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 
+#include "base/units.hpp"
 #include "engine/local/messages.hpp"
 #include "engine/local/posix.hpp"
 
@@ -75,17 +76,25 @@ template <class Record>
     return seal(writer.take());
 }
 
-/// The record of that name, or nothing when it is not there or torn.
+/// The record in these bytes, or nothing when they are torn.
 template <class Record>
-[[nodiscard]] std::optional<Record> read_record(int folder, const char* name) {
-    const auto file = read_small_file(folder, name, 1U << 20);
-    const auto payload = file ? unseal(*file) : std::nullopt;
+[[nodiscard]] std::optional<Record> from_file(std::string_view file) {
+    const auto payload = unseal(file);
     if (!payload) return std::nullopt;
     Reader reader{*payload};
     Record record;
     reader(record);
     if (!reader.is_complete()) return std::nullopt;
     return record;
+}
+
+constexpr Bytes longest_record = mebibytes(1);
+
+/// The record of that name, or nothing when it is not there or torn.
+template <class Record>
+[[nodiscard]] std::optional<Record> read_record(int folder, const char* name) {
+    const auto file = read_small_file(folder, name, static_cast<std::size_t>(longest_record.count()));
+    return file ? from_file<Record>(*file) : std::nullopt;
 }
 
 /// What an attempt's folder is called.

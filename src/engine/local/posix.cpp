@@ -69,19 +69,6 @@ bool write_all(int file, std::string_view bytes) {
     return true;
 }
 
-bool replace_durably(int folder, const char* name, std::string_view bytes) {
-    const auto fresh = std::string{name} + ".new";
-    const Fd file{openat(folder, fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600)};
-    if (!file) return false;
-    if (!write_all(file.get(), bytes) || fsync(file.get()) != 0) {
-        const int error = errno;
-        unlinkat(folder, fresh.c_str(), 0);
-        errno = error;
-        return false;
-    }
-    return renameat(folder, fresh.c_str(), folder, name) == 0 && fsync(folder) == 0;
-}
-
 std::string boot_id() {
     auto id = read_kernel_file("/proc/sys/kernel/random/boot_id");
     while (!id.empty() && id.back() == '\n') id.pop_back();

@@ -49,9 +49,6 @@ private:
 /// Writes everything; false with errno when the file would not take it.
 [[nodiscard]] bool write_all(int file, std::string_view bytes);
 
-/// Replaces `name` as a whole: new file, write, fsync, rename, fsync of the folder. False with errno.
-[[nodiscard]] bool replace_durably(int folder, const char* name, std::string_view bytes);
-
 /// This boot of this machine, as /proc/sys/kernel/random/boot_id has it.
 [[nodiscard]] std::string boot_id();
 

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/local/attempt_folder.hpp"
+#include "engine/local/attempt_records.hpp"
 #include "engine/local/local_engine.hpp"
 #include "engine/local/shim_link.hpp"
 #include "engine/local/trash.hpp"
@@ -62,7 +62,7 @@ private:
     /// Says in STATE/authority that it is we who start attempts now. Before that is written nothing is started and
     /// nothing declared dead, for a shim of our predecessor that is late would still think that it may begin.
     [[nodiscard]] Result<void> take_office();
-    [[nodiscard]] bool make_durable_tombstone(int folder);
+    [[nodiscard]] bool bury(std::uint64_t attempt);
     [[nodiscard]] bool leave_tombstone(std::uint64_t attempt);
     /// The end of this attempt is committed and nothing of it is alive: only its folder was left to be removed.
     [[nodiscard]] bool was_dismissed(std::uint64_t attempt) const;
@@ -70,7 +70,7 @@ private:
     void look_at_foreign();
     /// Finds out how an attempt stands from its folder alone.
     void examine(Entry& entry);
-    void examine_locked(Entry& entry, int folder);
+    void examine_locked(Entry& entry);
     void connect(Entry& entry, int folder);
     void look_later(Tracked& tracked, std::int64_t longest_pause_us = longest_look_pause_us);
     void remove_if_dead(std::uint64_t attempt);

@@ -52,7 +52,9 @@ int Shim::run() {
     // Init builds the sandbox while the folder becomes durable and we can be found; only then may anything of the job
     // run.
     if (!trouble && !links_.listen()) trouble = failure("cannot listen");
-    if (!trouble && fsync(attempts_.get()) != 0) trouble = failure("cannot make the attempt's folder durable");
+    if (!trouble) {
+        if (const auto kept = records_->keep_claim(); !kept) trouble = kept.error().detail;
+    }
     if (trouble) {
         finish({.generation = spec_.first.generation, .kind = EndKind::refused, .detail = *trouble, .final = true});
     } else {
@@ -97,17 +99,19 @@ std::optional<Refused> Shim::take_folder() {
     if (!is_authorised()) return is_late;
     attempts_ = open_attempts(spec_.state);
     if (!attempts_) return refused("cannot open the folder of attempts");
-    const auto name = attempt_folder_name(spec_.attempt);
-    if (mkdirat(attempts_.get(), name.c_str(), 0711) != 0) return refused("cannot make the attempt's folder");
+    records_.emplace(spec_.state, spec_.attempt);
+    if (const auto claimed = records_->claim(); !claimed) {
+        return Refused{claimed.error().detail, claimed.error().fault == Fault::full};
+    }
     folder_ = open_attempt(attempts_.get(), spec_.attempt);
-    if (folder_ && fchdir(folder_.get()) == 0) lock_ = take_lock(folder_.get());
+    if (folder_ && fchmod(folder_.get(), 0711) == 0 && fchdir(folder_.get()) == 0) lock_ = take_lock(folder_.get());
     if (!lock_) {
         auto refusal = refused("cannot enter and lock the attempt's folder");
-        if (refusal.is_shortage) unlinkat(attempts_.get(), name.c_str(), AT_REMOVEDIR);
+        if (refusal.is_shortage) give_folder_back();
         return refusal;
     }
     // A control plane that came back while we were on our way may have taken the lock, found us absent and left this.
-    if (has_file(folder_.get(), tombstone_name)) return Refused{"a tombstone stands here", false};
+    if (records_->is_buried()) return Refused{"a tombstone stands here", false};
     // Or it found nothing, because we had not come this far, and has had the attempt run, end and be forgotten. One
     // that takes office after this line finds our folder.
     if (!is_authorised()) {
@@ -133,21 +137,20 @@ std::optional<Refused> Shim::open_files() {
     }
     if (!output_.open(spec_.log, spec_.output_limit)) return refused("cannot open the output file " + spec_.log);
     gpus_ = spec_.first.gpus;
-    if (!write_shim_record(false)) return refused("cannot write the shim's record");
+    // Who we are is a hint for finding us while we live; it need not survive a power cut, which we do not either.
+    const Fd record{openat(folder_.get(), shim_record_name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600)};
+    if (!record || !write_all(record.get(), to_file(about_us()))) return refused("cannot write the shim's record");
     look_at_progress_us_ = boot_time_us() + progress_pause_us;
     return std::nullopt;
 }
 
-bool Shim::write_shim_record(bool durably) {
-    const auto record = to_file(ShimRecord{.boot_id = spec_.boot_id,
-                                           .pid = getpid(),
-                                           .start_ticks = start_ticks(getpid()),
-                                           .obeys = obeys_,
-                                           .job = spec_.job,
-                                           .gpus = gpus_});
-    if (durably) return replace_durably(folder_.get(), shim_record_name, record);
-    const Fd file{openat(folder_.get(), shim_record_name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600)};
-    return file && write_all(file.get(), record);
+ShimRecord Shim::about_us() const {
+    return {.boot_id = spec_.boot_id,
+            .pid = getpid(),
+            .start_ticks = start_ticks(getpid()),
+            .obeys = obeys_,
+            .job = spec_.job,
+            .gpus = gpus_};
 }
 
 bool Shim::has_right(const Speaker& speaker) {
@@ -157,7 +160,8 @@ bool Shim::has_right(const Speaker& speaker) {
     }
     if (speaker.term > obeys_.term) {
         const auto before = std::exchange(obeys_, speaker);
-        if (!write_shim_record(true)) obeys_ = before;  // not kept is not promised; the order itself is rightful
+        if (!records_->keep_shim(about_us()))
+            obeys_ = before;  // not kept is not promised; the order itself is rightful
     }
     return true;
 }
@@ -194,7 +198,7 @@ void Shim::next_generation(const Run& run) {
         generation_->release();
     }
     gpus_ = run.gpus;
-    (void)write_shim_record(true);  // for a store that does not know us: at worst it sees what we used before
+    (void)records_->keep_shim(about_us());  // for a store that does not know us: at worst it sees what we used before
     told_ = Standing::starting;
     settle();
 }
@@ -255,8 +259,7 @@ void Shim::finish(Ended ended) {
 }
 
 void Shim::keep_record() {
-    is_recorded_ =
-        replace_durably(folder_.get(), exit_record_name, to_file(ExitRecord{.obeyed = obeys_, .ended = *last_end_}));
+    is_recorded_ = records_->keep_end({.obeyed = obeys_, .ended = *last_end_}).has_value();
     // The disk may be full. The lock stays held, so nobody takes the attempt for lost, and whoever asks is told.
     record_pause_us_ = std::clamp(record_pause_us_ * 2, first_record_pause_us, longest_record_pause_us);
     record_at_us_ = is_recorded_ ? never_us : boot_time_us() + record_pause_us_;
@@ -268,7 +271,7 @@ void Shim::be_dismissed() {
     last_end_->final = true;
     is_dismissed_ = true;
     // Should the control plane die before it has removed the folder, its successor sees that nothing is owed to it.
-    renameat(folder_.get(), shim_record_name, folder_.get(), dismissed_name);
+    (void)records_->dismiss();
 }
 
 void Shim::wait_and_take() {

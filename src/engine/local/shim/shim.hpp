@@ -4,7 +4,7 @@
 #include <optional>
 #include <string>
 
-#include "engine/local/attempt_folder.hpp"
+#include "engine/local/attempt_records.hpp"
 #include "engine/local/messages.hpp"
 #include "engine/local/posix.hpp"
 #include "engine/local/shim/generation.hpp"
@@ -31,7 +31,7 @@ private:
     [[nodiscard]] std::optional<Refused> open_files();
     /// Undoes take_folder: nothing has run. From now on nothing may.
     void give_folder_back();
-    [[nodiscard]] bool write_shim_record(bool durably);
+    [[nodiscard]] ShimRecord about_us() const;
 
     [[nodiscard]] bool obey(const Order& order);
     [[nodiscard]] bool has_right(const Speaker& speaker);
@@ -54,6 +54,7 @@ private:
     Spec spec_;
     Speaker obeys_;
     std::uint64_t gpus_ = 0;  // of the newest generation
+    std::optional<AttemptRecords> records_;
     Fd attempts_, folder_, lock_, job_folder_;
     Links links_;
     Output output_;
