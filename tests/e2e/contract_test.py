@@ -230,6 +230,14 @@ class Restart(unittest.TestCase):
         left = subprocess.run(["pgrep", "-f", "sleep 1000"], capture_output=True, check=False).stdout.split()
         self.assertFalse([pid for pid in left if is_alive(int(pid))])
 
+    def test_a_rank_a_node_finds_all_the_gpus_and_starts_its_own_processes(self):
+        workers = ("echo $RANK $WORLD_SIZE $LOCAL_RANK $LOCAL_WORLD_SIZE $STARGATE_GPUS > seen; "
+                   "for i in $(seq $STARGATE_GPUS); do (touch worker.$i) & done; wait")
+        self.submit("torchrun", workers, "gpus: 3\nranks: per_node\n")
+        self.stargate.wait_for("torchrun", "succeeded")
+        self.assertEqual((self.folder / "seen").read_text(), "0 1 0 1 3\n")
+        self.assertEqual(len(list(self.folder.glob("worker.*"))), 3)
+
     def test_a_second_control_plane_on_one_state_is_refused(self):
         done = self.stargate.run("up", "--detach", "--listen", "127.0.0.1:0", check=False)
         self.assertNotEqual(done.returncode, 0)
