@@ -135,6 +135,7 @@ TEST_F(FullDisk, AStartThatWaitsForRoomCanBeEnded) {
     EXPECT_TRUE(ended->warned);
     EXPECT_EQ(ended->exit.kind, ExitKind::refused);
     make_room();
+    EXPECT_FALSE(reports_.next<RanksRunning>(attempt, std::chrono::milliseconds{200}));
     engine_->carry_out(Forget{attempt, here});
     EXPECT_TRUE(soon([&] { return fs::is_empty(state_ / "attempts"); }));
     EXPECT_FALSE(fs::exists(submit_ / "ran"));

@@ -122,16 +122,45 @@ wait)");
     }
 }
 
+/// While it lives, this process can open nothing.
+class NoDescriptors {
+public:
+    NoDescriptors() {
+        EXPECT_EQ(getrlimit(RLIMIT_NOFILE, &whole_), 0);
+        auto none = whole_;
+        none.rlim_cur = 3;
+        EXPECT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+    }
+    NoDescriptors(const NoDescriptors&) = delete;
+    NoDescriptors& operator=(const NoDescriptors&) = delete;
+    ~NoDescriptors() { setrlimit(RLIMIT_NOFILE, &whole_); }
+
+private:
+    rlimit whole_{};
+};
+
+TEST_F(Run, AStartThatWaitsForDescriptorsCanBeEnded) {
+    AttemptId attempt;
+    {
+        const NoDescriptors lack;
+        attempt = start(shell_job("true"));
+        end(attempt, std::chrono::milliseconds{0});
+        const auto ended = reports_.next<RanksEnded>(attempt);
+        ASSERT_TRUE(ended);
+        EXPECT_TRUE(ended->warned);
+        engine_->carry_out(command_for(attempt, 1));
+        EXPECT_TRUE(reports_.next<RanksEnded>(attempt)) << "told again";
+    }
+    EXPECT_FALSE(reports_.next<RanksRunning>(attempt, std::chrono::milliseconds{100}));
+}
+
 TEST_F(Run, WaitsForDescriptorsRatherThanFails) {
-    rlimit whole{};
-    ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &whole), 0);
-    auto none = whole;
-    none.rlim_cur = 3;
-    ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
-    const auto attempt = start(shell_job("echo here"));
-    const auto told = reports_.next<RanksEnded>(attempt, std::chrono::milliseconds{50});
-    ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &whole), 0);
-    EXPECT_FALSE(told);
+    AttemptId attempt;
+    {
+        const NoDescriptors lack;
+        attempt = start(shell_job("echo here"));
+        EXPECT_FALSE(reports_.next<RanksEnded>(attempt, std::chrono::milliseconds{50}));
+    }
     const auto ended = reports_.next<RanksEnded>(attempt);
     ASSERT_TRUE(ended);
     EXPECT_EQ(ended->exit.kind, ExitKind::exited) << ended->exit.detail;

@@ -74,6 +74,8 @@ void Supervisor::name_generation(Tracked& tracked, std::uint32_t generation) {
 
 void Supervisor::refuse(Entry& entry, std::string why) {
     (void)leave_tombstone(entry.first);  // a refusal that was told must hold
+    entry.second.wants_room = false;
+    entry.second.look_at_us = INT64_MAX;
     tell_end(entry, RanksEnded{.attempt = AttemptId{entry.first},
                                .node = options_.node,
                                .generation = entry.second.generation,
