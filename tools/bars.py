@@ -26,7 +26,8 @@ SOURCES = ("src", "apps", "bench", "cmake", "CMakeLists.txt", "CMakePresets.json
 
 def git(*words):
     try:
-        told = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=False)
+        told = subprocess.run(["git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT), *words], capture_output=True, text=True,
+                              check=False)  # also as root in somebody else's clone
     except FileNotFoundError:
         return None
     return told.stdout.strip() if told.returncode == 0 else None

@@ -44,8 +44,11 @@ class Copy:
 
     def refresh(self):
         """Makes the copy equal to the tree, touching only files that differ, so that the build stays incremental."""
-        listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", *COPIED], cwd=ROOT, check=True,
-                                capture_output=True, text=True).stdout.split("\n")
+        told = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", *COPIED], cwd=ROOT, check=False,
+                              capture_output=True, text=True)
+        if told.returncode != 0:
+            sys.exit(f"mutants: git cannot list the sources: {told.stderr.strip()}; planting bugs needs a clone")
+        listed = told.stdout.split("\n")
         wanted = {name for name in listed if name and (ROOT / name).is_file()}
         for name in wanted:
             source, target = ROOT / name, self.folder / name
