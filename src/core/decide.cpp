@@ -1,6 +1,7 @@
 #include "core/decide.hpp"
 
 #include <algorithm>
+#include <functional>
 #include <tuple>
 
 #include "base/overloaded.hpp"
@@ -42,14 +43,16 @@ void drop_late_claim(Core& core, Instant now, JobId job) {
 
 /// A claim that counts on GPUs which somebody else turns out to hold, or on a node that takes no work, would wait for
 /// ever; an attempt that grew onto such a node could neither start there nor end.
-void drop_claims_on(Core& core, Instant now, NodeId node, GpuMask gpus) {
+void drop_claims_where(Core& core, Instant now, const std::function<bool(const Part&)>& is_lost) {
     std::vector<JobId> late;
     core.state().table<Claim>().for_each([&](const Claim& claim) {
-        const bool waits = std::any_of(claim.parts.begin(), claim.parts.end(),
-                                       [&](const Part& part) { return part.node == node && (part.gpus & gpus) != 0; });
-        if (waits) late.push_back(claim.job);
+        if (std::any_of(claim.parts.begin(), claim.parts.end(), is_lost)) late.push_back(claim.job);
     });
     for (const auto job : late) drop_late_claim(core, now, job);
+}
+
+void drop_claims_on(Core& core, Instant now, NodeId node) {
+    drop_claims_where(core, now, [&](const Part& part) { return part.node == node; });
 }
 
 /// A quota that was lowered takes back what was promised beyond it, the newest job's claim first; leases stay.
@@ -137,7 +140,7 @@ Answer change_reach(Core& core, Instant now, NodeId id, Reach reach) {
     }
     const auto& after = core.state().at<Node>(id);
     if (after.reach == reach || (reach == Reach::silent && after.reach == Reach::dead)) return {};
-    drop_claims_on(core, now, id, after.claimed);
+    drop_claims_on(core, now, id);
     core.apply(now, NodeChanged{id, reach, after.draining, after.boot});
     return {};
 }
@@ -146,7 +149,7 @@ Answer drain(Core& core, Instant now, const Drain& in) {
     const auto* node = core.state().find<Node>(in.node);
     if (node == nullptr) return refuse(Why::not_found);
     if (node->draining == in.draining) return {};
-    if (in.draining) drop_claims_on(core, now, in.node, node->claimed);
+    if (in.draining) drop_claims_on(core, now, in.node);
     core.apply(now, NodeChanged{in.node, node->reach, in.draining, node->boot});
     return {};
 }
@@ -261,7 +264,7 @@ Answer foreign_found(Core& core, Instant now, const ForeignFound& in) {
     auto attempts = in.attempts;
     std::erase_if(attempts, [&](AttemptId id) { return core.state().find<Attempt>(id) != nullptr; });
     if (gpus == node->foreign && attempts == node->foreign_attempts && in.running == node->foreign_running) return {};
-    if ((gpus & node->claimed) != 0) drop_claims_on(core, now, in.node, gpus);
+    drop_claims_where(core, now, [&](const Part& part) { return part.node == in.node && (part.gpus & gpus) != 0; });
     core.apply(now, ForeignNoted{in.node, gpus, std::move(attempts), in.running});
     return {};
 }

@@ -1,6 +1,7 @@
 #include "core/transitions.hpp"
 
 #include <algorithm>
+#include <functional>
 
 #include "base/overloaded.hpp"
 #include "core/evolve.hpp"
@@ -22,15 +23,21 @@ bool is_waiting(const State& state, JobId id) {
     return job != nullptr && std::holds_alternative<Waiting>(job->phase);
 }
 
-/// Whether a tenant of the job, or one above, would hold or be promised more than its quota.
-Found beyond_quota(const State& state, JobId job, std::int64_t more) {
+/// By the rows themselves, not by what is derived from them.
+bool has_what_it_comes_after(const State& state, const JobSpec& spec) {
+    return std::all_of(spec.after.begin(), spec.after.end(), [&](JobId before) {
+        const auto* job = state.find<Job>(before);
+        return job == nullptr || State::has_succeeded(*job);  // one that retired had succeeded, or it took us along
+    });
+}
+
+/// Whether `would_be` thousandths of GPUs are more than the quota of a tenant of the job, or of one above, allows.
+Found beyond_quota(const State& state, JobId job, const std::function<std::int64_t(const TenantRow&)>& would_be) {
     Found what;
-    if (more <= 0) return what;  // giving back is always right, also where a quota was lowered
     for_each_tenant(state, state.spec_of(state.at<Job>(job)).tenant, [&](TenantId id) {
         const auto& row = state.at<TenantRow>(id);
-        if (row.tenant.quota >= 0 && row.used + row.claimed + more > row.tenant.quota) {
+        if (row.tenant.quota >= 0 && would_be(row) > row.tenant.quota)
             what = of("beyond the quota of tenant", id.value);
-        }
     });
     return what;
 }
@@ -41,7 +48,8 @@ Found illegal_start(const State& state, Instant at, const Started& f) {
     if (job.held) return of("a start of a held job:", f.job.value);
     if (std::get<Waiting>(job.phase).not_before != Instant{})
         return of("a start before its back-off is over:", f.job.value);
-    if (!state.dependencies_met(state.spec_of(job))) return of("a start before what it comes after:", f.job.value);
+    if (!has_what_it_comes_after(state, state.spec_of(job)))
+        return of("a start before what it comes after:", f.job.value);
     if (f.attempt.value != state.counters().attempts + 1) return of("an attempt out of turn:", f.attempt.value);
     if (f.limit <= at || f.gang_deadline <= at) return of("an attempt without time:", f.attempt.value);
     const auto* claim = state.find<Claim>(f.job);
@@ -53,7 +61,8 @@ Found illegal_start(const State& state, Instant at, const Started& f) {
             return of("a start on what is promised to another:", part.node.value);
         }
     }
-    return beyond_quota(state, f.job, milli_gpus(f.parts) - (claim == nullptr ? 0 : milli_gpus(claim->parts)));
+    const auto more = milli_gpus(f.parts);
+    return beyond_quota(state, f.job, [&](const TenantRow& row) { return row.used + more; });
 }
 
 Found illegal_claim(const State& state, Instant at, const Claim& claim) {
@@ -65,7 +74,10 @@ Found illegal_claim(const State& state, Instant at, const Claim& claim) {
         if ((part.gpus & (node.claimed | node.foreign)) != 0)
             return of("a claim on what others wait for: node", part.node.value);
     }
-    return beyond_quota(state, claim.job, milli_gpus(claim.parts));
+    // A waiting job may be promised what its own tenant's work is told to let go of: the start looks again.
+    const auto more = milli_gpus(claim.parts);
+    return beyond_quota(state, claim.job,
+                        [&](const TenantRow& row) { return row.claimed + more + (claim.grows ? row.used : 0); });
 }
 
 Found illegal_warning(const State& state, const Warned& f) {
@@ -117,9 +129,9 @@ Found illegal_resize(const State& state, const Resized& f) {
             return of("growth onto a node that takes no work:", part.node.value);
         }
     }
-    const auto* claim = state.find<Claim>(attempt->job);
     const auto more = milli_gpus(f.parts) - milli_gpus(attempt->parts);
-    return beyond_quota(state, attempt->job, more - (claim == nullptr ? 0 : milli_gpus(claim->parts)));
+    if (more <= 0) return std::nullopt;  // giving back is always right, also where a quota was lowered
+    return beyond_quota(state, attempt->job, [&](const TenantRow& row) { return row.used + more; });
 }
 
 /// The attempt may only be closed when none of its ranks is left.
