@@ -96,9 +96,15 @@ protected:
 };
 
 TEST_F(FullDisk, OutputIsDroppedCountedAndTheJobGoesOn) {
+    // What is still in the pipe when there is room again would be kept.
+    const std::string until_taken =
+        "python3 -c 'import fcntl, termios, time\n"
+        "while fcntl.ioctl(1, termios.FIONREAD, bytes(4)) != bytes(4): time.sleep(0.01)'; ";
     const auto attempt =
         start(shell_job("echo begun; until [ -e full ]; do sleep 0.01; done; echo lost1;"
-                        "head -c 3000000 /dev/zero; touch printed; until [ -e room ]; do sleep 0.01; "
+                        "head -c 3000000 /dev/zero; " +
+                        until_taken +
+                        "touch printed; until [ -e room ]; do sleep 0.01; "
                         "done; echo after"));
     ASSERT_TRUE(prints(attempt, "begun"));
     fill();
