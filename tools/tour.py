@@ -62,11 +62,14 @@ def wait_for_training(stargate, ranks, seconds, after=0, step=0):
 
 
 def processes_by_job(stargate):
-    """{job name: {(pid, start)}} of all processes of each running job: its shim, its init, its ranks."""
+    """{job name: {(pid, start)}} of the processes of each running job: its shim, its init, its ranks; not what comes and
+    goes within half a second."""
     table = process_table()
     shims = shims_of(stargate.state, table)
-    return {row["name"]: {(pid, table[pid].start) for pid in with_descendants(shims.get(row["attempt"], []), table)}
-            for row in stargate.jobs() if row["state"] == "running"}
+    found = {row["name"]: {(pid, table[pid].start) for pid in with_descendants(shims.get(row["attempt"], []), table)}
+             for row in stargate.jobs() if row["state"] == "running"}
+    time.sleep(0.5)
+    return {name: still_there(own) for name, own in found.items()}
 
 
 def still_there(processes):

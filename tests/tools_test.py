@@ -1,0 +1,136 @@
+#!/usr/bin/python3
+"""The tools that judge us are judged too: a bar that cannot fail, or a patch that no longer applies, must be seen."""
+
+import contextlib
+import io
+import os
+import pathlib
+import socket
+import sys
+import tempfile
+import threading
+import unittest
+from unittest import mock
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tools"))
+import bars  # noqa: E402
+import harness  # noqa: E402
+import mutants  # noqa: E402
+from measure import MEASUREMENTS, kills, machine, plane  # noqa: E402
+from measure.figure import Measurement, Row  # noqa: E402
+
+CALIBRATED = {"fsync_mean_us": 500.0}
+
+
+def printed(call, *arguments):
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
+        result = call(*arguments)
+    return result, out.getvalue()
+
+
+class Bars(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+        self.row = Row("X", "ms", lambda fsync_us: fsync_us / 100)
+        self.value = 4.0
+        long = Measurement("X", [Row("X", "ms", 5)], lambda: [self.row.figure(self.value, "done", [self.value])], is_long=True)
+        for what in (mock.patch.object(bars, "FOLDER", self.folder / "bench"), mock.patch.object(bars, "PAGE", self.folder / "page.md"),
+                     mock.patch.object(bars, "MEASUREMENTS", {"X": long}), mock.patch.object(bars, "calibration", lambda: CALIBRATED),
+                     mock.patch.object(bars, "sources", lambda: self.sources)):
+            what.start()
+            self.addCleanup(what.stop)
+        self.sources = {"src": "a"}
+
+    def run_bars(self, *arguments):
+        with mock.patch.object(sys, "argv", ["bars.py", *arguments]):
+            return printed(bars.main)
+
+    def test_a_row_that_was_not_measured_is_short(self):
+        self.assertEqual(self.run_bars(), (1, "bar X - ms <=5 short\n"))
+
+    def test_a_limit_may_depend_on_the_fsync_around_the_measurement(self):
+        self.assertEqual(self.run_bars("--long"), (0, "bar X 4 ms <=5 ok\n"))
+        self.value = 6.0
+        self.assertEqual(self.run_bars("--long"), (1, "bar X 6 ms <=5 short\n"))
+
+    def test_a_record_counts_for_the_same_sources_alone(self):
+        self.run_bars("--long")
+        self.assertEqual(self.run_bars(), (0, "bar X 4 ms <=5 ok\n"))
+        self.sources = {"src": "b"}
+        self.assertEqual(self.run_bars()[0], 1)
+        self.sources = None  # the tree is not clean
+        self.assertEqual(self.run_bars()[0], 1)
+
+    def test_each_bar_of_the_stage_is_there_with_its_limit(self):
+        rows = {row.id: row.limit_at(500) for measurement in MEASUREMENTS.values() for row in measurement.rows}
+        promised = {"L1": 1.5, "L1-start": 5.5, "L2": 3, "L3": 1000, "L4": 20_000, "L5-memory": 500, "L5-recovery": 2, "L5-list": 100,
+                    "L6": 10, "L7-unchecked": 200_000, "L7-checked": 20_000, "L8-lost": 0, "L8-doubled": 0, "L8-orphans": 0,
+                    "L8-cut-replies": 1}
+        self.assertEqual({name: rows.get(name) for name in promised}, promised)
+
+    @unittest.skipUnless(os.path.isdir("/dev/shm"), "no memory file system here")
+    def test_memory_is_no_place_for_durable_writes(self):
+        with mock.patch.dict(os.environ, STARGATE_SCRATCH="/dev/shm"), self.assertRaises(harness.Failed):
+            machine.scratch()
+
+
+class Kills(unittest.TestCase):
+    def test_a_job_that_ran_not_to_its_end_is_lost_and_one_that_ran_twice_is_doubled(self):
+        with tempfile.TemporaryDirectory() as folder:
+            marks = pathlib.Path(folder)
+            for key, lines in {"good": "began ended", "cut": "began", "twice": "began began ended", "again": "began ended began ended",
+                               "unacknowledged": "began began"}.items():
+                (marks / key).write_text(lines.replace(" ", "\n") + "\n")
+            lost, doubled = kills.judge(marks, ["good", "cut", "never", "twice"])
+            self.assertEqual(lost, ["cut", "never"])
+            self.assertEqual(sorted(doubled), ["again", "twice", "unacknowledged"])
+
+
+class Client(unittest.TestCase):
+    def test_a_reply_that_comes_in_pieces_is_read_whole_and_a_cut_one_is_an_error(self):
+        with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as server:
+            server.bind(f"{folder}/socket")
+            server.listen()
+
+            def serve():
+                peer, _ = server.accept()
+                with peer:
+                    peer.recv(100)
+                    for piece in (b"HTTP/1.1 201 Created\r\nContent-", b"Length: 5\r\n\r", b"\nhel", b"lo"):
+                        peer.sendall(piece)
+                    peer.recv(100)
+                    peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\ncut")
+            thread = threading.Thread(target=serve)
+            thread.start()
+            with plane.Client(f"{folder}/socket", timeout=10) as client:
+                self.assertEqual(client.ask(b"x"), (201, b"hello"))
+                with self.assertRaises(OSError):
+                    client.ask(b"y")
+            thread.join()
+
+
+class Mutants(unittest.TestCase):
+    def test_a_patch_that_no_longer_applies_is_found(self):
+        with tempfile.TemporaryDirectory() as folder:
+            patch = pathlib.Path(folder) / "stale.patch"
+            patch.write_text("# what: nothing\n# tests: base_test\n--- a/LICENSE\n+++ b/LICENSE\n@@ -1,1 +1,1 @@\n-not there\n+nor this\n")
+            stale, said = printed(mutants.check, [patch])
+        self.assertEqual(stale, 1)
+        self.assertIn("stale.patch", said)
+
+
+class Processes(unittest.TestCase):
+    def test_descendants_are_found_to_any_depth(self):
+        def process(pid, parent):
+            one = mock.Mock()
+            one.pid, one.parent = pid, parent
+            return one
+        table = {pid: process(pid, parent) for pid, parent in ((1, 0), (2, 1), (3, 2), (4, 3), (9, 1))}
+        self.assertEqual(harness.with_descendants([2, 77], table), {2, 3, 4})
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
