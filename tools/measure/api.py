@@ -6,17 +6,15 @@ import subprocess
 
 from harness import ROOT
 from measure.figure import Measurement, Row
-from measure.machine import scratch_folder
 
 RUNS = [(Row("API-whoami", "us"), "whoami"), (Row("API-submit", "us"), "submit_one_job_file"),
         (Row("API-list", "ms"), "list_a_thousand_of/100000")]
 
 
 def measure():
-    out = scratch_folder("api-") / "results.json"
-    subprocess.run([str(ROOT / "build" / "bin" / "bench_api"), f"--benchmark_out={out}", "--benchmark_repetitions=5"],
-                   check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    runs = [run for run in json.loads(out.read_text())["benchmarks"] if run["run_type"] == "iteration"]
+    done = subprocess.run([str(ROOT / "build" / "bin" / "bench_api"), "--benchmark_format=json", "--benchmark_repetitions=5"],
+                          check=True, capture_output=True, text=True)
+    runs = [run for run in json.loads(done.stdout)["benchmarks"] if run["run_type"] == "iteration"]
     figures = []
     for row, name in RUNS:
         times = [run["real_time"] for run in runs if run["run_name"].startswith(name)]
