@@ -78,7 +78,7 @@ public:
 
     Result<void> sync() override {
         if (is_dead()) return no_power();
-        const auto begun = disk_.begin_sync(path_);
+        auto begun = disk_.begin_sync(path_);
         if (begun) {
             for (const auto& change : content_->unsynced) SimulatedDisk::Content::apply(content_->durable, change);
         }

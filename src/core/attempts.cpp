@@ -69,7 +69,8 @@ void requeue(Core& core, Instant now, const Attempt& attempt, EndCause cause, bo
         constexpr int most_doublings = 8;
         not_before = now + state.settings().retry_backoff * (1 << std::min(failures - 1, most_doublings));
     }
-    core.apply(now, Requeued{attempt.id, attempt.job, cause, failures, not_before, charge_of(attempt, now), detail});
+    core.apply(now, Requeued{attempt.id, attempt.job, cause, failures, not_before, charge_of(attempt, now),
+                             std::move(detail)});
 }
 
 /// The ranks are gone as the resize wanted: the next generation holds the next lease.
