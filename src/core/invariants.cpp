@@ -11,8 +11,8 @@ namespace stargate {
 
 namespace {
 
-std::string on(std::string what, NodeId node) { return what + " on node " + std::to_string(node.value); }
-std::string of(std::string what, std::uint64_t id) { return what + " " + std::to_string(id); }
+std::string on(const std::string& what, NodeId node) { return what + " on node " + std::to_string(node.value); }
+std::string of(const std::string& what, std::uint64_t id) { return what + " " + std::to_string(id); }
 
 /// Whether the shares of one GPU are those that attempts hold, and no more than it has.
 std::optional<std::string> broken_share(const State& state, NodeId node, std::int32_t gpu, std::int32_t held) {
