@@ -131,9 +131,11 @@ Result<Served> serve(const UpOptions& options, const std::string& folder, live::
     api::ApiSetting setting;
     setting.version = STARGATE_VERSION;
     if (::geteuid() == 0) {
-        auto account = api::account_named(options.job_user);
+        auto account = api::job_account(options.job_user);
         if (account) {
             setting.job_user = std::move(*account);
+        } else if (account.error().fault == Fault::denied) {
+            return tl::unexpected(account.error());
         } else {
             fmt::print(
                 stderr,

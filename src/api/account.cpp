@@ -158,6 +158,14 @@ Result<Account> account_named(const std::string& name) {
     });
 }
 
+Result<Account> job_account(const std::string& name) {
+    auto account = account_named(name);
+    if (account && account->uid == 0) {
+        return fail(Fault::denied, fmt::format("--job-user {}: jobs never run as root; name another account", name));
+    }
+    return account;
+}
+
 Result<void> can_start(const Launch& launch) {
     const RightsOf rights{launch.account};
     const auto why = why_not_startable(launch);

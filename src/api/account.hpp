@@ -12,6 +12,9 @@ namespace stargate::api {
 [[nodiscard]] Result<Account> account_of(std::uint32_t uid);
 [[nodiscard]] Result<Account> account_named(const std::string& name);
 
+/// The account that root's own jobs run as: never root.
+[[nodiscard]] Result<Account> job_account(const std::string& name);
+
 /// Whether this account can start the launch's command in its folder, as far as can be seen before it runs: the
 /// folder can be entered, and the program is there and may be executed. Asked with the account's own rights, which the
 /// calling thread takes on for a moment where this process is root, so access lists and network file systems answer for

@@ -74,7 +74,12 @@ public:
     /// the control plane goes down. It runs on a thread of the control plane and must not block.
     virtual void submit(NewJob job, Done<Answer> done) = 0;
 
-    /// The same for what people ask of jobs, nodes and tenants: Cancel, Hold, Resize, Drain, SetTenant. All go into
+    /// What a submit with this key and body was answered, without deciding anything; nothing when the key is new. May
+    /// read the store.
+    [[nodiscard]] virtual Result<std::optional<Answer>> find_key(const std::string& tenant, const std::string& key,
+                                                                 const std::string& body) const = 0;
+
+    /// As submit, for what people ask of jobs, nodes and tenants: Cancel, Hold, Resize, Drain, SetTenant. All go into
     /// one batch, in order; as many answers come back.
     virtual void ask(std::vector<Input> inputs, Done<std::vector<Answer>> done) = 0;
 
@@ -94,8 +99,9 @@ public:
     /// an empty function ends it, and once this has returned the old one is not called any more.
     virtual void on_facts(std::function<void(std::uint64_t last_fact)> notify) = 0;
 
-    /// Jobs that left State, the last retired first. May read the store.
-    [[nodiscard]] virtual Result<std::vector<RetiredJob>> retired(std::size_t most) const = 0;
+    /// Jobs that left State, the last ended first, until `visit` returns false or `most` were seen. May read the store.
+    [[nodiscard]] virtual Result<void> read_retired(std::size_t most,
+                                                    const std::function<bool(const RetiredJob&)>& visit) const = 0;
     [[nodiscard]] virtual Result<std::optional<RetiredJob>> find_retired(JobId job) const = 0;
 
     /// Output of one attempt from `offset` (0, or next_offset of an earlier piece), about `most` bytes; nothing when

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <map>
 #include <mutex>
 #include <string>
@@ -64,6 +65,7 @@ public:
     Result<void> read_facts(std::uint64_t from, std::size_t most,
                             const std::function<void(const LoggedFact&)>& visit) const override {
         const std::scoped_lock lock{mutex_};
+        if (log_is_broken) return fail(Fault::unavailable, "the log's disk does not answer");
         for (auto seq = std::max<std::uint64_t>(from, 1); seq <= facts_.size() && most > 0; ++seq, --most) {
             visit(facts_[seq - 1]);
         }
@@ -73,11 +75,32 @@ public:
         const std::scoped_lock lock{notify_mutex_};
         notify_ = std::move(notify);
     }
-    Result<std::vector<RetiredJob>> retired(std::size_t) const override { return std::vector<RetiredJob>{}; }
-    Result<std::optional<RetiredJob>> find_retired(JobId) const override { return std::optional<RetiredJob>{}; }
+    Result<std::optional<Answer>> find_key(const std::string&, const std::string& key,
+                                           const std::string& body) const override {
+        const std::scoped_lock lock{mutex_};
+        const auto known = keys_.find(key);
+        if (known == keys_.end()) return std::optional<Answer>{};
+        if (known->second.first != body) return Answer{{Why::key_conflict, 0, 0, 0}, {}};
+        return Answer{{}, known->second.second};
+    }
+    Result<void> read_retired(std::size_t most, const std::function<bool(const RetiredJob&)>& visit) const override {
+        const std::scoped_lock lock{history_mutex_};
+        for (auto job = history_.rbegin(); job != history_.rend() && most > 0; ++job, --most) {
+            if (!visit(*job)) break;
+        }
+        return {};
+    }
+    Result<std::optional<RetiredJob>> find_retired(JobId id) const override {
+        const std::scoped_lock lock{history_mutex_};
+        for (const auto& job : history_) {
+            if (job.job.id == id) return job;
+        }
+        return std::optional<RetiredJob>{};
+    }
     Result<std::vector<OutputPiece>> read_output(JobId, AttemptId attempt, std::int64_t offset,
                                                  std::size_t) const override {
         const std::scoped_lock lock{mutex_};
+        if (output_is_broken) return fail(Fault::unavailable, "the output's disk does not answer");
         const auto found = output_.find(attempt);
         if (found == output_.end() || offset >= static_cast<std::int64_t>(found->second.size())) {
             return std::vector<OutputPiece>{};
@@ -109,9 +132,21 @@ public:
         tell();
     }
     [[nodiscard]] Core& core() { return core_; }
+    /// Another tenant, member or class, as an operator sets it.
+    void set(const SetTenant& tenant) { report(tenant); }
+    /// Moves all ended jobs to the history.
+    void retire_all() {
+        const std::scoped_lock lock{mutex_};
+        std::vector<JobId> ended;
+        for (const auto& [at, job] : core_.state().finished()) ended.push_back(job);
+        for (const auto job : ended) core_.apply(now_, Retired{job});
+        keep_history();
+        core_.commit();
+    }
 
     bool runs_at_once = false;  // each attempt prints `out` and `err`, and ends well
-    std::string broken;         // what the store says to every submit
+    std::atomic<bool> output_is_broken = false, log_is_broken = false;
+    std::string broken;  // what the store says to every submit
     std::optional<RunningWork> shut_down_with;
 
 private:
@@ -144,12 +179,18 @@ private:
             decided(RanksEnded{end->attempt, end->node, end->generation, {ExitKind::signalled, 15, {}}, true, -1});
         }
     }
+    void keep_history() {
+        const std::scoped_lock lock{history_mutex_};
+        history_.insert(history_.end(), core_.retired().begin(), core_.retired().end());
+    }
     void tell() {
         const std::scoped_lock lock{notify_mutex_};
         if (notify_) notify_(facts_.size());
     }
 
     mutable std::mutex mutex_;
+    mutable std::mutex history_mutex_;  // a visitor of the history may read the State
+    std::vector<RetiredJob> history_;
     std::mutex notify_mutex_;
     std::function<void(std::uint64_t)> notify_;
     Core core_;

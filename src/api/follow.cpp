@@ -54,6 +54,7 @@ public:
                 break;
             }
             cut_off = serve(elements_[i], out) || cut_off;
+            if (broken_) return Pulled::broken;
         }
         const auto all = elements_.size();
         elements_.erase(std::remove_if(elements_.begin(), elements_.end(), [](const Element& e) { return e.done; }),
@@ -108,12 +109,15 @@ private:
             return true;
         };
         std::size_t task = 0;
+        const auto dash = where.find('-');
         if (!number(task) || task >= elements_.size()) return;
-        auto& element = elements_[task];
+        auto last = task;
+        if (dash != std::string_view::npos && !number(last)) return;
         if (where == "done") {
-            element.done = true;
+            for (auto i = task; i <= std::min(last, elements_.size() - 1); ++i) elements_[i].done = true;
             return;
         }
+        auto& element = elements_[task];
         std::uint64_t attempt = 0;
         std::int64_t offset = 0;
         if (!number(attempt) || !number(offset) || offset < 0) return;
@@ -183,6 +187,7 @@ private:
         const auto newest = options_.attempt ? options_.attempt : element.seen.attempt;
         while (true) {
             if (element.attempt && drain(element, out)) return true;
+            if (broken_) return false;
             if (element.attempt == newest || !newest) break;
             element.attempt = newest;
             element.offset = 0;
@@ -203,6 +208,8 @@ private:
         std::size_t sent = 0;
         while (true) {
             const auto pieces = control_.read_output(element.job, element.attempt, element.offset, piece_bytes);
+            // Output that was thrown away is none; what cannot be read must not look like the end of it.
+            broken_ = !pieces && pieces.error().fault != Fault::not_found;
             if (!pieces || pieces->empty()) return false;
             for (const auto& piece : *pieces) {
                 element.offset = piece.next_offset;
@@ -229,6 +236,7 @@ private:
     std::size_t next_look_ = 0;
     bool greeted_ = false;
     bool any_active_ = false;
+    bool broken_ = false;
     std::int64_t idle_ms_ = shortest_poll_ms;
 };
 
@@ -246,23 +254,26 @@ void append_members(std::string& out, const Members& members) {
 
 class FactStream final : public Stream {
 public:
-    FactStream(const Control& control, std::uint64_t from, EventFormat format)
-        : control_{control}, next_{from}, format_{format} {}
+    FactStream(const Control& control, const Caller& caller, std::uint64_t from, EventFormat format,
+               std::optional<std::size_t> most)
+        : reader_{control, caller, from}, format_{format}, left_{most} {}
 
     Pulled pull(std::string& out) override {
         constexpr std::size_t at_once = 500;
-        std::size_t count = 0;
-        const auto read = control_.read_facts(next_, at_once, [&](const LoggedFact& fact) {
+        const auto wanted = std::min(at_once, left_.value_or(at_once));
+        facts_.clear();
+        const auto read = reader_.read(wanted, facts_);
+        if (!read) return Pulled::broken;
+        for (const auto& fact : facts_) {
             if (format_ == EventFormat::server_sent) {
                 out += fmt::format("id: {}\nevent: {}\ndata: ", fact.seq, fact_names[fact.fact.index()]);
             }
             append_fact(out, fact);
             out += format_ == EventFormat::server_sent ? "\n\n" : "\n";
-            next_ = fact.seq + 1;
-            ++count;
-        });
-        if (!read) return Pulled::ended;
-        return count == at_once ? Pulled::more : Pulled::nothing_yet;
+        }
+        if (left_) *left_ -= facts_.size();
+        if (*read < wanted) return left_ ? Pulled::ended : Pulled::nothing_yet;
+        return left_ && *left_ == 0 ? Pulled::ended : Pulled::more;
     }
     [[nodiscard]] std::string heartbeat() const override {
         return format_ == EventFormat::server_sent ? ":\n\n" : " ";  // white space before the next object is still JSON
@@ -272,9 +283,10 @@ public:
     }
 
 private:
-    const Control& control_;
-    std::uint64_t next_;
+    FactReader reader_;
+    std::vector<LoggedFact> facts_;
     EventFormat format_;
+    std::optional<std::size_t> left_;  // to be given yet; nothing: for ever
 };
 
 }  // namespace
@@ -284,8 +296,27 @@ std::unique_ptr<Stream> follow_jobs(const Control& control, JobId first, std::in
     return std::make_unique<JobStream>(control, first, count, options);
 }
 
-std::unique_ptr<Stream> follow_facts(const Control& control, std::uint64_t from, EventFormat format) {
-    return std::make_unique<FactStream>(control, from, format);
+std::unique_ptr<Stream> follow_facts(const Control& control, const Caller& caller, std::uint64_t from,
+                                     EventFormat format, std::optional<std::size_t> most) {
+    return std::make_unique<FactStream>(control, caller, from, format, most);
+}
+
+Result<std::size_t> FactReader::read(std::size_t most, std::vector<LoggedFact>& out) {
+    const auto kept = out.size();
+    sight_.look_again();
+    const auto read = control_.read_facts(next_, most, [&](const LoggedFact& fact) { out.push_back(fact); });
+    if (!read) return tl::unexpected<Error>(read.error());
+    const auto looked_at = out.size() - kept;
+    if (looked_at > 0) next_ = out.back().seq + 1;
+    // Only now, since whose a fact is may ask the store, which is being read above.
+    auto shown = kept;
+    for (auto i = kept; i < out.size(); ++i) {
+        if (!sight_.may_see(out[i].fact)) continue;
+        if (shown != i) out[shown] = std::move(out[i]);
+        ++shown;
+    }
+    out.resize(shown);
+    return looked_at;
 }
 
 void append_fact(std::string& out, const LoggedFact& fact) {

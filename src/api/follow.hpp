@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "api/control.hpp"
+#include "api/fact_sight.hpp"
 #include "api/http.hpp"
 
 /// Streams: what jobs print while they run, and facts as they are committed.
@@ -18,7 +19,8 @@ struct FollowOptions {
     bool until_end = true;  // wait for more until all have ended, else give what there is
     std::string accepted;   // JSON of the first frame; empty: none
     AttemptId attempt;      // read this one instead of the newest
-    std::string resume;     // where an earlier stream broke off: `task:attempt:offset` or `task:done`, commas between
+    std::string resume;     // where an earlier stream broke off: `TASK:ATTEMPT:OFFSET`, `TASK:done` or
+                            // `FIRST-LAST:done`, commas between
 };
 
 /// The output and the end of `count` jobs from `first` on.
@@ -27,8 +29,23 @@ struct FollowOptions {
 
 enum class EventFormat : std::uint8_t { lines, server_sent };
 
-/// Facts from `from` on, for ever.
-[[nodiscard]] std::unique_ptr<Stream> follow_facts(const Control& control, std::uint64_t from, EventFormat format);
+/// Facts from `from` on that the caller may see: for ever, or those that there are, at most `most`.
+[[nodiscard]] std::unique_ptr<Stream> follow_facts(const Control& control, const Caller& caller, std::uint64_t from,
+                                                   EventFormat format, std::optional<std::size_t> most = {});
+
+/// Reads the log from a fact on, for one caller.
+class FactReader {
+public:
+    FactReader(const Control& control, const Caller& caller, std::uint64_t from)
+        : control_{control}, sight_{control, caller}, next_{from} {}
+    /// Looks at up to `most` facts and appends those that the caller may see; returns at how many it looked.
+    [[nodiscard]] Result<std::size_t> read(std::size_t most, std::vector<LoggedFact>& out);
+
+private:
+    const Control& control_;
+    FactSight sight_;
+    std::uint64_t next_;
+};
 
 /// Appends one fact as an object: `{"seq":..,"at":..,"type":..,"cause":..,"cause_seq":.., members of the fact}`.
 void append_fact(std::string& out, const LoggedFact& fact);

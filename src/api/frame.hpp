@@ -7,6 +7,9 @@
 
 namespace stargate::api {
 
+/// The longest body of a request.
+constexpr std::size_t max_body_bytes = 1U << 20;
+
 /// The unit of a followed job's stream (`application/x-stargate-frames`): u32 length of what follows the head, u8
 /// kind, u32 task, u32 rank, u64 where to read on after it; little-endian, 21 bytes.
 struct Frame {

@@ -14,11 +14,14 @@
 /// Requests and replies as the routes see them: no socket, no library.
 namespace stargate::api {
 
+constexpr std::size_t max_head_bytes = 32U << 10;
+
 /// Who asks. Decided by the server, from the peer's credentials or a token; never by what the request says.
 struct Caller {
     std::uint32_t uid = 0;
     bool is_operator = false;
     bool is_local = false;  // came over the unix socket
+    std::string token{};    // id of the token that it came with; empty: none, or the owner's
 };
 
 /// The part of a request's target after the host: `/api/v1/jobs/a%20b?limit=3`.
@@ -52,14 +55,15 @@ struct Reply {
 /// A reply without a known end: the server asks for more whenever there may be some.
 class Stream {
 public:
-    enum class Pulled : std::uint8_t { more, nothing_yet, ended };
+    enum class Pulled : std::uint8_t { more, nothing_yet, ended, broken };
 
     Stream() = default;
     Stream(const Stream&) = delete;
     Stream& operator=(const Stream&) = delete;
     virtual ~Stream() = default;
 
-    /// Appends what there is, not much more than 256 KiB. `more`: ask again at once.
+    /// Appends what there is, not much more than 256 KiB. `more`: ask again at once. `broken`: the rest cannot be read;
+    /// the reply breaks off, so that nobody takes what came for the whole.
     [[nodiscard]] virtual Pulled pull(std::string& out) = 0;
     /// When to ask again though no new fact came; nothing: facts are all it waits for.
     [[nodiscard]] virtual std::optional<std::chrono::milliseconds> poll_after() const { return std::nullopt; }

@@ -177,17 +177,6 @@ std::string label_of(const JobSpec& spec, std::int32_t count, std::int32_t task)
     return count > 1 ? spec.name + "[" + std::to_string(task) + "]" : spec.name;
 }
 
-bool is_finished(const State& state, JobId job) {
-    const auto* row = state.find<Job>(job);
-    return row == nullptr || std::holds_alternative<Finished>(row->phase);
-}
-
-template <class Number>
-bool read_whole(std::string_view text, Number& value) {
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    return !text.empty() && error == std::errc{} && end == text.data() + text.size();
-}
-
 }  // namespace
 
 JobState state_of(const State& state, const Job& job) {
@@ -201,6 +190,10 @@ JobState state_of(const State& state, const Job& job) {
 std::string label_of(const State& state, const Job& job) {
     const auto& spec = state.at<Spec>(job.spec);
     return label_of(spec.spec, spec.count, job.task);
+}
+
+std::string label_of(const RetiredJob& job) {
+    return label_of(job.spec, std::max(job.count, job.job.task + 1), job.job.task);
 }
 
 void append_job(std::string& out, const State& state, const Job& job) {
@@ -217,48 +210,11 @@ void append_retired(std::string& out, const State& state, const RetiredJob& reti
         standing.detail = finished->detail;
     }
     standing.milli_gpus = std::int64_t{1000} * retired.job.last_gpus;
-    // The row of its array is gone: a task above 0 proves that it was one.
-    const auto label = label_of(retired.spec, retired.job.task > 0 ? 2 : 1, retired.job.task);
+    // Of old rows the count is not known: a task above 0 proves an array.
+    const auto count = std::max(retired.count, retired.job.task + 1);
     const auto* tenant = state.find<TenantRow>(retired.spec.tenant);
-    append_row(out, state, retired.job, retired.spec, label, tenant == nullptr ? "" : tenant->tenant.name, 1,
-               retired.submitted, standing);
-}
-
-std::vector<JobId> jobs_of(const State& state, std::string_view reference) {
-    std::uint64_t id = 0;
-    if (read_whole(reference, id)) {
-        return state.find<Job>(JobId{id}) == nullptr ? std::vector<JobId>{} : std::vector<JobId>{JobId{id}};
-    }
-    std::int32_t task = -1;
-    auto name = reference;
-    if (const auto bracket = reference.find('['); bracket != std::string_view::npos && reference.back() == ']') {
-        name = reference.substr(0, bracket);
-        if (!read_whole(reference.substr(bracket + 1, reference.size() - bracket - 2), task) || task < 0) return {};
-    }
-    std::vector<JobId> newest;
-    const auto& named = state.named(std::string{name});
-    for (auto first = named.rbegin(); first != named.rend(); ++first) {
-        const auto& spec = state.at<Spec>(*first);
-        std::vector<JobId> elements;
-        bool unfinished = false;
-        for (std::int32_t i = std::max(task, 0); i < (task < 0 ? spec.count : std::min(task + 1, spec.count)); ++i) {
-            const JobId element{first->value + static_cast<std::uint64_t>(i)};
-            if (state.find<Job>(element) == nullptr) continue;
-            elements.push_back(element);
-            unfinished = unfinished || !is_finished(state, element);
-        }
-        if (unfinished) return elements;
-        if (newest.empty()) newest = std::move(elements);
-    }
-    return newest;
-}
-
-std::optional<JobId> job_of(const State& state, std::string_view reference) {
-    const auto jobs = jobs_of(state, reference);
-    if (jobs.empty()) return std::nullopt;
-    const auto unfinished =
-        std::find_if(jobs.rbegin(), jobs.rend(), [&](JobId job) { return !is_finished(state, job); });
-    return unfinished == jobs.rend() ? jobs.back() : *unfinished;
+    append_row(out, state, retired.job, retired.spec, label_of(retired), tenant == nullptr ? "" : tenant->tenant.name,
+               count, retired.submitted, standing);
 }
 
 }  // namespace stargate::api

@@ -1,9 +1,7 @@
 #pragma once
 
-#include <optional>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "core/core.hpp"
 
@@ -17,15 +15,10 @@ BOOST_DESCRIBE_ENUM(JobState, waiting, starting, running, stopping, unknown, suc
 
 /// `NAME`, or `NAME[i]` for an element of an array.
 [[nodiscard]] std::string label_of(const State& state, const Job& job);
+[[nodiscard]] std::string label_of(const RetiredJob& job);
 
 /// Appends one object (docs/api.md lists its members).
 void append_job(std::string& out, const State& state, const Job& job);
 void append_retired(std::string& out, const State& state, const RetiredJob& retired);
-
-/// The jobs that a reference stands for: an id, `NAME[i]`, or a name. Of several of one name, the newest with an
-/// unfinished element. A name stands for all elements of its array, oldest first; empty when there is none.
-[[nodiscard]] std::vector<JobId> jobs_of(const State& state, std::string_view reference);
-/// The one of them that a verb for a single job means: the newest unfinished element, else the newest.
-[[nodiscard]] std::optional<JobId> job_of(const State& state, std::string_view reference);
 
 }  // namespace stargate::api

@@ -46,7 +46,11 @@ public:
         for (const auto& [key, value] : root.members) {
             if (key.text == "dir") job_.launch.folder = path(value, "dir", setting_.folder);
         }
-        for (const auto& [key, value] : root.members) read_field(key, value);
+        for (const auto& [key, value] : root.members) {
+            read_field(key, value);
+            job_.lines[key.text] = key.line;
+        }
+        job_.file = presentable(setting_.file);
         require(root, "name", !job_.submit.spec.name.empty());
         require(root, "run", !job_.launch.argv.empty() || !job_.launch.shell.empty());
         if (!job_.launch.argv.empty() && !job_.launch.shell.empty()) {
@@ -378,6 +382,14 @@ const std::vector<JobReader::Field>& JobReader::fields() {
 }
 
 }  // namespace
+
+std::string ParsedJob::where(std::string_view field) const {
+    if (file.empty() || field.empty()) return {};
+    // `run` may be written `command`; what the file does not say at all is found wrong with it as a whole.
+    auto line = lines.find(std::string{field});
+    if (line == lines.end() && field == "run") line = lines.find("command");
+    return fmt::format("{}:{}: {}: ", file, line == lines.end() ? 1 : line->second, field);
+}
 
 Result<ParsedJob> parse_job_file(std::string_view text, const JobFileSetting& setting) {
     const auto root = parse_yaml(text);

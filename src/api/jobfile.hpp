@@ -1,5 +1,6 @@
 #pragma once
 
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,6 +24,11 @@ struct JobFileSetting {
 struct ParsedJob {
     Submit submit;
     Launch launch;
+    std::string file;                  // its name for messages; empty for a command
+    std::map<std::string, int> lines;  // of each field that the file has
+
+    /// `FILE:LINE: FIELD: ` for what is found wrong with a field later; empty for a command.
+    [[nodiscard]] std::string where(std::string_view field) const;
 };
 
 /// Reads a job file (docs/job-file.md). Errors read `FILE:LINE: FIELD: what; remedy`. Looks at nothing but its

@@ -34,6 +34,23 @@ struct Json::Member {
     Json value;
 };
 
+/// A list of JSON values under construction.
+class JsonList {
+public:
+    explicit JsonList(std::string& out) : out_{out} { out_.push_back('['); }
+    /// Where the next item is to be appended.
+    std::string& item() {
+        if (!first_) out_.push_back(',');
+        first_ = false;
+        return out_;
+    }
+    void close() { out_.push_back(']'); }
+
+private:
+    std::string& out_;
+    bool first_ = true;
+};
+
 /// At most 32 levels deep. Fault::malformed with what is wrong and where.
 [[nodiscard]] Result<Json> parse_json(std::string_view text);
 

@@ -47,7 +47,7 @@ public:
         word("ranks", [&](const std::string& text) { return ranks(text); });
         word("count", [&](const std::string&) { return count(); });
         word("gpu_type", [&](const std::string& text) { return gpu_type(text, setting); });
-        if (const auto* held = body_.find("held")) job_.submit.held = held->boolean;
+        held();
         env();
         after();
         if (spec().time_limit < std::chrono::seconds{1} || spec().time_limit > longest_time_limit) {
@@ -95,13 +95,14 @@ private:
         if (job_.launch.argv.front().empty()) note("argv", refuse_text("an empty command; write what to run"));
     }
     void name() {
-        const auto* given = body_.find("name");
-        if (given != nullptr && given->kind == Json::Kind::text) {
-            note("name", check_job_name(given->text));
-            spec().name = given->text;
-        } else if (!job_.launch.argv.empty()) {
-            spec().name = name_of_command(job_.launch.argv.front());
-        }
+        word("name", [&](const std::string& text) { return spec().name = text, check_job_name(text); });
+        if (spec().name.empty() && !job_.launch.argv.empty()) spec().name = name_of_command(job_.launch.argv.front());
+    }
+    void held() {
+        const auto* held = body_.find("held");
+        if (held == nullptr || held->kind == Json::Kind::null) return;
+        if (held->kind != Json::Kind::boolean) note("held", refuse_text("neither true nor false; give one of them"));
+        job_.submit.held = held->boolean;
     }
     /// The program's own name, made fit to be a job's.
     static std::string name_of_command(const std::string& program) {
@@ -141,18 +142,28 @@ private:
     }
     void env() {
         const auto* env = body_.find("env");
-        if (env == nullptr) return;
+        if (env == nullptr || env->kind == Json::Kind::null) return;
+        if (env->kind != Json::Kind::object) return note("env", refuse_text("no object; give {\"NAME\": \"value\"}"));
         for (const auto& [variable, value] : env->members) {
             note("env." + variable, check_variable_name(variable));
+            if (value.kind != Json::Kind::text && value.kind != Json::Kind::number &&
+                value.kind != Json::Kind::boolean) {
+                note("env." + variable, refuse_text("a variable is one text; write it in quotes"));
+            }
             if (value.text.find('\0') != std::string::npos)
                 note("env." + variable, refuse_text("holds a NUL; remove it"));
             job_.launch.env.emplace_back(variable, value.word());
         }
     }
+    /// A list of names, or one.
     void after() {
         const auto* after = body_.find("after");
-        if (after == nullptr) return;
-        for (const auto& item : after->items) {
+        if (after == nullptr || after->kind == Json::Kind::null) return;
+        const auto names = after->kind == Json::Kind::list ? after->items : std::vector<Json>{*after};
+        for (const auto& item : names) {
+            if (item.kind != Json::Kind::text) {
+                return note("after", refuse_text("no name of a job; give [\"prepare\"]"));
+            }
             note("after", check_job_name(item.text));
             job_.submit.after.push_back(item.text);
         }
@@ -163,6 +174,26 @@ private:
     bool failed_ = false;
     Error error_;
 };
+
+/// What belongs to either form of a submit: texts, and an environment of texts. A job file says everything else itself.
+Result<void> check_kinds(const Json& body) {
+    const bool is_file = body.find("yaml") != nullptr;
+    for (const auto& [name, value] : body.members) {
+        const bool is_text = name == "yaml" || name == "file" || name == "folder";
+        if (is_text && value.kind != Json::Kind::text) return refuse(name, "no text; write it in quotes");
+        if (is_file && !is_text && name != "environment") {
+            return refuse(name, "stands beside `yaml`; write it into the job file");
+        }
+    }
+    const auto& environment = body["environment"];
+    if (environment.kind == Json::Kind::null) return {};
+    const auto is_text = [](const Json::Member& member) { return member.value.kind == Json::Kind::text; };
+    if (environment.kind != Json::Kind::object ||
+        !std::all_of(environment.members.begin(), environment.members.end(), is_text)) {
+        return refuse("environment", "no object of texts; give {\"NAME\": \"value\"}");
+    }
+    return {};
+}
 
 /// The submitter's environment below what the job asks for.
 void put_environment(const Json& environment, Launch& launch) {
@@ -191,6 +222,8 @@ Result<ParsedJob> parse_submit(std::string_view body, JobFileSetting setting, bo
                                                    did_you_mean(member.name, known_members)));
         }
     }
+    const auto kinds = check_kinds(*json);
+    if (!kinds) return tl::unexpected<Error>(kinds.error());
     setting.folder = (*json)["folder"].text;
     if (setting.folder.empty() || setting.folder[0] != '/' || setting.folder.find('\0') != std::string::npos) {
         return refuse("folder", "is missing; give the absolute folder where the job starts");

@@ -1,27 +1,24 @@
 #include "api/routes.hpp"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <charconv>
 
 #include "api/account.hpp"
-#include "api/follow.hpp"
-#include "api/job_rows.hpp"
 #include "api/json.hpp"
-#include "api/request_body.hpp"
+#include "api/references.hpp"
 #include "api/sentences.hpp"
-#include "base/json_text.hpp"
+#include "api/words.hpp"
 
 namespace stargate::api {
-
-namespace {
 
 Reply not_found(std::string_view what) {
     return error_reply(404, "not_found", fmt::format("there is no {}", what), "list what is there: stargate jobs");
 }
+
 Reply forbidden(std::string_view what) { return error_reply(403, "denied", what, "ask its owner or an operator"); }
+
 Reply malformed(std::string_view detail) {
     const auto remedy = detail.rfind("; ");
     if (remedy == std::string_view::npos)
@@ -29,7 +26,18 @@ Reply malformed(std::string_view detail) {
     return error_reply(422, "malformed", detail.substr(0, remedy), detail.substr(remedy + 2));
 }
 
-/// A failure of the control plane itself as a reply.
+Reply ambiguous(std::string_view reference, const std::vector<JobId>& rivals) {
+    std::string ids;
+    for (const auto job : rivals) ids += fmt::format("{}{}", ids.empty() ? "" : ", ", job.value);
+    return error_reply(409, "ambiguous", fmt::format("several people have a job {}: {}", reference, ids),
+                       "name the one you mean by its id");
+}
+
+Reply took_too_long() {
+    return error_reply(503, "timed_out", "the account database or the job's folder does not answer",
+                       "look at its file system, then send it again");
+}
+
 Reply failure_reply(const Error& error) {
     switch (error.fault) {
         case Fault::full:
@@ -50,10 +58,11 @@ Reply failure_reply(const Error& error) {
     return error_reply(503, "unavailable", error.detail, "send it again in a moment, under the same idempotency key");
 }
 
-/// Answers at once.
 void finish_with(const Api::Finish& finish, Reply reply) {
     finish([reply = std::move(reply)]() -> Response { return reply; });
 }
+
+namespace {
 
 template <class Number>
 std::optional<Number> whole(std::string_view text) {
@@ -70,9 +79,6 @@ std::string join(const std::vector<std::string>& path, std::size_t from) {
 }
 
 }  // namespace
-
-bool may_see(const Caller&, const State&, TenantId) { return true; }
-bool may_act(const Caller& caller, std::uint32_t owner) { return caller.is_operator || caller.uid == owner; }
 
 void Api::handle(const Request& request, const Finish& finish) {
     const auto& path = request.target.path;
@@ -94,6 +100,7 @@ void Api::handle(const Request& request, const Finish& finish) {
         if (is("GET", 4)) return read(&Api::job);
         if (is("GET", 5) && path[4] == "why") return read(&Api::why);
         if (is("GET", 5) && path[4] == "logs") return read(&Api::logs);
+        if (is("POST", 5) && path[4] == "follow") return read(&Api::follow);
         if (is("POST", 5)) return act_on_jobs(request, finish);
     } else if (what == "fleet") {
         if (is("GET", 3)) return read(&Api::fleet);
@@ -105,85 +112,17 @@ void Api::handle(const Request& request, const Finish& finish) {
         if (is("GET", 3)) return read(&Api::events);
         if (is("GET", 4) && path[3] == "types") return read(&Api::event_types);
     } else if (what == "whoami" && is("GET", 3)) {
-        return read(&Api::whoami);
+        return whoami(request, finish);
     } else if (what == "info" && is("GET", 3)) {
         return read(&Api::info);
-    } else if (what == "tokens" && is("POST", 3)) {
-        return read(&Api::make_token);
+    } else if (what == "tokens") {
+        if (is("POST", 3)) return read(&Api::make_token);
+        if (is("GET", 3)) return read(&Api::list_tokens);
+        if (is("DELETE", 4)) return read(&Api::revoke_token);
     } else if (what == "shutdown" && is("POST", 3)) {
         return read(&Api::shut_down);
     }
     finish_with(finish, error_reply(404, "not_found", "there is no such route", "docs/api.md lists them all"));
-}
-
-Result<Account> Api::account_for(const Caller& caller) {
-    const auto own = geteuid();
-    if (caller.uid == 0) {
-        if (own == 0 && setting_.job_user) return *setting_.job_user;
-        return fail(Fault::denied,
-                    "jobs never run as root; start the control plane with --job-user, or submit as a user");
-    }
-    if (own != 0 && caller.uid != own) {
-        return fail(Fault::denied,
-                    fmt::format("this control plane runs as uid {} and cannot run work as uid {}; start your own, or "
-                                "have one started by root",
-                                own, caller.uid));
-    }
-    const auto now = std::chrono::steady_clock::now();
-    const auto known = accounts_.find(caller.uid);
-    if (known != accounts_.end() && now < known->second.until) return known->second.account;
-    auto account = account_of(caller.uid);
-    if (account) accounts_[caller.uid] = {*account, now + std::chrono::seconds{60}};
-    return account;
-}
-
-void Api::submit(const Request& request, const Finish& finish) {
-    const auto account = account_for(request.caller);
-    if (!account) return finish_with(finish, malformed(account.error().detail));
-    JobFileSetting setting;
-    setting.account = *account;
-    setting.owner = request.caller.uid;
-    control_.read([&](const State& state, Instant, std::uint64_t) { setting.gpu_types = state.settings().gpu_types; });
-    auto job = parse_submit(request.body, setting, account->uid == request.caller.uid);
-    if (!job) return finish_with(finish, malformed(job.error().detail));
-    if (job->launch.sandbox == Sandbox::none && !request.caller.is_operator && !setting_.anyone_without_sandbox) {
-        return finish_with(finish, forbidden("`sandbox: none` is for operators here; leave it out"));
-    }
-    if (const auto fits = can_start(job->launch); !fits) return finish_with(finish, malformed(fits.error().detail));
-    if (request.idempotency_key.size() > 200) {
-        return finish_with(finish, malformed("Idempotency-Key: longer than 200 bytes; send a shorter one"));
-    }
-
-    NewJob added;
-    added.input = std::move(job->submit);
-    added.launch = std::move(job->launch);
-    added.key = request.idempotency_key;
-    // Two users of one tenant must not meet in a key.
-    if (!added.key.empty()) added.body = fmt::format("{}\n{}", request.caller.uid, request.body);
-    const auto spec = std::make_shared<JobSpec>(added.input.spec);
-    const auto count = added.input.count;
-    const bool follows = request.target.is_set("follow");
-    const std::string resume{request.target.value("resume")};
-    control_.submit(std::move(added), [=, this](Result<Answer> answer) {
-        finish([=, this]() -> Response {
-            if (!answer) return failure_reply(answer.error());
-            if (!answer->accepted()) {
-                Reply refused;
-                control_.read([&](const State& state, Instant, std::uint64_t) {
-                    refused = refusal_reply(state, answer->why, spec.get());
-                });
-                return refused;
-            }
-            auto accepted = fmt::format(R"({{"id":{},"count":{},"name":)", answer->job.value, count);
-            json_string(accepted, spec->name);
-            accepted += "}";
-            if (!follows) return Reply{201, accepted + "\n"};
-            FollowOptions options;
-            options.accepted = accepted;
-            options.resume = resume;
-            return follow_jobs(control_, answer->job, count, options);
-        });
-    });
 }
 
 void Api::act_on_jobs(const Request& request, const Finish& finish) {
@@ -205,25 +144,28 @@ void Api::act_on_jobs(const Request& request, const Finish& finish) {
                            error_reply(404, "not_found", "there is no such route", "docs/api.md lists them all"));
     }
 
+    const auto& reference = request.target.path[3];
     std::vector<JobId> jobs;
-    bool is_known = false;
+    Named named;
     bool is_denied = false;
     control_.read([&](const State& state, Instant, std::uint64_t) {
-        for (const auto id : jobs_of(state, request.target.path[3])) {
+        const Sight sight{request.caller, state};
+        named = jobs_of(sight, reference);
+        for (const auto id : named.jobs) {
             const auto& job = state.at<Job>(id);
-            const auto& spec = state.spec_of(job);
-            if (!may_see(request.caller, state, spec.tenant)) continue;
-            is_known = true;
-            if (!may_act(request.caller, spec.owner)) is_denied = true;
+            if (!sight.may_act(state.spec_of(job))) is_denied = true;
             if (!std::holds_alternative<Finished>(job.phase)) jobs.push_back(id);
         }
     });
-    if (!is_known) return finish_with(finish, not_found("job " + request.target.path[3]));
+    if (!named.rivals.empty()) return finish_with(finish, ambiguous(reference, named.rivals));
+    if (named.jobs.empty()) {
+        const auto retired = retired_of(control_, request.caller, reference);
+        if (!retired || !*retired) return finish_with(finish, not_found("job " + reference));
+    }
     if (is_denied) return finish_with(finish, forbidden("this job belongs to somebody else"));
     if (jobs.empty()) {
-        return finish_with(finish,
-                           error_reply(409, "wrong_state", fmt::format("{} has ended already", request.target.path[3]),
-                                       "look at it: stargate show JOB"));
+        return finish_with(finish, error_reply(409, "wrong_state", fmt::format("{} has ended already", reference),
+                                               "look at it: stargate show JOB"));
     }
     std::vector<Input> inputs;
     for (const auto job : jobs) {
@@ -232,6 +174,7 @@ void Api::act_on_jobs(const Request& request, const Finish& finish) {
         if (verb == "release") inputs.emplace_back(Hold{job, false});
         if (verb == "resize") inputs.emplace_back(Resize{job, gpus});
     }
+    const auto caller = request.caller;
     control_.ask(std::move(inputs), [=, this](Result<std::vector<Answer>> answers) {
         finish([=, this]() -> Response {
             if (!answers) return failure_reply(answers.error());
@@ -248,7 +191,7 @@ void Api::act_on_jobs(const Request& request, const Finish& finish) {
             if (!done.empty() || refused == nullptr) return Reply{200, "{\"jobs\":[" + done + "]}\n"};
             Reply reply;
             control_.read([&](const State& state, Instant, std::uint64_t) {
-                reply = refusal_reply(state, refused->why, nullptr);
+                reply = refusal_reply({caller, state}, refused->why, nullptr);
             });
             return reply;
         });
@@ -257,14 +200,14 @@ void Api::act_on_jobs(const Request& request, const Finish& finish) {
 
 namespace {
 /// Asks one thing and answers `{"ok":true}`, or why not.
-void ask_one(Control& control, Input input, const Api::Finish& finish) {
-    control.ask({std::move(input)}, [&control, finish](Result<std::vector<Answer>> answers) {
-        finish([&control, answers]() -> Response {
+void ask_one(Control& control, const Caller& caller, Input input, const Api::Finish& finish) {
+    control.ask({std::move(input)}, [&control, caller, finish](Result<std::vector<Answer>> answers) {
+        finish([&control, caller, answers]() -> Response {
             if (!answers) return failure_reply(answers.error());
             if (answers->empty() || answers->front().accepted()) return Reply{200, "{\"ok\":true}\n"};
             Reply reply;
             control.read([&](const State& state, Instant, std::uint64_t) {
-                reply = refusal_reply(state, answers->front().why, nullptr);
+                reply = refusal_reply({caller, state}, answers->front().why, nullptr);
             });
             return reply;
         });
@@ -283,50 +226,125 @@ void Api::drain(const Request& request, const Finish& finish) {
         }
     });
     if (!node) return finish_with(finish, not_found("node " + request.target.path[3]));
-    ask_one(control_, Drain{node, request.target.path[4] == "drain"}, finish);
+    ask_one(control_, request.caller, Drain{node, request.target.path[4] == "drain"}, finish);
 }
 
-void Api::set_tenant(const Request& request, const Finish& finish) {
-    if (!request.caller.is_operator) return finish_with(finish, forbidden("tenants are set by operators"));
-    SetTenant set;
-    set.name = join(request.target.path, 3);
-    for (const auto& word : request.target.path) {
-        if (&word < &request.target.path[3]) continue;
-        const bool fits = !word.empty() && word.size() <= 63 && std::all_of(word.begin(), word.end(), [](char c) {
+namespace {
+
+/// A tenant's path: words with `/` between.
+bool is_tenant_path(const std::vector<std::string>& path, std::size_t from) {
+    return std::all_of(path.begin() + static_cast<std::ptrdiff_t>(from), path.end(), [](const std::string& word) {
+        return !word.empty() && word.size() <= 63 && std::all_of(word.begin(), word.end(), [](char c) {
             return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_' ||
                    c == '.';
         });
-        if (!fits)
-            return finish_with(finish,
-                               malformed("name: not a tenant's path; write words with `/` between, as lab/nlp"));
+    });
+}
+
+Result<void> read_quota(const Json& quota, SetTenant& set) {
+    if (quota.kind == Json::Kind::null) return {};  // no limit, as SetTenant begins
+    if (quota.kind != Json::Kind::number || !(quota.number >= 0 && quota.number <= 1e9)) {
+        return fail(Fault::malformed, "quota: no number of GPUs; give one from 0 on, or null for no limit");
     }
-    const auto body = parse_json(request.body.empty() ? "{}" : request.body);
-    if (!body) return finish_with(finish, malformed(body.error().detail));
-    if (const auto& quota = (*body)["quota"]; quota.kind == Json::Kind::number) {
-        if (!(quota.number >= 0 && quota.number <= 1e9)) {
-            return finish_with(finish, malformed("quota: out of range; give GPUs from 0 on, or null for no limit"));
+    set.quota = static_cast<std::int64_t>(quota.number * 1000 + 0.5);
+    return {};
+}
+
+Result<void> read_weight(const Json& weight, SetTenant& set) {
+    if (weight.kind != Json::Kind::number || weight.whole < 1 || weight.whole > 1'000'000) {
+        return fail(Fault::malformed, "weight: out of range; give a whole number from 1 to 1000000");
+    }
+    set.weight = static_cast<std::int32_t>(weight.whole);
+    return {};
+}
+
+Result<void> read_classes(const Json& classes, SetTenant& set) {
+    if (classes.kind != Json::Kind::list) return fail(Fault::malformed, "priorities: no list; give [\"research\"]");
+    set.may_use = 0;
+    for (const auto& item : classes.items) {
+        const auto known = from_name<PriorityClass>(item.text);
+        if (!known || *known == PriorityClass::system) {
+            return fail(Fault::malformed,
+                        fmt::format("priorities: no class `{}`; give opportunistic, research, production or serving",
+                                    item.word()));
         }
-        set.quota = static_cast<std::int64_t>(quota.number * 1000 + 0.5);
+        set.may_use |= bit_of(*known);
     }
-    if (const auto* weight = body->find("weight"); weight != nullptr) {
-        if (weight->whole < 1 || weight->whole > 1'000'000) {
-            return finish_with(finish, malformed("weight: out of range; give a whole number from 1 to 1000000"));
+    return {};
+}
+
+/// The names only: their numbers are looked up by whoever may wait.
+Result<void> read_members(const Json& members, SetTenant& set) {
+    constexpr std::size_t most = 1'000;  // looked through for each job of a listing
+    if (members.kind != Json::Kind::list || members.items.size() > most) {
+        return fail(Fault::malformed, "members: no list of at most 1,000 names; give [\"ada\", \"ben\"]");
+    }
+    for (const auto& item : members.items) {
+        if (item.kind != Json::Kind::text || item.text.empty()) {
+            return fail(Fault::malformed, "members: no user's name; give [\"ada\", \"ben\"]");
         }
-        set.weight = static_cast<std::int32_t>(weight->whole);
+        set.members.push_back({0, item.text});
     }
-    if (const auto* classes = body->find("priorities"); classes != nullptr) {
-        set.may_use = 0;
-        for (const auto& item : classes->items) {
-            const auto known = from_name<PriorityClass>(item.text);
-            if (!known || *known == PriorityClass::system) {
-                return finish_with(
-                    finish,
-                    malformed("priorities: no such class; give opportunistic, research, production or serving"));
+    return {};
+}
+
+Result<SetTenant> read_tenant(const std::string& text) {
+    SetTenant set;
+    const auto body = parse_json(text.empty() ? "{}" : text);
+    if (!body) return tl::unexpected<Error>(body.error());
+    if (body->kind != Json::Kind::object) return fail(Fault::malformed, "body: not a JSON object; send {\"quota\": 8}");
+    set.keeps_quota = set.keeps_weight = set.keeps_classes = set.keeps_members = true;
+    for (const auto& [name, value] : body->members) {
+        Result<void> read;
+        if (name == "quota") {
+            set.keeps_quota = false;
+            read = read_quota(value, set);
+        } else if (name == "weight") {
+            set.keeps_weight = false;
+            read = read_weight(value, set);
+        } else if (name == "priorities") {
+            set.keeps_classes = false;
+            read = read_classes(value, set);
+        } else if (name == "members") {
+            set.keeps_members = false;
+            read = read_members(value, set);
+        } else {
+            read =
+                fail(Fault::malformed, fmt::format("{}: no such member{}; docs/api.md lists them", name,
+                                                   did_you_mean(name, {"quota", "weight", "priorities", "members"})));
+        }
+        if (!read) return tl::unexpected<Error>(read.error());
+    }
+    return set;
+}
+
+}  // namespace
+
+void Api::set_tenant(const Request& request, const Finish& finish) {
+    if (!request.caller.is_operator) return finish_with(finish, forbidden("tenants are set by operators"));
+    if (!is_tenant_path(request.target.path, 3)) {
+        return finish_with(finish, malformed("name: not a tenant's path; write words with `/` between, as lab/nlp"));
+    }
+    auto set = read_tenant(request.body);
+    if (!set) return finish_with(finish, malformed(set.error().detail));
+    set->name = join(request.target.path, 3);
+    const auto caller = request.caller;
+    if (set->members.empty()) return ask_one(control_, caller, *set, finish);
+    lookups_.run(
+        caller.uid,
+        [this, set = *set, caller, finish]() mutable -> Lookups::Outcome {
+            for (auto& member : set.members) {
+                const auto account = account_named(member.name);
+                if (!account) {
+                    return [finish, refusal = malformed("members: " + account.error().detail)] {
+                        finish_with(finish, refusal);
+                    };
+                }
+                member.uid = account->uid;
             }
-            set.may_use |= bit_of(*known);
-        }
-    }
-    ask_one(control_, set, finish);
+            return [this, set, caller, finish] { ask_one(control_, caller, set, finish); };
+        },
+        [finish] { finish_with(finish, took_too_long()); });
 }
 
 }  // namespace stargate::api

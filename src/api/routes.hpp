@@ -4,11 +4,16 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 
 #include "api/control.hpp"
 #include "api/http.hpp"
+#include "api/jobfile.hpp"
+#include "api/lookups.hpp"
+#include "api/sight.hpp"
 #include "api/tokens.hpp"
 
 namespace stargate::api {
@@ -26,7 +31,7 @@ struct HttpFigures {
     std::uint64_t turned_away = 0;         // over the limit of connections
 };
 
-/// What each route does. Lives on the server's one thread; only what it hands to Finish comes from others.
+/// What each route does. Asked on the server's one thread; what may hang, and answers that come later, use others.
 class Api {
 public:
     /// Called once for each request, from any thread. The server calls `outcome` on its own thread and sends it.
@@ -50,35 +55,60 @@ private:
     Response tenants(const Request& request);
     Response events(const Request& request);
     Response event_types(const Request& request);
-    Response whoami(const Request& request);
     Response info(const Request& request);
     Response metrics(const Request& request);
+    Response follow(const Request& request);
     Response make_token(const Request& request);
+    Response list_tokens(const Request& request);
+    Response revoke_token(const Request& request);
     Response shut_down(const Request& request);
 
-    void submit(const Request& request, const Finish& finish);
+    void whoami(const Request& request, const Finish& finish);
     void act_on_jobs(const Request& request, const Finish& finish);
     void drain(const Request& request, const Finish& finish);
     void set_tenant(const Request& request, const Finish& finish);
 
-    [[nodiscard]] Result<Account> account_for(const Caller& caller);
+    // A submit, step by step (submission.cpp).
+    struct Submission;
+    using Pending = std::shared_ptr<Submission>;
+    void submit(const Request& request, const Finish& finish);
+    void read_job(const Pending& pending, const Account& account);
+    void check_start(const Pending& pending);
+    void hand_in(const Pending& pending);
+    void refuse(const Pending& pending, Reply reply);
+    [[nodiscard]] Response answered(const Pending& pending, const Answer& answer);
+    /// Goes on with the account that the caller's jobs run as, at once where it is known.
+    void with_account(const Caller& caller, const Finish& finish, std::function<void(const Result<Account>&)> then);
 
     Control& control_;
     Tokens& tokens_;
     ApiSetting setting_;
     HttpFigures figures_;
-    struct KnownAccount {
-        Account account;
+    /// What a look-up found, for as long as it is believed.
+    template <class Value>
+    struct Known {
+        Value value;
         std::chrono::steady_clock::time_point until;
     };
-    std::map<std::uint32_t, KnownAccount> accounts_;  // the account database may be a network away
+    std::mutex known_mutex_;
+    std::map<std::uint32_t, Known<Account>> accounts_;
+    std::map<std::string, Known<bool>> startable_;  // what was found to be there and executable a moment ago
+    Lookups lookups_;                               // the last member: it goes first
 };
 
-/// Whether this caller may know of this tenant's work. As yet everybody on the machine belongs to `default`, which has
-/// the whole machine, so everybody sees all of it.
-[[nodiscard]] bool may_see(const Caller& caller, const State& state, TenantId tenant);
-/// Whether this caller may change what happens to work of this owner.
-[[nodiscard]] bool may_act(const Caller& caller, std::uint32_t owner);
+// What the routes read alike.
+[[nodiscard]] std::size_t row_limit(const Request& request, std::size_t most);
+[[nodiscard]] std::optional<std::uint64_t> as_id(std::string_view text);
+
+// What the routes answer alike.
+[[nodiscard]] Reply not_found(std::string_view what);
+[[nodiscard]] Reply forbidden(std::string_view what);
+[[nodiscard]] Reply malformed(std::string_view detail);  // `what; remedy`
+[[nodiscard]] Reply ambiguous(std::string_view reference, const std::vector<JobId>& rivals);
+[[nodiscard]] Reply took_too_long();
+/// A failure of the control plane itself.
+[[nodiscard]] Reply failure_reply(const Error& error);
+void finish_with(const Api::Finish& finish, Reply reply);  // at once
 
 /// Appends the metrics of a State in Prometheus' text format.
 void append_metrics(std::string& out, const State& state);

@@ -13,9 +13,19 @@ namespace stargate::api {
 namespace {
 
 /// `train (job 7)`, or the bare id of one that left State.
-std::string job_words(const State& state, std::uint64_t id) {
+std::string job_words(const Sight& sight, std::uint64_t id) {
+    const auto& state = sight.state();
     const auto* job = state.find<Job>(JobId{id});
-    return job == nullptr ? fmt::format("job {}", id) : fmt::format("{} (job {})", label_of(state, *job), id);
+    if (job == nullptr) return fmt::format("job {}", id);
+    if (!sight.may_see(state.spec_of(*job))) return "a job of another tenant";
+    return fmt::format("{} (job {})", label_of(state, *job), id);
+}
+
+/// What to do about waiting for that job.
+std::string look_at(const Sight& sight, std::uint64_t id) {
+    const auto* job = sight.state().find<Job>(JobId{id});
+    if (job != nullptr && !sight.may_see(sight.state().spec_of(*job))) return "wait";
+    return fmt::format("look at that job: stargate why {}", id);
 }
 
 std::string tenant_words(const State& state, std::uint64_t id) {
@@ -59,17 +69,24 @@ Sentence never_fits(const State& state, const Refusal& why, const JobSpec* spec)
             "ask for fewer GPUs, or for another type"};
 }
 
+/// The name among its `after` that stands for nothing; the refusal holds its place.
+std::string missing_dependency(const Refusal& why, const Submit* asked) {
+    const auto place = static_cast<std::size_t>(why.need);
+    return asked != nullptr && place < asked->after.size() ? asked->after[place] : std::string{};
+}
+
 }  // namespace
 
-Sentence sentence_of(const State& state, const Refusal& why, const JobSpec* spec) {
+Sentence sentence_of(const Sight& sight, const Refusal& why, const JobSpec* spec, const Submit* asked) {
+    const auto& state = sight.state();
     switch (why.why) {
         case Why::none:
             return {"nothing stands in its way: it starts with the next pass", "wait a moment"};
         case Why::held:
             return {"a person holds it", "release it when it may run: stargate release JOB"};
         case Why::dependency:
-            return {fmt::format("it comes after {}, which has not succeeded yet", job_words(state, why.about)),
-                    fmt::format("look at that job: stargate why {}", why.about)};
+            return {fmt::format("it comes after {}, which has not succeeded yet", job_words(sight, why.about)),
+                    look_at(sight, why.about)};
         case Why::backing_off:
             return {
                 fmt::format("it backs off after infrastructure failure {} of {} that it may have", why.need, why.have),
@@ -96,15 +113,15 @@ Sentence sentence_of(const State& state, const Refusal& why, const JobSpec* spec
                     "ask for less: memory: NGB"};
         case Why::reserved_for_other:
             return {fmt::format("starting it would delay {}, which is ahead of it: {} needed, {} to spare",
-                                job_words(state, why.about), gpu_words(why.need), why.have),
+                                job_words(sight, why.about), gpu_words(why.need), why.have),
                     "give it a shorter time limit, so that it ends before: time: 1h"};
         case Why::claim_pending:
             return {fmt::format("its {} are promised to it, {} of them are let go of by now", gpu_words(why.need),
                                 why.have),
                     "wait: others are ending for it"};
         case Why::behind_same:
-            return {fmt::format("{} asks for the same and is ahead of it", job_words(state, why.about)),
-                    fmt::format("look at that job: stargate why {}", why.about)};
+            return {fmt::format("{} asks for the same and is ahead of it", job_words(sight, why.about)),
+                    look_at(sight, why.about)};
         case Why::pass_bound:
             return {"the last scheduling pass ended before its turn came", "wait; the next pass goes on"};
         case Why::node_down:
@@ -112,17 +129,22 @@ Sentence sentence_of(const State& state, const Refusal& why, const JobSpec* spec
         case Why::never_fits:
             return never_fits(state, why, spec);
         case Why::unknown_tenant:
-            return {"there is no tenant of that name", "list them: stargate tenants"};
+            return {fmt::format("there is no tenant `{}`", asked == nullptr ? "" : asked->tenant),
+                    "list them: stargate tenants"};
         case Why::class_not_allowed:
             return {fmt::format("{} may not use this priority class", tenant_words(state, why.about)),
                     "use research or opportunistic, or ask an operator"};
         case Why::unknown_dependency:
-            return {"it comes `after` a job that is not there", "submit that one first; list them: stargate jobs"};
+            return {fmt::format("its tenant has no job `{}` that it could come after", missing_dependency(why, asked)),
+                    "submit that one first; list them: stargate jobs"};
         case Why::dependency_failed:
-            return {fmt::format("it comes after {}, which did not succeed", job_words(state, why.about)),
+            return {fmt::format("it comes after {}, which did not succeed", job_words(sight, why.about)),
                     "run that one again under the same name, then submit this"};
         case Why::too_many_waiting:
             return {fmt::format("{} jobs would wait, and {} may", why.need, why.have),
+                    "submit again when some have run"};
+        case Why::too_many_of_one:
+            return {fmt::format("{} jobs of yours would wait, and one person may have {}", why.need, why.have),
                     "submit again when some have run"};
         case Why::bad_array:
             return {fmt::format("an array of {} elements, and {} is the most", why.need, why.have),
@@ -146,15 +168,27 @@ int status_of(Why why) {
     if (why == Why::not_found) return 404;
     if (why == Why::wrong_state || why == Why::key_conflict) return 409;
     if (why == Why::class_not_allowed) return 403;
-    if (why == Why::too_many_waiting) return 429;
+    if (why == Why::too_many_waiting || why == Why::too_many_of_one) return 429;
     if (why == Why::read_only) return 507;
     return 422;
 }
 }  // namespace
 
-Reply refusal_reply(const State& state, const Refusal& why, const JobSpec* spec) {
-    const auto sentence = sentence_of(state, why, spec);
-    return error_reply(status_of(why.why), name_of(why.why), sentence.what, sentence.action);
+Reply refusal_reply(const Sight& sight, const Refusal& why, const JobSpec* spec, const Submit* asked,
+                    std::string_view where) {
+    const auto sentence = sentence_of(sight, why, spec, asked);
+    return error_reply(status_of(why.why), name_of(why.why), std::string{where} + sentence.what, sentence.action);
+}
+
+std::string_view field_of(Why why) {
+    if (why == Why::never_fits) return "gpus";
+    if (why == Why::no_cpus) return "cpus";
+    if (why == Why::no_memory) return "memory";
+    if (why == Why::unknown_tenant) return "tenant";
+    if (why == Why::class_not_allowed) return "priority";
+    if (why == Why::unknown_dependency || why == Why::dependency_failed) return "after";
+    if (why == Why::bad_array) return "count";
+    return {};
 }
 
 std::vector<Holder> holders(const State& state, GpuTypeBits types, std::size_t most) {

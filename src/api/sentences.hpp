@@ -4,7 +4,8 @@
 #include <vector>
 
 #include "api/http.hpp"
-#include "core/state.hpp"
+#include "api/sight.hpp"
+#include "core/input.hpp"
 
 /// Reasons as people read them: one sentence with its numbers, one action.
 namespace stargate::api {
@@ -14,11 +15,17 @@ struct Sentence {
     std::string action;
 };
 
-/// Why this job waits, or why what was asked of it was refused. `spec` may be null when there is no job yet.
-[[nodiscard]] Sentence sentence_of(const State& state, const Refusal& why, const JobSpec* spec);
+/// Why this job waits, or why what was asked of it was refused. Jobs that the one who asks may not see are named as
+/// those of another tenant. `spec` may be null when there is no job yet, `asked` when it was no submit.
+[[nodiscard]] Sentence sentence_of(const Sight& sight, const Refusal& why, const JobSpec* spec,
+                                   const Submit* asked = nullptr);
 
-/// A refusal of the core as a reply: the status that fits and the sentence.
-[[nodiscard]] Reply refusal_reply(const State& state, const Refusal& why, const JobSpec* spec);
+/// A refusal of the core as a reply: the status that fits and the sentence, after `where` (as `train.yaml:3: gpus: `).
+[[nodiscard]] Reply refusal_reply(const Sight& sight, const Refusal& why, const JobSpec* spec,
+                                  const Submit* asked = nullptr, std::string_view where = {});
+
+/// The field of a submit that a refusal is about, as `gpus`; empty where it is about none.
+[[nodiscard]] std::string_view field_of(Why why);
 
 /// The jobs that hold whole GPUs of these types (0: any), most first, at most `most` of them.
 struct Holder {

@@ -1,5 +1,6 @@
 #include "api/server.hpp"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -8,26 +9,28 @@
 
 #include <atomic>
 #include <boost/asio/awaitable.hpp>
+#include <boost/asio/basic_socket_acceptor.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/generic/stream_protocol.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/local/stream_protocol.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/write.hpp>
 #include <boost/beast/core/basic_stream.hpp>
-#include <boost/beast/core/flat_buffer.hpp>
-#include <boost/beast/http/parser.hpp>
-#include <boost/beast/http/read.hpp>
-#include <boost/beast/http/string_body.hpp>
+#include <boost/beast/http/status.hpp>
+#include <cerrno>
 #include <charconv>
+#include <cstring>
 #include <list>
 #include <thread>
 
+#include "api/frame.hpp"
+#include "api/places.hpp"
+#include "api/request_reader.hpp"
 #include "api/unix_socket.hpp"
 
 namespace stargate::api {
@@ -37,13 +40,29 @@ namespace {
 namespace asio = boost::asio;
 namespace beast = boost::beast;
 namespace http = boost::beast::http;
+using ErrorCode = boost::system::error_code;
+
+auto into(ErrorCode& error) { return asio::redirect_error(asio::use_awaitable, error); }
+
 using Protocol = asio::generic::stream_protocol;
 using Connection = beast::basic_stream<Protocol>;  // one type for both kinds of sockets
-using ErrorCode = boost::system::error_code;
 template <class T>
 using Awaitable = asio::awaitable<T>;
 
-auto into(ErrorCode& error) { return asio::redirect_error(asio::use_awaitable, error); }
+class Session;
+
+/// What all sessions share. On the server's thread.
+struct Common {
+    Common(Api& served, ServerSetting how) : api{served}, setting{std::move(how)}, places{setting.places} {}
+
+    Api& api;
+    ServerSetting setting;
+    /// Outlives what the control plane still holds of ours.
+    std::shared_ptr<asio::io_context> io = std::make_shared<asio::io_context>(1);
+    Places places;
+    std::list<Session*> unknown;  // who came over TCP and has shown no token, oldest first
+    bool stopping = false;
+};
 
 std::string_view phrase_of(int status) {
     const auto words = http::obsolete_reason(static_cast<http::status>(status));
@@ -59,41 +78,26 @@ std::string head_of(int status, std::string_view type, bool keep_alive, int retr
     return head;
 }
 
-std::string whole_reply(const Reply& reply, bool keep_alive) {
-    auto text = head_of(reply.status, reply.type, keep_alive, reply.retry_after_s);
-    text += fmt::format("Content-Length: {}\r\n\r\n", reply.body.size());
-    return text + reply.body;
+/// What a route made of it; whatever it throws stays with this request.
+Response made(const std::function<Response()>& outcome) {
+    try {
+        return outcome();
+    } catch (const std::exception& error) {
+        return error_reply(500, "internal", error.what(), "look into the control plane's log, and tell us");
+    }
 }
 
-/// `127.0.0.1`, `localhost` and `[::1]`, with or without a port: what a browser that was lured here would not send.
-bool is_this_machine(std::string_view host) {
-    const auto bare = host.substr(0, host.rfind(':') > host.rfind(']') + 1 || host.find(']') == std::string_view::npos
-                                         ? host.rfind(':')
-                                         : std::string_view::npos);
-    // Numbers alone: anybody may own a name that begins with 127.
-    const bool is_number = bare.find_first_not_of("0123456789.") == std::string_view::npos;
-    return bare == "localhost" || bare == "[::1]" || (is_number && bare.substr(0, 4) == "127.");
-}
-
-std::string_view view_of(boost::string_view text) { return {text.data(), text.size()}; }
-
-/// The caller of a connection over the unix socket.
-std::optional<Caller> peer_of(int socket) {
-    ucred peer{};
-    socklen_t size = sizeof peer;
-    if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return std::nullopt;
-    return Caller{peer.uid, peer.uid == 0 || peer.uid == geteuid(), true};
-}
-
-class Impl;
-
-/// One connection: requests in order, each answered before the next is read, so pipelining is safe.
+/// Requests in order, each answered before the next is read, so pipelining is safe.
 class Session : public std::enable_shared_from_this<Session> {
 public:
-    Session(Impl& server, Connection stream, std::optional<Caller> peer)
-        : server_{server}, stream_{std::move(stream)}, peer_{peer}, wake_{stream_.get_executor()} {}
+    /// `peer` is who is at the other end of the unix socket and has a place already; nothing over TCP.
+    Session(Common& common, Connection stream, std::optional<Caller> peer);
+    Session(const Session&) = delete;
+    Session& operator=(const Session&) = delete;
 
     Awaitable<void> run();
+    /// It is over: its place is free for others.
+    void leave();
     /// New facts are there, or the server goes down.
     void wake() {
         news_ = true;
@@ -102,215 +106,186 @@ public:
     void close_if_idle() {
         if (!busy_) stream_.close();
     }
-    void close() { stream_.close(); }
+    /// Ends it; who has shown no token makes room at once.
+    void close();
 
 private:
-    using Parser = http::request_parser<http::string_body>;
-
     Awaitable<bool> serve_one();
-    Awaitable<bool> refuse_broken(ErrorCode error);
+    Awaitable<bool> read(RequestReader& reader, RequestReader::Stage until);
+    Awaitable<bool> refuse(const Reply& refusal);
     Awaitable<bool> reply(const Reply& reply, bool keep_alive);
-    Awaitable<bool> send(std::string_view bytes);
-    Awaitable<bool> stream(Stream& source, bool chunked);
-    Awaitable<void> rest(const Stream& source, std::string& out);
+    Awaitable<bool> send(std::string_view bytes, std::chrono::milliseconds patience);
+    Awaitable<bool> stream(Stream& source, bool chunked, const Caller& caller);
+    Awaitable<bool> rest(const Stream& source, std::string& out);
+    Awaitable<void> swallow();
     Awaitable<Response> answer(Request request);
-    [[nodiscard]] std::optional<Reply> turn_away(const Parser& parser, Caller& caller) const;
+    [[nodiscard]] bool is_admitted(const Caller& caller);
+    [[nodiscard]] bool is_client_gone();
+    void forget_unknown();
 
-    Impl& server_;
+    Common& common_;
     Connection stream_;
-    std::optional<Caller> peer_;  // of the unix socket; over TCP each request brings its token
+    std::optional<Caller> peer_;   // of the unix socket; over TCP each request brings its token
+    std::optional<Caller> holds_;  // whose place this connection takes
+    bool is_unknown_ = false;
+    std::list<Session*>::iterator place_;  // among the unknown
     asio::steady_timer wake_;
-    beast::flat_buffer buffer_{max_head_bytes + max_body_bytes};
+    std::string in_;  // what came and is not read yet
     bool busy_ = false;
-    std::chrono::milliseconds silent_{};
     bool news_ = false;
+    std::chrono::steady_clock::time_point spoke_{};  // when the stream last sent something
 };
 
-class Impl final : public Server {
-public:
-    Impl(Api& api, Control& control, ServerSetting setting)
-        : io_{std::make_shared<asio::io_context>(1)}, api_{api}, control_{control}, setting_{std::move(setting)} {}
-    ~Impl() override { stop(); }
+Reply too_many_connections() {
+    return error_reply(503, "too_many_connections", "too many connections are open", "try again in a moment");
+}
 
-    Result<void> listen();
-    void start() {
-        control_.on_facts([this](std::uint64_t) { facts_came(); });
-        if (unix_) asio::co_spawn(*io_, accept(*unix_, true), asio::detached);
-        if (tcp_) asio::co_spawn(*io_, accept(*tcp_, false), asio::detached);
-        thread_ = std::thread{[this] { io_->run(); }};
-    }
-    [[nodiscard]] std::uint16_t port() const override { return port_; }
+std::string whole_reply(const Reply& reply, bool keep_alive) {
+    auto text = head_of(reply.status, reply.type, keep_alive, reply.retry_after_s);
+    text += fmt::format("Content-Length: {}\r\n\r\n", reply.body.size());
+    return text + reply.body;
+}
 
-    [[nodiscard]] Api& api() { return api_; }
-    [[nodiscard]] const ServerSetting& setting() const { return setting_; }
-    [[nodiscard]] const std::shared_ptr<asio::io_context>& io() const { return io_; }
-    [[nodiscard]] bool is_stopping() const { return stopping_; }
+Session::Session(Common& common, Connection stream, std::optional<Caller> peer)
+    : common_{common},
+      stream_{std::move(stream)},
+      peer_{peer},
+      holds_{std::move(peer)},
+      is_unknown_{!peer_},
+      wake_{stream_.get_executor()} {
+    if (is_unknown_) place_ = common_.unknown.insert(common_.unknown.end(), this);
+}
 
-private:
-    using Acceptor = asio::basic_socket_acceptor<Protocol>;
+void Session::leave() {
+    forget_unknown();
+    if (holds_) common_.places.leave(*holds_);
+    holds_.reset();
+}
 
-    Result<void> listen_tcp();
-    Awaitable<void> accept(Acceptor& acceptor, bool is_unix);
-    Awaitable<void> serve(std::shared_ptr<Session> session);
-    void turn_away(Connection stream);
-    void facts_came() {
-        // At most one wake-up is on its way, however fast facts come.
-        if (wake_pending_.exchange(true)) return;
-        asio::post(*io_, [this] {
-            wake_pending_ = false;
-            for (const auto& session : sessions_) session->wake();
-        });
-    }
-    void stop();
+void Session::forget_unknown() {
+    if (!is_unknown_) return;
+    common_.unknown.erase(place_);
+    is_unknown_ = false;
+}
 
-    std::shared_ptr<asio::io_context> io_;  // outlives what the control plane still holds of ours
-    Api& api_;
-    Control& control_;
-    ServerSetting setting_;
-    std::optional<Acceptor> unix_, tcp_;
-    std::uint16_t port_ = 0;
-    std::list<std::shared_ptr<Session>> sessions_;
-    std::atomic<bool> wake_pending_ = false;
-    bool stopping_ = false;
-    std::thread thread_;
-};
-
-// ---- one connection
+void Session::close() {
+    forget_unknown();
+    stream_.close();
+}
 
 Awaitable<void> Session::run() {
-    while (!server_.is_stopping() && co_await serve_one()) {}
+    while (!common_.stopping && co_await serve_one()) {}
     ErrorCode ignored;
     stream_.socket().shutdown(asio::socket_base::shutdown_send, ignored);
     stream_.close();
 }
 
+/// A token was seen: the connection takes a place of those who are known, once.
+bool Session::is_admitted(const Caller& caller) {
+    if (holds_) return true;
+    forget_unknown();
+    if (!common_.places.take(caller)) return false;
+    holds_ = caller;
+    return true;
+}
+
+/// Reads on until the request has come so far; false when the connection is over.
+Awaitable<bool> Session::read(RequestReader& reader, RequestReader::Stage until) {
+    constexpr std::size_t at_once = 16U << 10;
+    while (true) {
+        in_.erase(0, reader.put(in_));
+        if (reader.stage() >= until) co_return true;
+        const auto kept = in_.size();
+        in_.resize(kept + at_once);
+        ErrorCode error;
+        const auto got = co_await stream_.async_read_some(asio::buffer(in_.data() + kept, at_once), into(error));
+        in_.resize(kept + got);
+        if (error) co_return false;
+    }
+}
+
 /// Reads a request and answers it; false when the connection is over.
 Awaitable<bool> Session::serve_one() {
+    using Stage = RequestReader::Stage;
     busy_ = false;
-    Parser parser;
-    parser.header_limit(max_head_bytes);
-    parser.body_limit(max_body_bytes);
-    ErrorCode error;
-    stream_.expires_after(server_.setting().head_timeout);
-    co_await http::async_read_header(stream_, buffer_, parser, into(error));
-    if (error) co_return co_await refuse_broken(error);
+    RequestReader reader;
+    stream_.expires_after(holds_ ? common_.setting.head_timeout : common_.setting.unknown_timeout);
+    if (!co_await read(reader, Stage::body)) co_return false;
     busy_ = true;
+    if (reader.stage() == Stage::broken) co_return co_await refuse(*reader.complaint());
     Caller caller;
     // Whom we do not know may not make us read a body.
-    if (const auto refusal = turn_away(parser, caller)) {
-        co_return co_await reply(*refusal, parser.is_done() && parser.keep_alive());
+    if (const auto refusal = reader.turn_away(peer_, common_.api.tokens(), caller)) {
+        co_return co_await reply(*refusal, reader.stage() == Stage::done && reader.keeps_alive());
     }
-    if (!parser.is_done() && buffer_.size() > 0) {  // a short body came with its head: no second wait
-        parser.eager(true);
-        buffer_.consume(parser.put(buffer_.data(), error));
-        if (error && error != http::error::need_more) co_return co_await refuse_broken(error);
+    if (!is_admitted(caller)) {
+        ++common_.api.figures().turned_away;
+        co_return co_await reply(too_many_connections(), false);
     }
-    if (!parser.is_done()) {
-        if (beast::iequals(parser.get()[http::field::expect], "100-continue") &&
-            !co_await send("HTTP/1.1 100 Continue\r\n\r\n")) {
+    if (reader.stage() == Stage::body) {
+        if (reader.expects_continue() && in_.empty() &&
+            !co_await send("HTTP/1.1 100 Continue\r\n\r\n", common_.setting.write_timeout)) {
             co_return false;
         }
-        stream_.expires_after(server_.setting().body_timeout);
-        co_await http::async_read(stream_, buffer_, parser, into(error));
-        if (error) co_return co_await refuse_broken(error);
+        stream_.expires_after(common_.setting.body_timeout);
+        if (!co_await read(reader, Stage::done)) co_return false;
+        if (reader.stage() == Stage::broken) co_return co_await refuse(*reader.complaint());
     }
-    auto message = parser.release();
-    const bool keep_alive = message.keep_alive() && !server_.is_stopping();
-    Request request;
-    request.method = view_of(message.method_string());
-    request.caller = caller;
-    auto target = Target::parse(view_of(message.target()));
-    if (!target) {
+    const bool keep_alive = reader.keeps_alive() && !common_.stopping;
+    const bool chunked = reader.knows_chunks();
+    auto request = reader.take(caller);
+    if (!request) {
         co_return co_await reply(
             error_reply(400, "malformed", "the request's target is malformed", "docs/api.md lists the routes"),
             keep_alive);
     }
-    request.target = std::move(*target);
-    request.idempotency_key = view_of(message["Idempotency-Key"]);
-    request.accept = view_of(message[http::field::accept]);
-    request.body = std::move(message.body());
-    auto response = co_await answer(std::move(request));
+    auto response = co_await answer(std::move(*request));
     if (const auto* whole = std::get_if<Reply>(&response)) co_return co_await reply(*whole, keep_alive);
     auto& source = *std::get<std::unique_ptr<Stream>>(response);
-    ++server_.api().figures().replies[200];
-    const bool chunked = message.version() >= 11;
+    ++common_.api.figures().replies[200];
     auto head = head_of(200, source.type(), keep_alive && chunked, 0);
     head += chunked ? "Transfer-Encoding: chunked\r\n\r\n" : "\r\n";
-    if (!co_await send(head)) co_return false;
-    co_return co_await stream(source, chunked) && keep_alive&& chunked;
+    if (!co_await send(head, common_.setting.write_timeout)) co_return false;
+    const bool ended = co_await stream(source, chunked, caller);
+    co_return ended&& keep_alive&& chunked;
 }
 
-/// Tells the client what was wrong with what it sent, if it can still be told.
-Awaitable<bool> Session::refuse_broken(ErrorCode error) {
-    if (error == http::error::body_limit) {
-        co_await reply(error_reply(413, "too_large", "the body is larger than 1 MiB", "send less at once"), false);
-    } else if (error == http::error::header_limit || error == http::error::buffer_overflow) {
-        co_await reply(error_reply(431, "too_large", "the request's head is too large", "send fewer or shorter fields"),
-                       false);
-    } else if (error.category() == http::make_error_code(http::error::bad_version).category() &&
-               error != http::error::end_of_stream && error != http::error::partial_message) {
-        co_await reply(error_reply(400, "malformed", "not HTTP: " + error.message(), "speak HTTP/1.1"), false);
-    }
+/// Tells the client what was wrong with what it sent; the connection is over.
+Awaitable<bool> Session::refuse(const Reply& refusal) {
+    co_await reply(refusal, false);
+    co_await swallow();
     co_return false;
 }
 
-/// Default-deny: a reply for whoever may not go on, else nothing and the caller.
-std::optional<Reply> Session::turn_away(const Parser& parser, Caller& caller) const {
-    const auto& head = parser.get();
-    if (!peer_) {
-        const auto origin = view_of(head[http::field::origin]);
-        const auto scheme = origin.find("://");
-        if (!is_this_machine(view_of(head[http::field::host])) ||
-            (!origin.empty() && (scheme == std::string_view::npos || !is_this_machine(origin.substr(scheme + 3))))) {
-            return error_reply(403, "denied", "this address is for tools of this machine", "ask 127.0.0.1 directly");
-        }
+/// Reads on for a moment what a refused client still sends: a connection that is closed over unread bytes may take the
+/// reply with it.
+Awaitable<void> Session::swallow() {
+    ErrorCode error;
+    stream_.socket().shutdown(asio::socket_base::shutdown_send, error);
+    constexpr std::size_t most = 8 * max_body_bytes;
+    std::string scrap(64U << 10, '\0');
+    stream_.expires_after(std::chrono::seconds{2});
+    for (std::size_t read = 0; !error && read < most;) {
+        read += co_await stream_.async_read_some(asio::buffer(scrap), into(error));
     }
-    if (head.method() == http::verb::get && head.target() == "/healthz") {
-        Reply healthy;
-        healthy.body = "ok\n";
-        healthy.type = "text/plain";
-        return healthy;
-    }
-    if (peer_) {
-        caller = *peer_;
-        return std::nullopt;
-    }
-    const auto credentials = view_of(head[http::field::authorization]);
-    constexpr std::string_view scheme = "Bearer ";
-    if (credentials.substr(0, scheme.size()) == scheme) {
-        if (const auto known = server_.api().tokens().caller_of(credentials.substr(scheme.size()))) {
-            caller = *known;
-            return std::nullopt;
-        }
-    }
-    return error_reply(401, "unauthenticated", "no token, or one that is not known here",
-                       "send `Authorization: Bearer TOKEN` with what STATE/token holds");
 }
 
-Awaitable<bool> Session::send(std::string_view bytes) {
+/// Patience counts for each call: so long may the client take nothing.
+Awaitable<bool> Session::send(std::string_view bytes, std::chrono::milliseconds patience) {
     // What the socket takes at once needs no timer and no turn of the loop.
     const auto sent = ::send(stream_.socket().native_handle(), bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
     if (sent > 0) bytes.remove_prefix(static_cast<std::size_t>(sent));
     if (bytes.empty()) co_return true;
     ErrorCode error;
-    stream_.expires_after(server_.setting().write_timeout);
+    stream_.expires_after(patience);
     co_await asio::async_write(stream_, asio::buffer(bytes), into(error));
     co_return !error;
 }
 
 Awaitable<bool> Session::reply(const Reply& reply, bool keep_alive) {
-    ++server_.api().figures().replies[reply.status];
+    ++common_.api.figures().replies[reply.status];
     const auto text = whole_reply(reply, keep_alive);
-    co_return co_await send(text) && keep_alive;
-}
-
-/// What a route made of it; whatever it throws stays with this request.
-Response made(const std::function<Response()>& outcome) {
-    try {
-        return outcome();
-    } catch (const std::exception& error) {
-        return error_reply(500, "internal", error.what(), "look into the control plane's log, and tell us");
-    }
+    co_return co_await send(text, common_.setting.write_timeout) && keep_alive;
 }
 
 /// Hands the request to its route and waits until the answer is there.
@@ -321,8 +296,8 @@ Awaitable<Response> Session::answer(Request request) {
             std::shared_ptr<asio::io_context> io;
             decltype(handler) resume;
         };
-        auto waiting = std::make_shared<Waiting>(Waiting{server_.io(), std::move(handler)});
-        server_.api().handle(request, [waiting](std::function<Response()> outcome) {
+        auto waiting = std::make_shared<Waiting>(Waiting{common_.io, std::move(handler)});
+        common_.api.handle(request, [waiting](std::function<Response()> outcome) {
             auto& io = *waiting->io;
             asio::post(io, [waiting, outcome = std::move(outcome)] { waiting->resume(made(outcome)); });
         });
@@ -331,55 +306,117 @@ Awaitable<Response> Session::answer(Request request) {
                                                                                             asio::use_awaitable);
 }
 
-/// True when the stream came to its end and the client took it all.
-Awaitable<bool> Session::stream(Stream& source, bool chunked) {
+/// True when the stream came to its end and the client took it all. A stream that cannot be read to its end has no last
+/// chunk, so that the client knows.
+Awaitable<bool> Session::stream(Stream& source, bool chunked, const Caller& caller) {
     std::string out, chunk;
+    spoke_ = std::chrono::steady_clock::now();
     while (true) {
         out.clear();
         news_ = false;
+        // A token that was revoked ends what it opened.
+        if (!caller.token.empty() && !common_.api.tokens().is_good(caller.token)) co_return false;
         const auto pulled = source.pull(out);
         if (out.empty() && pulled == Stream::Pulled::nothing_yet) {
-            if (server_.is_stopping()) co_return false;
-            co_await rest(source, out);
+            if (common_.stopping || !co_await rest(source, out)) co_return false;
         }
         if (!out.empty()) {
-            silent_ = {};
             chunk = chunked ? fmt::format("{:x}\r\n", out.size()) : std::string{};
             chunk += out;
             if (chunked) chunk += "\r\n";
-            if (!co_await send(chunk)) co_return false;
+            if (!co_await send(chunk, common_.setting.stream_timeout)) co_return false;
+            spoke_ = std::chrono::steady_clock::now();
         }
+        if (pulled == Stream::Pulled::broken) co_return false;
         if (pulled == Stream::Pulled::ended) break;
     }
-    if (chunked && !co_await send("0\r\n\r\n")) co_return false;
-    co_return true;
+    co_return !chunked || co_await send("0\r\n\r\n", common_.setting.stream_timeout);
 }
 
-/// Waits for facts, or until the stream wants to look by itself; puts a heartbeat into `out` after a long silence.
-Awaitable<void> Session::rest(const Stream& source, std::string& out) {
-    if (news_) co_return;
-    const auto poll = source.poll_after();
-    const auto until = std::min(poll.value_or(server_.setting().heartbeat), server_.setting().heartbeat);
-    silent_ += until;
-    wake_.expires_after(until);
+/// Waits for facts, or until the stream wants to look by itself. After a long silence it puts a heartbeat into `out`
+/// and looks whether anybody still listens; false when not.
+Awaitable<bool> Session::rest(const Stream& source, std::string& out) {
+    if (news_) co_return true;
+    const auto heartbeat = common_.setting.heartbeat;
+    wake_.expires_after(std::min(source.poll_after().value_or(heartbeat), heartbeat));
     ErrorCode error;
     co_await wake_.async_wait(into(error));
-    if (!error && silent_ >= server_.setting().heartbeat) out = source.heartbeat();
+    const auto now = std::chrono::steady_clock::now();
+    if (now - spoke_ < heartbeat) co_return true;
+    spoke_ = now;
+    out = source.heartbeat();
+    co_return !is_client_gone();
+}
+
+bool Session::is_client_gone() {
+    char byte = 0;
+    return recv(stream_.socket().native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
 }
 
 // ---- all of them
 
-Result<void> Impl::listen() {
-    if (!setting_.socket.empty()) {
-        auto socket = listen_at(setting_.socket, geteuid() == 0 ? 0666 : 0600);
-        if (!socket) return tl::unexpected<Error>(socket.error());
-        unix_.emplace(*io_, Protocol{AF_UNIX, 0}, dup(socket->get()));
+/// The caller of a connection over the unix socket.
+std::optional<Caller> peer_of(int socket) {
+    ucred peer{};
+    socklen_t size = sizeof peer;
+    if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return std::nullopt;
+    return Caller{peer.uid, peer.uid == 0 || peer.uid == geteuid(), true};
+}
+
+class Impl final : public Server {
+public:
+    Impl(Api& api, Control& control, ServerSetting setting) : common_{api, std::move(setting)}, control_{control} {}
+    ~Impl() override { stop(); }
+
+    Result<void> listen();
+    void start() {
+        control_.on_facts([this](std::uint64_t) { facts_came(); });
+        if (unix_) asio::co_spawn(io(), accept(*unix_, true), asio::detached);
+        if (tcp_) asio::co_spawn(io(), accept(*tcp_, false), asio::detached);
+        thread_ = std::thread{[this] { io().run(); }};
     }
-    return setting_.listen.empty() ? Result<void>{} : listen_tcp();
+    [[nodiscard]] std::uint16_t port() const override { return port_; }
+
+private:
+    using Acceptor = asio::basic_socket_acceptor<Protocol>;
+
+    [[nodiscard]] asio::io_context& io() { return *common_.io; }
+    Result<void> listen_tcp();
+    Awaitable<void> accept(Acceptor& acceptor, bool is_unix);
+    void welcome(Connection stream, bool is_unix);
+    Awaitable<void> serve(std::shared_ptr<Session> session);
+    void turn_away(Connection stream);
+    void facts_came() {
+        // At most one wake-up is on its way, however fast facts come.
+        if (wake_pending_.exchange(true)) return;
+        asio::post(io(), [this] {
+            wake_pending_ = false;
+            for (const auto& session : sessions_) session->wake();
+        });
+    }
+    void stop();
+
+    Common common_;
+    Control& control_;
+    std::optional<Acceptor> unix_, tcp_;
+    std::uint16_t port_ = 0;
+    std::list<std::shared_ptr<Session>> sessions_;
+    std::atomic<bool> wake_pending_ = false;
+    std::thread thread_;
+};
+
+Result<void> Impl::listen() {
+    const auto& setting = common_.setting;
+    if (!setting.socket.empty()) {
+        auto socket = listen_at(setting.socket, geteuid() == 0 ? 0666 : 0600);
+        if (!socket) return tl::unexpected<Error>(socket.error());
+        unix_.emplace(io(), Protocol{AF_UNIX, 0}, fcntl(socket->get(), F_DUPFD_CLOEXEC, 0));
+    }
+    return setting.listen.empty() ? Result<void>{} : listen_tcp();
 }
 
 Result<void> Impl::listen_tcp() {
-    const auto& text = setting_.listen;
+    const auto& text = common_.setting.listen;
     const auto colon = text.rfind(':');
     std::uint16_t port = 0;
     auto host = text.substr(0, colon);
@@ -401,49 +438,60 @@ Result<void> Impl::listen_tcp() {
                                 text));
     }
     const asio::ip::tcp::endpoint endpoint{address, port};
-    asio::ip::tcp::acceptor acceptor{*io_};
-    acceptor.open(endpoint.protocol(), error);
-    if (!error) acceptor.set_option(asio::socket_base::reuse_address{true}, error);
-    if (!error) acceptor.bind(endpoint, error);
-    if (!error) acceptor.listen(asio::socket_base::max_listen_connections, error);
-    if (error) {
-        return fail(Fault::conflict,
-                    fmt::format("--listen {}: {}; choose another port, or end what uses it", text, error.message()));
+    // By hand, since Asio's sockets would stay open in the programs that the engine starts.
+    const FileDescriptor socket{::socket(endpoint.protocol().family(), SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
+    const int on = 1;
+    asio::ip::tcp::endpoint bound;
+    auto size = static_cast<socklen_t>(bound.capacity());
+    if (!socket || setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
+        bind(socket.get(), endpoint.data(), static_cast<socklen_t>(endpoint.size())) != 0 ||
+        ::listen(socket.get(), SOMAXCONN) != 0 || getsockname(socket.get(), bound.data(), &size) != 0) {
+        return fail(Fault::conflict, fmt::format("--listen {}: {}; choose another port, or end what uses it", text,
+                                                 std::strerror(errno)));
     }
-    port_ = acceptor.local_endpoint().port();
-    tcp_.emplace(*io_, Protocol{endpoint.protocol().family(), 0}, acceptor.release());
+    port_ = bound.port();
+    tcp_.emplace(io(), Protocol{endpoint.protocol().family(), 0}, fcntl(socket.get(), F_DUPFD_CLOEXEC, 0));
     return {};
 }
 
 Awaitable<void> Impl::accept(Acceptor& acceptor, bool is_unix) {
-    while (!stopping_) {
+    while (!common_.stopping) {
         ErrorCode error;
-        auto socket = co_await acceptor.async_accept(into(error));
-        if (error == asio::error::operation_aborted || stopping_) co_return;
-        if (error) {  // out of descriptors, most likely: some will be closed soon
-            asio::steady_timer pause{*io_, std::chrono::milliseconds{100}};
+        co_await acceptor.async_wait(asio::socket_base::wait_read, into(error));
+        if (error == asio::error::operation_aborted || common_.stopping) co_return;
+        // Not Asio's accept: a program that the engine starts meanwhile must not get the connection.
+        const int socket = accept4(acceptor.native_handle(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (socket >= 0) {
+            Protocol::socket connected{io(), Protocol{is_unix ? AF_UNIX : AF_INET, 0}, socket};
+            welcome(Connection{std::move(connected)}, is_unix);
+        } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+            asio::steady_timer pause{io(), std::chrono::milliseconds{100}};  // some will be closed soon
             co_await pause.async_wait(into(error));
-            continue;
         }
-        const auto peer = is_unix ? peer_of(socket.native_handle()) : std::nullopt;
-        if (!is_unix) {
-            const int on = 1;
-            setsockopt(socket.native_handle(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-        }
-        Connection stream{std::move(socket)};
-        if (is_unix && !peer) continue;
-        if (sessions_.size() >= static_cast<std::size_t>(setting_.max_connections)) {
-            turn_away(std::move(stream));
-            continue;
-        }
-        asio::co_spawn(*io_, serve(std::make_shared<Session>(*this, std::move(stream), peer)), asio::detached);
     }
 }
 
+void Impl::welcome(Connection stream, bool is_unix) {
+    std::optional<Caller> peer;
+    const int socket = stream.socket().native_handle();
+    if (is_unix) {
+        peer = peer_of(socket);
+        if (!peer) return;
+        if (!common_.places.take(*peer)) return turn_away(std::move(stream));
+    } else {
+        const int on = 1;
+        setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        // Whoever has said nothing for the longest makes room: an honest client sends its token at once.
+        if (common_.unknown.size() >= static_cast<std::size_t>(common_.places.unknown_limit())) {
+            common_.unknown.front()->close();
+        }
+    }
+    asio::co_spawn(io(), serve(std::make_shared<Session>(common_, std::move(stream), peer)), asio::detached);
+}
+
 void Impl::turn_away(Connection stream) {
-    ++api_.figures().turned_away;
-    static const auto text = whole_reply(
-        error_reply(503, "too_many_connections", "too many connections are open", "try again in a moment"), false);
+    ++common_.api.figures().turned_away;
+    static const auto text = whole_reply(too_many_connections(), false);
     ErrorCode ignored;  // it fits the socket's buffer, or the client is told nothing
     stream.socket().non_blocking(true, ignored);
     (void)::send(stream.socket().native_handle(), text.data(), text.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -451,35 +499,36 @@ void Impl::turn_away(Connection stream) {
 
 Awaitable<void> Impl::serve(std::shared_ptr<Session> session) {
     const auto place = sessions_.insert(sessions_.end(), session);
-    ++api_.figures().connections;
+    ++common_.api.figures().connections;
     try {
         co_await session->run();
     } catch (const std::exception&) {
         session->close();  // out of memory, or a library's surprise: this connection ends, the others do not
     }
-    --api_.figures().connections;
+    --common_.api.figures().connections;
+    session->leave();
     sessions_.erase(place);
-    if (stopping_ && sessions_.empty()) io_->stop();
+    if (common_.stopping && sessions_.empty()) io().stop();
 }
 
 void Impl::stop() {
     if (!thread_.joinable()) return;
     control_.on_facts({});
-    asio::post(*io_, [this] {
-        stopping_ = true;
+    asio::post(io(), [this] {
+        common_.stopping = true;
         if (unix_) unix_->close();
         if (tcp_) tcp_->close();
         for (const auto& session : sessions_) {
             session->close_if_idle();
             session->wake();
         }
-        if (sessions_.empty()) io_->stop();
+        if (sessions_.empty()) io().stop();
     });
-    asio::steady_timer last_call{*io_, std::chrono::milliseconds{500}};
-    last_call.async_wait([this](ErrorCode) { io_->stop(); });
+    asio::steady_timer last_call{io(), std::chrono::milliseconds{500}};
+    last_call.async_wait([this](ErrorCode) { io().stop(); });
     thread_.join();
     sessions_.clear();
-    if (!setting_.socket.empty()) unlink(setting_.socket.c_str());
+    if (!common_.setting.socket.empty()) unlink(common_.setting.socket.c_str());
 }
 
 }  // namespace

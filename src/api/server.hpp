@@ -4,23 +4,23 @@
 #include <memory>
 #include <string>
 
+#include "api/places.hpp"
 #include "api/routes.hpp"
 #include "base/result.hpp"
 
 namespace stargate::api {
 
 struct ServerSetting {
-    std::string socket;           // path of the unix socket; anybody may connect when we are root, else only we
-    std::string listen;           // `127.0.0.1:7433`, `[::1]:0`; empty: no TCP
-    int max_connections = 4'096;  // a descriptor and some 20 kB each
-    std::chrono::milliseconds head_timeout{60'000};   // to send a whole request head; also how long one may idle
-    std::chrono::milliseconds body_timeout{30'000};   // to send its body
-    std::chrono::milliseconds write_timeout{30'000};  // to take a piece of a reply
-    std::chrono::milliseconds heartbeat{15'000};      // of a stream that has nothing to say
+    std::string socket;  // path of the unix socket; anybody may connect when we are root, else only we
+    std::string listen;  // `127.0.0.1:7433`, `[::1]:0`; empty: no TCP
+    PlaceLimits places;
+    std::chrono::milliseconds head_timeout{60'000};       // to send a whole request head; also how long one may idle
+    std::chrono::milliseconds unknown_timeout{5'000};     // the same over TCP, until a token was seen
+    std::chrono::milliseconds body_timeout{30'000};       // to send its body
+    std::chrono::milliseconds write_timeout{30'000};      // to take a reply
+    std::chrono::milliseconds stream_timeout{3'600'000};  // to take a piece of a stream: people page through output
+    std::chrono::milliseconds heartbeat{15'000};          // of a stream that has nothing to say
 };
-
-constexpr std::size_t max_body_bytes = 1U << 20;
-constexpr std::size_t max_head_bytes = 32U << 10;  // `resume=` of a followed array is the longest that we send
 
 /// HTTP/1.1 for Api, on one thread of its own. The unix socket tells who asks; over TCP a token does, and only this
 /// machine is listened to.

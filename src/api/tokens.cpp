@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <sstream>
 
 #include "base/file.hpp"
@@ -72,16 +73,38 @@ Result<Tokens> Tokens::open(const std::string& state_folder) {
 std::optional<Caller> Tokens::caller_of(std::string_view token) const {
     // Digests are compared, so timing tells nothing about the token.
     const auto digest = digest_of(token);
-    if (digest == owner_) return Caller{geteuid(), true, false};
+    if (digest == owner_) return Caller{geteuid(), true, false, {}};
     for (const auto& row : rows_) {
-        if (row.digest == digest) return Caller{row.uid, row.is_operator, false};
+        if (row.digest == digest) return Caller{row.uid, row.is_operator, false, id_of(row)};
     }
     return std::nullopt;
 }
 
+std::string Tokens::id_of(const Row& row) { return hex(row.digest).substr(0, 12); }
+
+bool Tokens::is_good(const std::string& id) const {
+    return std::any_of(rows_.begin(), rows_.end(), [&](const Row& row) { return id_of(row) == id; });
+}
+
+std::vector<Tokens::Shown> Tokens::all() const {
+    std::vector<Shown> shown;
+    for (const auto& row : rows_) shown.push_back({id_of(row), row.name, row.uid, row.is_operator});
+    return shown;
+}
+
+Result<void> Tokens::revoke(const std::string& id) {
+    const auto kept = rows_;
+    std::erase_if(rows_, [&](const Row& row) { return id_of(row) == id; });
+    if (rows_.size() == kept.size()) return fail(Fault::not_found, "there is no token " + id);
+    auto saved = save();
+    if (!saved) rows_ = kept;
+    return saved;
+}
+
 Result<std::string> Tokens::make(const std::string& name, std::uint32_t uid, bool is_operator) {
     constexpr std::size_t most = 1'000;  // read at every start, compared at every request
-    if (rows_.size() >= most) return fail(Fault::full, "there are 1,000 tokens already; remove some from " + file_);
+    if (rows_.size() >= most)
+        return fail(Fault::full, "there are 1,000 tokens already; revoke some: stargate token list");
     auto token = fresh_token();
     rows_.push_back({digest_of(token), name, uid, is_operator});
     if (auto saved = save(); !saved) {

@@ -21,8 +21,21 @@ public:
 
     /// Nothing when no such token was ever given out.
     [[nodiscard]] std::optional<Caller> caller_of(std::string_view token) const;
+    /// Whether the token of this id (Caller::token) is still good.
+    [[nodiscard]] bool is_good(const std::string& id) const;
     /// A new token that acts as this uid. It is shown once and cannot be read again.
     [[nodiscard]] Result<std::string> make(const std::string& name, std::uint32_t uid, bool is_operator);
+
+    struct Shown {
+        std::string id;  // the first digits of its digest
+        std::string name;
+        std::uint32_t uid = 0;
+        bool is_operator = false;
+    };
+    /// All but the owner's, oldest first.
+    [[nodiscard]] std::vector<Shown> all() const;
+    /// Nobody comes in with it any more, from now on. Fault::not_found when there is none of this id.
+    [[nodiscard]] Result<void> revoke(const std::string& id);
 
 private:
     struct Row {
@@ -31,6 +44,7 @@ private:
         std::uint32_t uid = 0;
         bool is_operator = false;
     };
+    [[nodiscard]] static std::string id_of(const Row& row);
     [[nodiscard]] Result<void> save() const;
 
     std::string file_;

@@ -172,6 +172,17 @@ void ControlPlane::submit(api::NewJob job, Done<Answer> done) {
     if (!writer_->post(std::move(request))) done(tl::unexpected(going_down()));
 }
 
+Result<std::optional<Answer>> ControlPlane::find_key(const std::string& tenant, const std::string& key,
+                                                     const std::string& body) const {
+    const auto id = view_->read([&](const State& state) { return state.tenant_named(tenant).value_or(TenantId{}); });
+    const std::lock_guard lock{reader_mutex_};
+    const auto row = wiring_.reader->find_key(id, key);
+    if (!row) return tl::unexpected(row.error());
+    if (!*row || (*row)->expires_at <= clock_->now()) return std::optional<Answer>{};
+    if ((*row)->body_hash != digest_of(body)) return Answer{{Why::key_conflict, 0, 0, (*row)->first_job.value}, {}};
+    return Answer{{}, (*row)->first_job};
+}
+
 void ControlPlane::ask(std::vector<Input> inputs, Done<std::vector<Answer>> done) {
     struct Gathered {
         std::mutex mutex;
@@ -255,15 +266,23 @@ void ControlPlane::on_facts(std::function<void(std::uint64_t)> notify) {
     notify_ = std::move(notify);
 }
 
-Result<std::vector<RetiredJob>> ControlPlane::retired(std::size_t most) const {
-    const std::lock_guard lock{reader_mutex_};
-    const auto rows = wiring_.reader->newest_history(most);
-    if (!rows) return tl::unexpected(rows.error());
-    std::vector<RetiredJob> jobs;
-    for (const auto& row : *rows) {
-        if (auto job = decoded<RetiredJob>(row.body)) jobs.push_back(std::move(*job));
+Result<void> ControlPlane::read_retired(std::size_t most, const std::function<bool(const RetiredJob&)>& visit) const {
+    constexpr std::size_t page = 1'000;  // read under the lock at once
+    std::optional<store::HistoryRow> last;
+    while (most > 0) {
+        std::unique_lock lock{reader_mutex_};
+        const auto rows = wiring_.reader->newest_history(std::min(most, page), last ? &*last : nullptr);
+        lock.unlock();
+        if (!rows) return tl::unexpected(rows.error());
+        for (const auto& row : *rows) {
+            const auto job = decoded<RetiredJob>(row.body);
+            if (job && !visit(*job)) return {};
+        }
+        if (rows->size() < std::min(most, page)) return {};
+        most -= rows->size();
+        last = rows->back();
     }
-    return jobs;
+    return {};
 }
 
 Result<std::optional<RetiredJob>> ControlPlane::find_retired(JobId job) const {

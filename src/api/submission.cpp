@@ -1,0 +1,199 @@
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include "api/account.hpp"
+#include "api/follow.hpp"
+#include "api/request_body.hpp"
+#include "api/routes.hpp"
+#include "api/sentences.hpp"
+#include "base/json_text.hpp"
+
+/// A submit on its way: whose account, what job, may it, could it start, and in with it.
+namespace stargate::api {
+
+namespace {
+
+constexpr std::chrono::seconds account_life{60};
+/// Many jobs of one folder and program come in a row, and each look costs a dozen system calls.
+constexpr std::chrono::seconds startable_life{1};
+constexpr std::size_t most_startable = 1'000;
+
+/// What can_start looks at, as a key.
+std::string start_of(const Launch& launch) {
+    std::string_view path;
+    for (const auto& [name, value] : launch.env) {
+        if (name == "PATH") path = value;
+    }
+    return fmt::format("{}\n{}\n{}\n{}\n{}", launch.account.uid, launch.folder,
+                       launch.argv.empty() ? "" : launch.argv.front(), path, launch.mounts.empty());
+}
+
+/// `dir: what; remedy` with the line where the file says so.
+std::string with_line(const ParsedJob& job, const std::string& detail) {
+    const auto colon = detail.find(": ");
+    const auto where = job.where(detail.substr(0, colon));
+    return where.empty() ? detail : where + detail.substr(colon + 2);
+}
+
+}  // namespace
+
+struct Api::Submission {
+    Request request;
+    Finish finish;
+    ParsedJob job;
+    std::string keyed;  // what an idempotency key stands for; empty: there is no key
+};
+
+void Api::with_account(const Caller& caller, const Finish& finish, std::function<void(const Result<Account>&)> then) {
+    const auto own = geteuid();
+    if (caller.uid == 0) {
+        if (own == 0 && setting_.job_user) return then(*setting_.job_user);
+        return then(fail(Fault::denied,
+                         "jobs never run as root; start the control plane with --job-user, or submit as a user"));
+    }
+    if (own != 0 && caller.uid != own) {
+        return then(
+            fail(Fault::denied, fmt::format("this control plane runs as uid {} and cannot run work as uid {}; start "
+                                            "your own, or have one started by root",
+                                            own, caller.uid)));
+    }
+    std::optional<Account> known;
+    {
+        const std::scoped_lock lock{known_mutex_};
+        const auto found = accounts_.find(caller.uid);
+        if (found != accounts_.end() && std::chrono::steady_clock::now() < found->second.until)
+            known = found->second.value;
+    }
+    if (known) return then(*known);
+    lookups_.run(
+        caller.uid,
+        [this, uid = caller.uid, then]() -> Lookups::Outcome {
+            const auto account = account_of(uid);
+            return [this, uid, then, account] {
+                if (account) {
+                    const std::scoped_lock lock{known_mutex_};
+                    accounts_[uid] = {*account, std::chrono::steady_clock::now() + account_life};
+                }
+                then(account);
+            };
+        },
+        [finish] { finish_with(finish, took_too_long()); });
+}
+
+void Api::submit(const Request& request, const Finish& finish) {
+    const auto pending = std::make_shared<Submission>();
+    pending->request = request;
+    pending->finish = finish;
+    with_account(request.caller, finish, [this, pending](const Result<Account>& account) {
+        if (!account) return finish_with(pending->finish, malformed(account.error().detail));
+        read_job(pending, *account);
+    });
+}
+
+void Api::read_job(const Pending& pending, const Account& account) {
+    const auto& request = pending->request;
+    JobFileSetting setting;
+    setting.account = account;
+    setting.owner = request.caller.uid;
+    control_.read([&](const State& state, Instant, std::uint64_t) { setting.gpu_types = state.settings().gpu_types; });
+    auto job = parse_submit(request.body, setting, account.uid == request.caller.uid);
+    if (!job) return finish_with(pending->finish, malformed(job.error().detail));
+    pending->job = std::move(*job);
+    const auto& key = request.idempotency_key;
+    if (key.size() > 200) {
+        return finish_with(pending->finish, malformed("Idempotency-Key: longer than 200 bytes; send a shorter one"));
+    }
+    // Two users of one tenant must not meet in a key.
+    if (!key.empty()) pending->keyed = fmt::format("{}\n{}", request.caller.uid, request.body);
+    bool may_use = true;
+    control_.read([&](const State& state, Instant, std::uint64_t) {
+        const auto tenant = state.tenant_named(pending->job.submit.tenant);
+        may_use = !tenant || Sight{request.caller, state}.may_use(*tenant);
+    });
+    if (!may_use) {
+        return refuse(pending, error_reply(403, "not_a_member",
+                                           fmt::format("{}you are no member of tenant {}", pending->job.where("tenant"),
+                                                       pending->job.submit.tenant),
+                                           "list yours: stargate tenants, or ask an operator"));
+    }
+    const bool may_go_without = request.caller.is_operator || setting_.anyone_without_sandbox;
+    if (pending->job.launch.sandbox == Sandbox::none && !may_go_without) {
+        return refuse(pending,
+                      forbidden(pending->job.where("sandbox") + "`sandbox: none` is for operators here; leave it out"));
+    }
+    check_start(pending);
+}
+
+/// Whether the folder and the program are there, which may ask a file server.
+void Api::check_start(const Pending& pending) {
+    const auto& launch = pending->job.launch;
+    const auto key = start_of(launch);
+    bool known = false;
+    {
+        const std::scoped_lock lock{known_mutex_};
+        const auto found = startable_.find(key);
+        known = found != startable_.end() && std::chrono::steady_clock::now() < found->second.until;
+    }
+    if (known) return hand_in(pending);
+    lookups_.run(
+        pending->request.caller.uid,
+        [this, pending, key, launch]() -> Lookups::Outcome {
+            const auto fits = can_start(launch);
+            return [this, pending, key, fits] {
+                if (!fits) return refuse(pending, malformed(with_line(pending->job, fits.error().detail)));
+                {
+                    const std::scoped_lock lock{known_mutex_};
+                    if (startable_.size() >= most_startable) startable_.clear();
+                    startable_[key] = {true, std::chrono::steady_clock::now() + startable_life};
+                }
+                hand_in(pending);
+            };
+        },
+        [this, pending] { refuse(pending, took_too_long()); });
+}
+
+/// Says no, unless this very request was accepted before: what it needs may have gone since, its job goes on.
+void Api::refuse(const Pending& pending, Reply reply) {
+    if (!pending->keyed.empty()) {
+        const auto known =
+            control_.find_key(pending->job.submit.tenant, pending->request.idempotency_key, pending->keyed);
+        if (known && *known) {
+            return pending->finish([this, pending, answer = **known] { return answered(pending, answer); });
+        }
+    }
+    finish_with(pending->finish, std::move(reply));
+}
+
+void Api::hand_in(const Pending& pending) {
+    NewJob added;
+    added.input = pending->job.submit;
+    added.launch = std::move(pending->job.launch);
+    added.key = pending->request.idempotency_key;
+    added.body = pending->keyed;
+    control_.submit(std::move(added), [this, pending](Result<Answer> answer) {
+        pending->finish([this, pending, answer]() -> Response {
+            return answer ? answered(pending, *answer) : Response{failure_reply(answer.error())};
+        });
+    });
+}
+
+Response Api::answered(const Pending& pending, const Answer& answer) {
+    const auto& submit = pending->job.submit;
+    if (!answer.accepted()) {
+        Reply refused;
+        control_.read([&](const State& state, Instant, std::uint64_t) {
+            refused = refusal_reply({pending->request.caller, state}, answer.why, &submit.spec, &submit,
+                                    pending->job.where(field_of(answer.why.why)));
+        });
+        return refused;
+    }
+    auto accepted = fmt::format(R"({{"id":{},"count":{},"name":)", answer.job.value, submit.count);
+    json_string(accepted, submit.spec.name);
+    accepted += "}";
+    if (!pending->request.target.is_set("follow")) return Reply{201, accepted + "\n"};
+    FollowOptions options;
+    options.accepted = accepted;
+    return follow_jobs(control_, answer.job, submit.count, options);
+}
+
+}  // namespace stargate::api
