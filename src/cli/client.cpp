@@ -13,6 +13,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "api/frame.hpp"
 #include "base/posix.hpp"
 
 namespace stargate::cli {
@@ -109,12 +110,18 @@ Result<HttpReply> Client::stream(std::string_view method, const std::string& tar
     if (!socket) return tl::unexpected(socket.error());
     Stream connection{std::move(*socket)};
     const auto broke_off = [&] {
-        return Error{Fault::unavailable,
-                     fmt::format("the control plane at {} broke off its reply: it went down; start it "
-                                 "again with: stargate up --detach --state {}",
+        return Error{Fault::unknown_outcome,
+                     fmt::format("the connection to the control plane at {} ended before the reply was whole; see "
+                                 "whether it is up: stargate doctor --state {}",
                                  state_, state_)};
     };
-    // A request that is too large is answered before it has been read: the reply says so, also when sending failed.
+    if (body.size() > api::max_body_bytes) {
+        return fail(Fault::malformed,
+                    fmt::format("the request is {:.1f} MiB and 1 MiB is the most: the command, the job file and the "
+                                "environment together; pass large input in a file",
+                                static_cast<double>(body.size()) / static_cast<double>(1 << 20)));
+    }
+    // Whoever refuses a request may close before all of it is sent: what it says of that is to be read all the same.
     (void)connection.write_all(request_text(method, target, body, headers));
     boost::beast::flat_buffer buffer;
     http::response_parser<http::buffer_body> parser;

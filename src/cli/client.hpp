@@ -29,7 +29,8 @@ public:
     [[nodiscard]] Result<HttpReply> call(std::string_view method, const std::string& target,
                                          const std::string& body = {}, const Headers& headers = {});
     /// The same, with a successful reply's body going to `sink` piece by piece; the reply then has none. An error
-    /// reply comes whole. Fault::unavailable also when the reply breaks off.
+    /// reply comes whole. Fault::unknown_outcome when the reply breaks off, Fault::malformed when the request is larger
+    /// than any that is taken.
     [[nodiscard]] Result<HttpReply> stream(std::string_view method, const std::string& target, const std::string& body,
                                            const Headers& headers, const Sink& sink);
 

@@ -1,9 +1,11 @@
 #include "cli/listings.hpp"
 
 #include <fmt/format.h>
+#include <pwd.h>
 
 #include <array>
 #include <ctime>
+#include <set>
 
 namespace stargate::cli {
 
@@ -85,7 +87,17 @@ std::vector<Column> tenant_columns() {
         {"USED", [](const Json& row) { return row["used"].word(); }, true},
         {"WEIGHT", [](const Json& row) { return row["weight"].word(); }, true},
         {"GPU-HOURS", [](const Json& row) { return fmt::format("{:.2f}", row["charged_gpu_s"].number / 3600); }, true},
+        {"MEMBERS", [](const Json& row) { return row["members"].items.empty() ? "-" : row["members"].word(); }},
         {"CLASSES", [](const Json& row) { return row["priorities"].word(); }, false, true},
+    };
+}
+
+std::vector<Column> token_columns() {
+    return {
+        {"ID", [](const Json& row) { return row["id"].word(); }},
+        {"NAME", [](const Json& row) { return row["name"].word(); }},
+        {"UID", [](const Json& row) { return row["uid"].word(); }, true},
+        {"OPERATOR", [](const Json& row) { return std::string{row["operator"].boolean ? "yes" : "no"}; }},
     };
 }
 
@@ -104,6 +116,10 @@ void print_why(const Json& why) {
     if (!why["holders"].items.empty()) {
         fmt::print("  GPUs are held by:\n");
         for (const auto& holder : why["holders"].items) {
+            if (holder["id"].kind == Json::Kind::null) {
+                fmt::print("    {}: {} GPUs\n", holder["name"].text, holder["gpus"].whole);
+                continue;
+            }
             fmt::print("    job {} {}: {} GPUs, {}, to end by {}\n", holder["id"].whole, holder["name"].text,
                        holder["gpus"].whole, holder["priority"].text, clock_of(holder["ends_by"].whole));
         }
@@ -111,6 +127,14 @@ void print_why(const Json& why) {
     if (!why["starts_in"].text.empty())
         fmt::print("  it starts in {} at the latest, by the others' time limits\n", why["starts_in"].text);
 }
+
+namespace {
+/// The owner's name where this machine knows it.
+std::string owner_of(const Json& job) {
+    const auto* entry = ::getpwuid(static_cast<uid_t>(job["owner"].whole));
+    return entry == nullptr ? "uid " + job["owner"].word() : entry->pw_name;
+}
+}  // namespace
 
 void print_job(const Json& job) {
     const auto line = [](std::string_view name, const std::string& value) {
@@ -124,12 +148,15 @@ void print_job(const Json& job) {
     line("detail", job["detail"].word());
     line("kind", job["kind"].word());
     line("tenant", job["tenant"].word());
+    line("owner", owner_of(job));
     line("class", job["priority"].word());
     const auto least = job["gpus_min"].word();
     const auto most = job["gpus_max"].word();
     line("gpus", job["gpus"].word() + (least == most ? "" : fmt::format(" (elastic: {}..{})", least, most)));
     line("nodes", job["nodes"].word());
-    line("attempt", fmt::format("{} generation {}", job["attempt"].word(), job["generation"].word()));
+    if (job["attempt"].whole > 0) {
+        line("attempt", fmt::format("{}, generation {}", job["attempt"].word(), job["generation"].word()));
+    }
     line("failures", job["failures"].whole == 0 ? "" : job["failures"].word());
     line("step", job["step"].whole < 0 ? "" : job["step"].word());
     line("exit status", job["exit_status"].word());
@@ -148,11 +175,17 @@ void print_job(const Json& job) {
 }
 
 void print_event_line(const Json& event) {
+    static const std::set<std::string> instants{"planned_at", "limit",      "gang_deadline",
+                                                "settled",    "not_before", "fresh"};
     std::string rest;
     for (const auto& [name, value] : event.members) {
         if (name == "seq" || name == "at" || name == "type" || name == "cause" || name == "cause_seq") continue;
         const bool deep = value.kind == Json::Kind::object || value.kind == Json::Kind::list;
-        rest += fmt::format("{}{}={}", rest.empty() ? "" : " ", name, deep ? to_text(value) : value.word());
+        const bool is_instant = value.kind == Json::Kind::number && value.whole > 0 && instants.contains(name);
+        rest += fmt::format("{}{}={}", rest.empty() ? "" : " ", name,
+                            deep         ? to_text(value)
+                            : is_instant ? '"' + clock_of(value.whole) + '"'
+                                         : value.word());
     }
     const auto at = event["at"].whole;
     fmt::print("{:>6}  {}.{:03}  {:<14} {:<14} {}\n", event["seq"].whole, clock_of(at), at / 1000 % 1000,

@@ -11,6 +11,7 @@ namespace stargate::cli {
 std::vector<Column> job_columns();
 std::vector<Column> node_columns();
 std::vector<Column> tenant_columns();
+std::vector<Column> token_columns();
 
 void print_job(const api::Json& job);
 void print_why(const api::Json& why);

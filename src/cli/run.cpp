@@ -5,18 +5,17 @@
 #include <unistd.h>
 
 #include <atomic>
-#include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
-#include <map>
 #include <thread>
 
-#include "api/frame.hpp"
 #include "base/digest.hpp"
 #include "base/json_text.hpp"
+#include "base/utf8.hpp"
 #include "cli/client.hpp"
+#include "cli/follow.hpp"
 
 extern char** environ;
 
@@ -26,23 +25,9 @@ using api::Frame;
 
 namespace {
 
-/// How long a control plane that went away is waited for. Its job goes on meanwhile.
-constexpr std::chrono::seconds longest_absence{60};
-constexpr std::chrono::milliseconds pause_between_tries{50};
-
 /// The first job of the array, once it is accepted; 0 before.
 std::atomic<std::uint64_t> accepted_job{0};
 std::atomic<int> accepted_count{0};
-
-bool write_all(int to, std::string_view bytes) {
-    while (!bytes.empty()) {
-        const auto written = ::write(to, bytes.data(), bytes.size());
-        if (written < 0 && errno == EINTR) continue;
-        if (written <= 0) return false;
-        bytes.remove_prefix(static_cast<std::size_t>(written));
-    }
-    return true;
-}
 
 void cancel_all(const std::string& state) {
     Client client{state};
@@ -70,92 +55,28 @@ void cancel_on_interrupt(const std::string& state) {
     }}.detach();
 }
 
-/// What has come of each element, enough to go on after a break.
-class Follower {
+/// The worst exit status so far, as that of the whole run.
+class Worst {
 public:
-    explicit Follower(std::string state) : state_{std::move(state)} {}
-
-    bool take(std::string_view piece) {
-        pending_ += piece;
-        std::string_view rest{pending_};
-        bool broken = false;
-        while (const auto frame = Frame::take(rest, broken)) handle(*frame);
-        pending_.erase(0, pending_.size() - rest.size());
-        return !broken;
-    }
-    void reconnect() { pending_.clear(); }
-    [[nodiscard]] bool is_done() const { return accepted_count.load() > 0 && done_ == accepted_count.load(); }
-    [[nodiscard]] int worst() const { return worst_; }
-    /// `task:attempt:offset` or `task:done` of each element, as the server wants it.
-    [[nodiscard]] std::string resume() const {
-        std::string text;
-        for (const auto& [task, place] : places_) {
-            text += text.empty() ? "" : ",";
-            text +=
-                place.done ? fmt::format("{}:done", task) : fmt::format("{}:{}:{}", task, place.attempt, place.offset);
-        }
-        return text;
-    }
-
-private:
-    struct Place {
-        std::uint64_t attempt = 0;
-        std::uint64_t offset = 0;
-        bool done = false;
-    };
-    void handle(const Frame& frame) {
-        switch (frame.kind) {
-            case Frame::Kind::nothing:
-                break;
-            case Frame::Kind::output:
-            case Frame::Kind::errors: {
-                places_[frame.task].offset = frame.next_offset;
-                const int to = frame.kind == Frame::Kind::output ? STDOUT_FILENO : STDERR_FILENO;
-                if (!write_all(to, frame.bytes)) {  // whoever read it has gone: as a pipe would tell the command itself
-                    cancel_all(state_);
-                    std::_Exit(128 + SIGPIPE);
-                }
-                break;
-            }
-            case Frame::Kind::accepted: {
-                const auto body = api::parse_json(frame.bytes);
-                if (!body) break;
-                accepted_count = static_cast<int>((*body)["count"].whole);
-                const auto& id = body->find("id") != nullptr ? (*body)["id"] : (*body)["first"];
-                accepted_job = static_cast<std::uint64_t>(id.whole);
-                break;
-            }
-            case Frame::Kind::attempt:
-                if (const auto body = api::parse_json(frame.bytes)) {
-                    places_[frame.task] = {static_cast<std::uint64_t>((*body)["attempt"].whole), 0, false};
-                }
-                break;
-            case Frame::Kind::finished:
-                finish(frame);
-                break;
-        }
-    }
-    void finish(const Frame& frame) {
-        const auto body = api::parse_json(frame.bytes);
-        if (!body || places_[frame.task].done) return;
-        places_[frame.task].done = true;
-        ++done_;
-        const auto& state = (*body)["state"].text;
-        auto status = static_cast<int>((*body)["exit_status"].whole);
+    void add(const api::Json& end) {
+        const auto& state = end["state"].text;
+        auto status = static_cast<int>(end["exit_status"].whole);
         if (state != "succeeded" && status == 0) status = 1;
-        worst_ = std::max(worst_, status);
+        status_ = std::max(status_, status);
         // What the command itself said by its status needs no words of ours.
-        const auto& detail = (*body)["detail"].text;
+        const auto& detail = end["detail"].text;
         const bool ordinary = state == "succeeded" || (state == "failed" && status < 126);
         if (!ordinary && !detail.empty()) std::fprintf(stderr, "stargate: job %s: %s\n", state.c_str(), detail.c_str());
     }
+    [[nodiscard]] int status() const { return status_; }
 
-    std::string state_;
-    std::string pending_;
-    std::map<std::uint32_t, Place> places_;
-    int done_ = 0;
-    int worst_ = 0;
+private:
+    int status_ = 0;
 };
+
+bool all_ended(const Followed& followed) {
+    return accepted_count.load() > 0 && followed.ended() == accepted_count.load();
+}
 
 std::string new_key() {
     std::string key;
@@ -163,11 +84,22 @@ std::string new_key() {
     return key;
 }
 
-std::string body_of(const RunOptions& options) {
+Result<std::string> body_of(const RunOptions& options) {
+    const auto environment = environment_json();
+    if (!environment) return tl::unexpected(environment.error());
+    for (std::size_t i = 0; i < options.command.size(); ++i) {
+        if (is_utf8(options.command[i])) continue;
+        return fail(Fault::malformed,
+                    fmt::format("word {} of the command is not UTF-8; let a shell find it by a pattern: run -- sh -c "
+                                "'...'",
+                                i + 1));
+    }
+    const auto folder = std::filesystem::current_path().string();
+    if (!is_utf8(folder)) return fail(Fault::malformed, "this folder's name is not UTF-8; run it from another folder");
     std::string body = "{\"argv\":";
     json_text(body, options.command);
     body += ",\"folder\":";
-    json_string(body, std::filesystem::current_path().string());
+    json_string(body, folder);
     body += ",\"gpus\":";
     json_string(body, options.gpus);
     body += fmt::format(",\"count\":{}", options.count);
@@ -175,23 +107,33 @@ std::string body_of(const RunOptions& options) {
         body += ",\"" + name + "\":";
         json_string(body, value);
     }
-    return body + ",\"environment\":" + environment_json() + "}";
+    return body + ",\"environment\":" + *environment + "}";
 }
 
 }  // namespace
 
-std::string environment_json() {
+Result<std::string> environment_json() {
     std::string out = "{";
     for (char** entry = environ; *entry != nullptr; ++entry) {
         const std::string_view text{*entry};
         const auto equals = text.find('=');
         if (equals == std::string_view::npos || equals == 0) continue;
+        if (!is_utf8(text)) {
+            return fail(Fault::malformed,
+                        fmt::format("the environment variable {} is not UTF-8; unset it, or set it to UTF-8",
+                                    is_utf8(text.substr(0, equals)) ? text.substr(0, equals) : "with a strange name"));
+        }
         if (out.size() > 1) out.push_back(',');
         json_string(out, text.substr(0, equals));
         out.push_back(':');
         json_string(out, text.substr(equals + 1));
     }
     return out + "}";
+}
+
+int fail_with(const Error& error) {
+    fmt::print(stderr, "stargate: {}\n", error.detail);
+    return error.fault == Fault::malformed ? 2 : 1;
 }
 
 int explain_failure(int status, const std::string& body) {
@@ -208,35 +150,54 @@ int explain_failure(int status, const std::string& body) {
 
 int run(const RunOptions& options) {
     std::signal(SIGPIPE, SIG_IGN);
-    cancel_on_interrupt(options.state);
     const auto body = body_of(options);
+    if (!body) return fail_with(body.error());
+    cancel_on_interrupt(options.state);
     const Client::Headers headers{{"Idempotency-Key", new_key()}};
     Client client{options.state};
-    Follower follower{options.state};
+    Worst worst;
+    Followed followed;
+    followed.output = [&](const Frame& frame) {
+        const int to = frame.kind == Frame::Kind::output ? STDOUT_FILENO : STDERR_FILENO;
+        if (write_all(to, frame.bytes)) return;
+        cancel_all(options.state);  // whoever read it has gone: as a pipe would tell the command itself
+        std::_Exit(128 + SIGPIPE);
+    };
+    followed.accepted = [](std::uint64_t first, int count) {
+        accepted_count = count;
+        accepted_job = first;
+    };
+    followed.finished = [&](std::uint32_t, const api::Json& end) { worst.add(end); };
     auto answered = std::chrono::steady_clock::now();
-    while (!follower.is_done()) {
-        auto target = std::string{"/api/v1/jobs?follow=1"};
-        if (const auto resume = follower.resume(); !resume.empty()) target += "&resume=" + escaped(resume);
-        const auto reply = client.stream("POST", target, body, headers, [&](std::string_view piece) {
+    bool may_be_in = false;
+    while (!all_ended(followed)) {
+        const auto take = [&](std::string_view piece) {
             answered = std::chrono::steady_clock::now();
-            return follower.take(piece) && !follower.is_done();
-        });
-        if (follower.is_done()) break;
+            return followed.take(piece) && !all_ended(followed);
+        };
+        const auto first = accepted_job.load();
+        std::string resume = "{\"resume\":";
+        json_string(resume, followed.resume());
+        const auto reply =
+            first == 0 ? client.stream("POST", "/api/v1/jobs?follow=1", *body, headers, take)
+                       : client.stream("POST", fmt::format("/api/v1/jobs/{}/follow", first), resume + "}", {}, take);
+        if (all_ended(followed)) break;
         if (reply && reply->status >= 300 && reply->status != 503) return explain_failure(reply->status, reply->body);
+        // Without an answer the job may be in all the same: its key finds it.
+        may_be_in = may_be_in || reply || reply.error().fault == Fault::unknown_outcome;
         const bool never_accepted = accepted_job.load() == 0;
-        if (std::chrono::steady_clock::now() - answered > longest_absence || (!reply && never_accepted)) {
+        if (std::chrono::steady_clock::now() - answered > longest_absence || (never_accepted && !may_be_in)) {
             if (reply) return explain_failure(reply->status, reply->body);
-            fmt::print(stderr, "stargate: {}\n", reply.error().detail);
+            const int status = fail_with(reply.error());
             if (!never_accepted) {
-                fmt::print(stderr, "stargate: job {} may still run; look with: stargate logs {}\n", accepted_job.load(),
-                           accepted_job.load());
+                fmt::print(stderr, "stargate: job {} may still run; look with: stargate logs {}\n", first, first);
             }
-            return 1;
+            return status;
         }
-        follower.reconnect();
+        followed.reconnect();
         std::this_thread::sleep_for(pause_between_tries);
     }
-    return follower.worst();
+    return worst.status();
 }
 
 }  // namespace stargate::cli

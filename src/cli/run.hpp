@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "api/json.hpp"
+#include "base/result.hpp"
 
 namespace stargate::cli {
 
@@ -21,8 +22,11 @@ struct RunOptions {
 /// control plane that goes away meanwhile is waited for, and the output goes on where it broke off.
 int run(const RunOptions& options);
 
-/// The members that every submit carries: the caller's environment.
-std::string environment_json();
+/// The members that every submit carries: the caller's environment. Fault::malformed where it is not UTF-8.
+Result<std::string> environment_json();
+
+/// A failure on this side as a sentence, and the exit status that goes with it.
+int fail_with(const Error& error);
 
 /// An error reply as a sentence with its remedy, and the exit status that goes with it.
 int explain_failure(int status, const std::string& body);

@@ -1,11 +1,14 @@
 #include "cli/table.hpp"
 
 #include <fmt/format.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
 
 #include "base/json_text.hpp"
+#include "base/utf8.hpp"
 
 namespace stargate::cli {
 
@@ -22,6 +25,26 @@ std::string printable(std::string text) {
     return text;
 }
 
+/// Columns of the terminal that standard output is; 0 when it is none.
+std::size_t terminal_width() {
+    winsize size{};
+    return ::isatty(STDOUT_FILENO) != 0 && ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
+}
+
+/// Cuts what was appended since `begun` to a terminal's line, so that a long reason does not break the table.
+void cut(std::string& out, std::size_t begun, std::size_t width) {
+    std::size_t at = begun;
+    std::size_t room = begun;  // where a line with three dots would end
+    for (std::size_t column = 0; at < out.size(); ++column) {
+        if (column + 3 == width) room = at;
+        if (column == width) {
+            out.replace(room, std::string::npos, "...");
+            return;
+        }
+        at += std::max<std::size_t>(1, utf8_length(std::string_view{out}.substr(at)));
+    }
+}
+
 void print_table(const Json& rows, const std::vector<Column>& all, bool wide) {
     std::vector<Column> columns;
     std::copy_if(all.begin(), all.end(), std::back_inserter(columns), [&](const Column& c) { return wide || !c.wide; });
@@ -36,7 +59,9 @@ void print_table(const Json& rows, const std::vector<Column>& all, bool wide) {
         for (std::size_t i = 0; i < line.size(); ++i) widths[i] = std::max(widths[i], line[i].size());
     }
     std::string out;
+    const auto terminal = terminal_width();
     for (const auto& line : cells) {
+        const auto begun = out.size();
         for (std::size_t i = 0; i < line.size(); ++i) {
             const bool last = i + 1 == line.size();
             if (columns[i].right) {
@@ -44,8 +69,10 @@ void print_table(const Json& rows, const std::vector<Column>& all, bool wide) {
             } else {
                 out += last ? line[i] : fmt::format("{:<{}}", line[i], widths[i]);
             }
-            out += last ? "\n" : "  ";
+            if (!last) out += "  ";
         }
+        if (terminal > 0) cut(out, begun, terminal);
+        out += "\n";
     }
     print(out);
 }

@@ -4,19 +4,21 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <memory>
 
 #include "api/json.hpp"
 #include "base/json_text.hpp"
+#include "base/utf8.hpp"
 #include "cli/client.hpp"
 #include "cli/listings.hpp"
 #include "cli/run.hpp"
 #include "cli/table.hpp"
+#include "cli/watch.hpp"
 
 namespace stargate::cli {
 
@@ -31,11 +33,11 @@ struct Asked {
     std::string reference;
     std::string file;
     std::string gpus = "1";
-    std::string name, priority, time, sandbox, tenant, quota;
+    std::string name, priority, time, sandbox, tenant, quota, classes, members;
     std::vector<std::string> command;
     int count = 1;
     int limit = 1000;
-    int weight = 1;
+    int weight = 0;  // 0: not said
     std::uint64_t from = 1;
     std::uint64_t attempt = 0;
     bool active = false;
@@ -48,11 +50,6 @@ Output output_of(const std::string& word) {
     if (word == "jsonl") return Output::jsonl;
     if (word == "name") return Output::name;
     return word == "wide" ? Output::wide : Output::table;
-}
-
-int fail_with(const Error& error) {
-    fmt::print(stderr, "stargate: {}\n", error.detail);
-    return 1;
 }
 
 /// Asks, and hands a good reply to `show`.
@@ -98,13 +95,24 @@ int submit(Asked& asked) {
     std::string text(longest + 1, '\0');
     file.read(text.data(), static_cast<std::streamsize>(text.size()));
     text.resize(static_cast<std::size_t>(file.gcount()));
+    if (const auto bad = first_bad_utf8(text); bad != text.size()) {
+        const auto line = 1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(bad), '\n');
+        fmt::print(stderr, "{}:{}: not UTF-8; save the file as UTF-8\n", asked.file, line);
+        return 2;
+    }
+    const auto folder = path.parent_path().string();
+    if (!is_utf8(asked.file) || !is_utf8(folder)) {
+        return fail_with({Fault::malformed, "the job file's name or folder is not UTF-8; rename it"});
+    }
+    const auto environment = environment_json();
+    if (!environment) return fail_with(environment.error());
     std::string body = "{\"yaml\":";
     json_string(body, text);
     body += ",\"file\":";
     json_string(body, asked.file);
     body += ",\"folder\":";
-    json_string(body, path.parent_path().string());
-    body += ",\"environment\":" + environment_json() + "}";
+    json_string(body, folder);
+    body += ",\"environment\":" + *environment + "}";
     return ask(asked, "POST", "/api/v1/jobs", body, [&](const std::string& reply, const Json& job) {
         const auto name = job["name"].text;
         const auto output = output_of(asked.output);
@@ -130,64 +138,6 @@ int act(Asked& asked, std::string_view verb, std::string_view past, const std::s
     });
 }
 
-int logs(Asked& asked) {
-    auto target = job_target(asked, "logs") + (asked.follow ? "?follow=1" : "?follow=0");
-    if (asked.attempt != 0) target += fmt::format("&attempt={}", asked.attempt);
-    const auto reply = Client{asked.state}.stream("GET", target, {}, {}, [](std::string_view piece) {
-        std::fwrite(piece.data(), 1, piece.size(), stdout);
-        return std::fflush(stdout) == 0;
-    });
-    if (!reply) return fail_with(reply.error());
-    return reply->status >= 300 ? explain_failure(reply->status, reply->body) : 0;
-}
-
-/// A line of a fact as the output asks for it.
-void print_event(const Json& event, Output output) {
-    if (output == Output::jsonl) {
-        fmt::print("{}\n", to_text(event));
-    } else {
-        print_event_line(event);
-    }
-}
-
-int events(Asked& asked) {
-    const auto output = output_of(asked.output);
-    std::string pending;
-    std::uint64_t seen = asked.from - 1;
-    bool first = true;
-    if (output == Output::json) std::fputs("[", stdout);
-    const auto lines = [&](std::string_view piece) {
-        pending += piece;
-        for (std::size_t end = 0; (end = pending.find('\n')) != std::string::npos; pending.erase(0, end + 1)) {
-            const std::string_view line{pending.data(), end};
-            if (line.empty()) continue;
-            const auto seq = line.find("\"seq\":");
-            if (seq != std::string_view::npos) seen = std::strtoull(line.data() + seq + 6, nullptr, 10);
-            if (output == Output::jsonl || output == Output::json) {
-                if (output == Output::json && !first) std::fputs(",", stdout);
-                std::fwrite(line.data(), 1, line.size(), stdout);
-                std::fputs("\n", stdout);
-            } else if (const auto event = api::parse_json(line)) {
-                print_event(*event, output);
-            }
-            first = false;
-        }
-        std::fflush(stdout);
-        return std::ferror(stdout) == 0;
-    };
-    while (true) {
-        const auto before = seen;
-        const auto target =
-            fmt::format("/api/v1/events?format=jsonl&limit=10000&from={}{}", seen + 1, asked.follow ? "&follow=1" : "");
-        const auto reply = Client{asked.state}.stream("GET", target, {}, {}, lines);
-        if (!reply) return fail_with(reply.error());
-        if (reply->status >= 300) return explain_failure(reply->status, reply->body);
-        if (seen == before) break;
-    }
-    if (output == Output::json) std::fputs("]\n", stdout);
-    return 0;
-}
-
 int token(Asked& asked) {
     std::ifstream file{asked.state + "/token"};
     std::string text;
@@ -209,17 +159,43 @@ int create_token(Asked& asked) {
                [](const std::string&, const Json& reply) { return fmt::print("{}\n", reply["token"].text), 0; });
 }
 
+/// `a,b` as a list of JSON texts.
+std::string json_words(const std::string& words) {
+    std::string out = "[";
+    for (std::size_t from = 0; from <= words.size();) {
+        const auto comma = std::min(words.find(',', from), words.size());
+        if (out.size() > 1) out += ",";
+        json_string(out, words.substr(from, comma - from));
+        from = comma + 1;
+    }
+    return out + "]";
+}
+
+/// Only what was said is sent: the rest stays as it is.
 int set_tenant(Asked& asked) {
-    std::string body = fmt::format("{{\"weight\":{}", asked.weight);
-    if (!asked.quota.empty()) body += ",\"quota\":" + (asked.quota == "none" ? "null" : asked.quota);
+    std::string body;
+    const auto add = [&](const char* member, const std::string& json) {
+        body += fmt::format("{}\"{}\":{}", body.empty() ? "{" : ",", member, json);
+    };
+    if (!asked.quota.empty()) add("quota", asked.quota == "none" ? "null" : asked.quota);
+    if (asked.weight != 0) add("weight", std::to_string(asked.weight));
+    if (!asked.classes.empty()) add("priorities", json_words(asked.classes));
+    if (!asked.members.empty()) add("members", asked.members == "all" ? "[]" : json_words(asked.members));
     std::string path;
     for (std::size_t from = 0; from <= asked.name.size();) {
         const auto slash = std::min(asked.name.find('/', from), asked.name.size());
         path += "/" + escaped(asked.name.substr(from, slash - from));
         from = slash + 1;
     }
-    return ask(asked, "PUT", "/api/v1/tenants" + path, body + "}",
-               [&](const std::string&, const Json&) { return fmt::print("tenant {} set\n", asked.name), 0; });
+    return ask(asked, "PUT", "/api/v1/tenants" + path, body.empty() ? "{}" : body + "}",
+               [&](const std::string&, const Json&) { return fmt::print("tenant {} is set\n", asked.name), 0; });
+}
+
+int revoke_token(Asked& asked) {
+    return ask(asked, "DELETE", "/api/v1/tokens/" + escaped(asked.reference), {}, [&](const std::string&, const Json&) {
+        fmt::print("token {} is revoked: it opens nothing any more\n", asked.reference);
+        return 0;
+    });
 }
 
 int run_command(Asked& asked) {
@@ -252,7 +228,7 @@ void add_state(CLI::App& verb, std::string& state) {
     verb.add_option("--state", state, "the state folder; else STARGATE_STATE")->capture_default_str();
 }
 
-void add_verbs(CLI::App& app, std::function<int()>& action) {
+void add_verbs(CLI::App& app, std::function<int()>& action, const std::vector<std::string>& command) {
     auto asked = std::make_shared<Asked>();
     const auto verb = [&](const char* name, const char* what, const char* example, std::function<int()> does) {
         auto* sub = app.add_subcommand(name, what);
@@ -283,7 +259,18 @@ void add_verbs(CLI::App& app, std::function<int()>& action) {
     run_verb->add_option("--time", a.time, "time limit, as 30m or 2h");
     run_verb->add_option("--sandbox", a.sandbox, "default, strict or none");
     run_verb->add_option("--tenant", a.tenant, "who is charged");
-    run_verb->add_option("command", a.command, "what to run, after --")->required();
+    run_verb->prefix_command();  // what follows is the command's own
+    run_verb->footer("The command follows --.\nExample: stargate run -g 2 -- python3 train.py");
+    run_verb->callback([&action, &a, &command, run_verb, asked] {
+        a.command = run_verb->remaining();
+        // Without -- a word that is no option of ours begins the command; with one it must stand before --.
+        if (!a.command.empty() && (!command.empty() || a.command.front().substr(0, 1) == "-")) {
+            throw CLI::ExtrasError{{a.command.front()}};
+        }
+        a.command.insert(a.command.end(), command.begin(), command.end());
+        if (a.command.empty()) throw CLI::RequiredError{"a command after --"};
+        action = [&a, asked] { return run_command(a); };
+    });
 
     auto* submit_verb = output(verb("submit", "hand in a job file", "submit train.yaml", [&a] { return submit(a); }));
     submit_verb->add_option("file", a.file, "the job file (docs/job-file.md)")->required();
@@ -297,12 +284,14 @@ void add_verbs(CLI::App& app, std::function<int()>& action) {
     output(verb("fleet", "list nodes", "fleet -o wide", [&a] { return list(a, "/api/v1/fleet", node_columns()); }));
     auto* tenants = output(verb("tenants", "list tenants: quota, use and weight", "tenants",
                                 [&a] { return list(a, "/api/v1/tenants", tenant_columns()); }));
-    auto* set = tenants->add_subcommand("set", "make or change a tenant");
-    set->footer("Example: stargate tenants set lab/nlp --quota 4 --weight 2");
+    auto* set = tenants->add_subcommand("set", "make a tenant, or change what you name of it");
+    set->footer("What is not said stays as it is.\nExample: stargate tenants set lab/nlp --quota 4 --members ada,ben");
     add_state(*set, a.state);
     set->add_option("name", a.name, "path, as lab/nlp")->required();
     set->add_option("--quota", a.quota, "GPUs held at once, or none");
-    set->add_option("--weight", a.weight, "of fair share among siblings");
+    set->add_option("--weight", a.weight, "of fair share among siblings, 1 at first")->check(CLI::PositiveNumber);
+    set->add_option("--classes", a.classes, "priority classes it may use, as research,opportunistic");
+    set->add_option("--members", a.members, "users who may use it and what is below it, as ada,ben; or all");
     set->callback([&action, &a, asked] { action = [&a, asked] { return set_tenant(a); }; });
 
     on_job(verb("show", "all about one job", "show train", [&a] {
@@ -317,7 +306,9 @@ void add_verbs(CLI::App& app, std::function<int()>& action) {
             return print_why(why), 0;
         });
     }));
-    auto* logs_verb = on_job(verb("logs", "a job's output", "logs -f train", [&a] { return logs(a); }));
+    auto* logs_verb = on_job(verb("logs", "a job's output", "logs -f train", [&a] {
+        return logs({a.state, a.reference, a.follow, a.attempt});
+    }));
     logs_verb->add_flag("-f,--follow", a.follow, "until it ends");
     logs_verb->add_option("--attempt", a.attempt, "of this attempt instead of the newest");
     on_job(
@@ -342,7 +333,9 @@ void add_verbs(CLI::App& app, std::function<int()>& action) {
     drain("drain", "start nothing more on a node", "takes no more work; what runs there goes on");
     drain("undrain", "let a node take work again", "takes work again");
 
-    auto* events_verb = output(verb("events", "every fact, in order", "events -f", [&a] { return events(a); }));
+    auto* events_verb = output(verb("events", "every fact, in order", "events -f", [&a] {
+        return events({a.state, a.from, a.follow, output_of(a.output)});
+    }));
     events_verb->add_flag("-f,--follow", a.follow, "and what comes");
     events_verb->add_option("--from", a.from, "the seq to begin with")->check(CLI::PositiveNumber);
 
@@ -351,6 +344,17 @@ void add_verbs(CLI::App& app, std::function<int()>& action) {
     auto* create = token_verb->add_subcommand("create", "make a new token and print it, once");
     create->footer("Example: stargate token create --name ci");
     add_state(*create, a.state);
+    auto* tokens = token_verb->add_subcommand("list", "list all tokens but the owner's");
+    tokens->footer("Example: stargate token list");
+    add_state(*tokens, a.state);
+    output(tokens);
+    tokens->callback(
+        [&action, &a, asked] { action = [&a, asked] { return list(a, "/api/v1/tokens", token_columns()); }; });
+    auto* revoke = token_verb->add_subcommand("revoke", "take a token's force away, at once");
+    revoke->footer("Example: stargate token revoke 3f9c0a1b2c4d");
+    add_state(*revoke, a.state);
+    revoke->add_option("id", a.reference, "as `token list` shows it")->required();
+    revoke->callback([&action, &a, asked] { action = [&a, asked] { return revoke_token(a); }; });
     create->add_option("--name", a.name, "what it is for");
     create->add_flag("--operator", a.is_operator, "it may do what operators may");
     create->callback([&action, &a, asked] { action = [&a, asked] { return create_token(a); }; });
