@@ -4,14 +4,27 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
 import time
 import unittest
+from http import client
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tools"))
 from harness import BINARY, Stargate, give_to_job_user, is_alive, scratch_folder, wait_until  # noqa: E402
+
+
+def http(port, target, token=None):
+    """Asks over loopback TCP; returns status and body."""
+    connection = client.HTTPConnection("127.0.0.1", port, timeout=20)
+    try:
+        connection.request("GET", target, headers={"Authorization": f"Bearer {token}"} if token else {})
+        reply = connection.getresponse()
+        return reply.status, reply.read()
+    finally:
+        connection.close()
 
 
 class Contract(unittest.TestCase):
@@ -33,6 +46,21 @@ class Contract(unittest.TestCase):
         for row in self.stargate.jobs():
             if row["state"] in ("waiting", "starting", "running"):
                 self.stargate.run("cancel", str(row["id"]), check=False)
+
+    def tcp_port(self):
+        """Where the control plane listens on TCP, by the kernel's word."""
+        sockets = {os.readlink(fd) for fd in pathlib.Path(f"/proc/{self.stargate.pid()}/fd").iterdir()}
+        for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]:
+            words = line.split()
+            if words[3] == "0A" and f"socket:[{words[9]}]" in sockets:
+                return int(words[1].split(":")[1], 16)
+        self.fail("it does not listen on TCP")
+
+    def verb(self, verb, sub, *words):
+        """A verb of two words: --state stands behind both."""
+        done = subprocess.run([str(BINARY), verb, sub, "--state", str(self.stargate.state), *words], capture_output=True,
+                              text=True, check=True, timeout=60)
+        return json.loads(done.stdout)
 
     def write(self, name, text):
         path = self.folder / name
@@ -178,6 +206,88 @@ class Contract(unittest.TestCase):
     def test_a_kept_token_opens_the_loopback_and_nothing_else_does(self):
         token = self.stargate.state / "token"
         self.assertEqual(token.stat().st_mode & 0o777, 0o600)
+        port = self.tcp_port()
+        self.assertEqual(http(port, "/healthz")[0], 200)
+        for route in ("/api/v1/jobs", "/api/v1/events", "/metrics", "/api/v1/whoami", "/nonsense"):
+            self.assertEqual(http(port, route)[0], 401, route)
+            self.assertEqual(http(port, route, "sg_" + "0" * 64)[0], 401, route)
+        status, body = http(port, "/api/v1/whoami", token.read_text().strip())
+        self.assertEqual((status, json.loads(body)["operator"]), (200, True))
+        self.assertEqual(self.stargate.run("token").stdout, token.read_text())
+        # A further one, and its end.
+        made = self.stargate.run("token", "create", "--name", "ci").stdout.strip()
+        self.assertEqual(http(port, "/api/v1/jobs", made)[0], 200)
+        rows = self.verb("token", "list", "-o", "json")
+        self.assertEqual([row["name"] for row in rows], ["ci"])
+        self.stargate.run("token", "revoke", rows[0]["id"])
+        self.assertEqual(http(port, "/api/v1/jobs", made)[0], 401)
+
+    def test_the_commands_own_words_are_left_alone(self):
+        done = self.stargate.run("run", "--", "printf", "%s\\n", "[1,2,3]", "[]", "--", "-g", "{a,b}", "", cwd=self.folder)
+        self.assertEqual(done.stdout, "[1,2,3]\n[]\n--\n-g\n{a,b}\n\n")
+        done = self.stargate.run("run", "--gpu", "2", "--", "true", check=False, cwd=self.folder)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("--gpu", done.stderr)
+        self.assertEqual(self.stargate.run("run", check=False).returncode, 2)
+
+    def test_too_much_at_once_is_refused_in_a_sentence(self):
+        done = subprocess.run([str(BINARY), "run", "--state", str(self.stargate.state), "--", "true"], cwd=self.folder,
+                              env={**os.environ, **{f"BIG{i}": "x" * 100_000 for i in range(12)}}, capture_output=True,
+                              text=True, check=False, timeout=60)
+        self.assertEqual(done.returncode, 2)
+        self.assertRegex(done.stderr, "1 MiB.*environment")
+
+    def test_what_is_not_utf8_is_refused_and_not_replaced(self):
+        for words in ([b"echo", b"caf\xe9"],):
+            done = subprocess.run([str(BINARY).encode(), b"run", b"--state", str(self.stargate.state).encode(), b"--", *words],
+                                  cwd=self.folder, capture_output=True, check=False, timeout=60)
+            self.assertEqual((done.returncode, done.stdout), (2, b""))
+            self.assertIn(b"word 2", done.stderr)
+        path = self.folder / "latin.yaml"
+        path.write_bytes(b"kind: batch\nname: x\n# caf\xe9\nrun: 'true'\n")
+        done = self.stargate.run("submit", str(path), check=False)
+        self.assertEqual(done.returncode, 2)
+        self.assertRegex(done.stderr, r"latin\.yaml:3: not UTF-8; ")
+
+    def test_long_output_may_be_read_slowly(self):
+        self.submit("kind: batch\nname: big\nrun: seq 400000\n")
+        self.stargate.wait_for("big", "succeeded")
+        command = [str(BINARY), "logs", "--state", str(self.stargate.state), "big"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as reader:
+            first = reader.stdout.readline()
+            time.sleep(1)  # a pager
+            rest = reader.stdout.read()
+        self.assertEqual(reader.returncode, 0)
+        self.assertEqual((first + rest).split(), [str(i) for i in range(1, 400_001)])
+
+    def test_limits_of_a_tenant_stay_when_another_is_set(self):
+        def tenants():
+            return {row["name"]: row for row in self.stargate.json("tenants")}
+
+        def set_tenant(*words, check=True):
+            return subprocess.run([str(BINARY), "tenants", "set", "--state", str(self.stargate.state), *words],
+                                  capture_output=True, text=True, check=check, timeout=60)
+        set_tenant("lab", "--quota", "2", "--classes", "research,opportunistic", "--members", "root")
+        set_tenant("lab", "--weight", "3")
+        row = tenants()["lab"]
+        self.assertEqual((row["quota"], row["weight"], row["members"]), (2, 3, ["root"]))
+        self.assertEqual(sorted(row["priorities"]), ["opportunistic", "research"])
+        set_tenant("lab", "--quota", "none", "--members", "all")
+        self.assertEqual((tenants()["lab"]["quota"], tenants()["lab"]["members"]), (None, []))
+        done = set_tenant("lab", "--members", "no-such-user", check=False)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("no-such-user", done.stderr)
+
+    def test_a_refusal_of_a_file_has_its_line(self):
+        done = self.submit("kind: batch\nname: x\nrun: 'true'\ntenant: nobody-knows\n", "stranger.yaml")
+        self.assertEqual(done.returncode, 2)
+        self.assertRegex(done.stderr, r"stranger\.yaml:4: tenant: .*`nobody-knows`.*; .+")
+        done = self.submit("kind: batch\nname: x\ngpus: 99\nrun: 'true'\n", "large.yaml")
+        self.assertRegex(done.stderr, r"large\.yaml:3: gpus: .*99")
+
+    def test_after_a_submit_the_next_commands_are_shown(self):
+        done = self.submit("kind: batch\nname: next\nrun: 'true'\n")
+        self.assertEqual(len(re.findall(r"^  stargate (why|logs -f|cancel) \d+", done.stdout, re.M)), 3, done.stdout)
 
     def test_every_verb_has_help(self):
         verbs = ("up down run submit jobs fleet tenants show why logs cancel hold release resize drain undrain events "
@@ -267,22 +377,30 @@ class Restart(unittest.TestCase):
         self.assertEqual(len(list(self.folder.glob("ended.*"))), 3, "work that the store does not know was left alone")
 
     def test_down_jobs_ends_work_that_the_state_does_not_know(self):
-        self.submit("survivor", "sleep 1001")
+        seconds = f"1001.{os.getpid()}"  # ours, whatever else runs here
+        self.submit("survivor", f"sleep {seconds}")
         self.stargate.wait_for("survivor", "running")
         self.stargate.kill()
         for name in ("stargate.db", "stargate.db-wal", "stargate.db-shm"):
             (self.stargate.state / name).unlink(missing_ok=True)
         self.stargate.up()
         self.stargate.kill()
+        running = subprocess.run(["pgrep", "-x", "-f", f"sleep {seconds}"], capture_output=True, text=True, check=False)
+        pids = [int(pid) for pid in running.stdout.split()]
+        self.assertTrue([pid for pid in pids if is_alive(pid)], "it runs on without its state")
         # Without a control plane an operator's word ends everything that runs here.
         self.assertIn("1 running", self.stargate.down("--jobs").stdout)
+        self.assertFalse([pid for pid in pids if is_alive(pid)])
 
     def test_replay_of_the_log_agrees(self):
         for i in range(5):
             self.submit(f"job{i}", "true")
             self.stargate.wait_for(f"job{i}", "succeeded")
-        done = self.stargate.run("twin", "replay", str(self.stargate.state))
-        self.assertRegex(done.stdout, r"\d+")
+        done = self.stargate.run("twin", "replay", str(self.stargate.state), "-o", "json")
+        report = json.loads(done.stdout)
+        self.assertGreater(report["compared"], 5 * 4, "each job is submitted, starts, runs and ends")
+        self.assertGreaterEqual(len(self.stargate.events()), report["compared"])
+        self.assertIsNone(report.get("difference"))
 
 
 if __name__ == "__main__":
