@@ -37,6 +37,12 @@ Result<void> make_folder_exclusively(const std::string& path, Disk& disk) {
     return disk.sync_folder(folder_of(path));
 }
 
+Result<void> make_folder_durably(const std::string& path, Disk& disk) {
+    auto made = disk.make_folder(path);
+    if (!made && made.error().fault != Fault::conflict) return made;
+    return disk.sync_folder(folder_of(path));  // also when it was there: whoever made it may have ended before this
+}
+
 Result<std::string> read_file(const std::string& path, Bytes limit, Disk& disk) {
     auto file = disk.open(path, Opening::read);
     if (!file) return tl::unexpected(file.error());
@@ -60,26 +66,6 @@ Result<void> remove_durably(const std::string& path, Disk& disk) {
     const auto folder = folder_of(path);
     if (!removed && !disk.exists(folder)) return {};
     return disk.sync_folder(folder);
-}
-
-Result<Segment> Segment::open(const std::string& path, Disk& disk) {
-    auto file = disk.open(path, Opening::edit_or_create);
-    if (!file) return tl::unexpected(file.error());
-    // Also when it was there already: the process that made it may have ended before its name was durable.
-    if (auto named = disk.sync_folder(folder_of(path)); !named) return tl::unexpected(named.error());
-    const auto size = (*file)->size();
-    if (!size) return tl::unexpected(size.error());
-    return Segment{std::move(*file), *size};
-}
-
-Result<void> Segment::append(std::string_view bytes) {
-    auto written = file_->write(size_, bytes);
-    if (written) {
-        size_ += bytes.size();
-    } else {
-        (void)file_->truncate(size_);  // the next append starts at size_ in any case
-    }
-    return written;
 }
 
 }  // namespace stargate

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <memory>
 #include <string>
 #include <string_view>
 
@@ -21,28 +20,13 @@ namespace stargate {
 /// Makes a folder that must not exist: of several callers exactly one succeeds, the others get Fault::conflict.
 [[nodiscard]] Result<void> make_folder_exclusively(const std::string& path, Disk& disk = real_disk());
 
+/// The same for whom it does not matter who made it: it is there, durably, when this answers.
+[[nodiscard]] Result<void> make_folder_durably(const std::string& path, Disk& disk = real_disk());
+
 /// The whole file. Fault::malformed when it is longer than `limit`, which guards memory against a foreign file.
 [[nodiscard]] Result<std::string> read_file(const std::string& path, Bytes limit, Disk& disk = real_disk());
 
 /// Removes a file for good. A missing one is no error: somebody may have got this far before a crash.
 [[nodiscard]] Result<void> remove_durably(const std::string& path, Disk& disk = real_disk());
-
-/// A file that only grows. What was appended is durable after the next sync().
-class Segment {
-public:
-    /// Opens or makes the file; its name is durable when this answers.
-    [[nodiscard]] static Result<Segment> open(const std::string& path, Disk& disk = real_disk());
-
-    /// On an error (Fault::full) the segment ends where it ended before, so that the next append leaves no gap.
-    [[nodiscard]] Result<void> append(std::string_view bytes);
-    [[nodiscard]] Result<void> sync() { return file_->sync(); }
-    [[nodiscard]] Bytes size() const { return Bytes{static_cast<std::int64_t>(size_)}; }
-
-private:
-    Segment(std::unique_ptr<DiskFile> file, std::uint64_t size) : file_{std::move(file)}, size_{size} {}
-
-    std::unique_ptr<DiskFile> file_;
-    std::uint64_t size_ = 0;  // bytes that belong to whole appends; what lies behind is overwritten
-};
 
 }  // namespace stargate

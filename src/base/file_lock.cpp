@@ -39,7 +39,7 @@ std::string holder(int descriptor) {
 }  // namespace
 
 Result<FileLock> FileLock::take(const std::string& path) {
-    FileDescriptor descriptor{::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600)};
+    FileDescriptor descriptor{::open(path.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600)};
     if (!descriptor) return fail_with_errno("open", path);
     if (!lock(descriptor.get())) {
         if (errno != EWOULDBLOCK) return fail_with_errno("lock", path);

@@ -37,26 +37,21 @@ TEST(DurableFile, MayBeRemovedTwice) {
     EXPECT_FALSE(real_disk().exists(folder / "token"));
 }
 
+TEST(DurableFile, IsNeverWrittenThroughALink) {
+    const ScratchFolder folder;
+    ASSERT_TRUE(write_durably(folder / "precious", "old"));
+    ASSERT_EQ(::symlink((folder / "precious").c_str(), (folder / ".token.new").c_str()), 0);
+    EXPECT_FALSE(write_durably(folder / "token", "new"));
+    ASSERT_EQ(::symlink((folder / "precious").c_str(), (folder / "lock").c_str()), 0);
+    EXPECT_FALSE(FileLock::take(folder / "lock"));
+    EXPECT_EQ(read_file(folder / "precious", Bytes{100}).value(), "old");
+}
+
 TEST(Folder, IsMadeByOneOnly) {
     const ScratchFolder folder;
     EXPECT_TRUE(make_folder_exclusively(folder / "attempt"));
     EXPECT_EQ(make_folder_exclusively(folder / "attempt").error().fault, Fault::conflict);
     EXPECT_EQ(make_folder_exclusively(folder / "none/attempt").error().fault, Fault::not_found);
-}
-
-TEST(Segment, GoesOnWhereItEnded) {
-    const ScratchFolder folder;
-    {
-        auto segment = Segment::open(folder / "levels");
-        ASSERT_TRUE(segment);
-        ASSERT_TRUE(segment->append("one "));
-        ASSERT_TRUE(segment->sync());
-    }
-    auto segment = Segment::open(folder / "levels");
-    ASSERT_TRUE(segment);
-    EXPECT_EQ(segment->size(), Bytes{4});
-    ASSERT_TRUE(segment->append("two"));
-    EXPECT_EQ(read_file(folder / "levels", Bytes{100}).value(), "one two");
 }
 
 TEST(FileLock, IsHeldByOneAndNamesItsPid) {

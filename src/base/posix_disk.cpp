@@ -73,7 +73,7 @@ int flags_of(Opening how) {
         case Opening::edit:
             return O_RDWR | O_CLOEXEC;
         case Opening::edit_or_create:
-            return O_RDWR | O_CREAT | O_CLOEXEC;
+            return O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC;  // never through a link to a file of somebody else's
     }
     return O_RDONLY | O_CLOEXEC;
 }

@@ -113,14 +113,12 @@ TEST(DurableFiles, AFailedSyncIsAnUnknownOutcomeAndNeverTriedAgain) {
     }
 }
 
-TEST(Segment, LeavesNoGapAfterAFullDisk) {
+TEST(DurableFiles, AFolderIsDurableAlsoForWhoFoundItThere) {
     SimulatedDisk disk{"/state"};
-    auto segment = Segment::open("/state/levels", disk).value();
-    ASSERT_TRUE(segment.append("one "));
-    disk.set_plan({.full_from_step = disk.steps() + 1, .full_until_step = disk.steps() + 2});
-    EXPECT_EQ(segment.append("lost").error().fault, Fault::full);
-    ASSERT_TRUE(segment.append("two"));
-    EXPECT_EQ(text_of(disk, "/state/levels"), "one two");
+    ASSERT_TRUE(disk.make_folder("/state/segments"));  // by somebody who ended before its name was durable
+    ASSERT_TRUE(make_folder_durably("/state/segments", disk));
+    disk.reboot();
+    EXPECT_TRUE(disk.exists("/state/segments"));
 }
 
 }  // namespace
