@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "base/digest.hpp"
+#include "store/segment.hpp"
 #include "store/sqlite/opening.hpp"
 #include "store/sqlite/schema.hpp"
 
@@ -24,6 +25,8 @@ public:
         report_.history = check_rows("history", history_columns, read_history_row);
         report_.keys = check_rows("keys", key_columns, read_key_row);
         check_snapshots();
+        check_set_aside();
+        check_segments();
         return std::move(report_);
     }
 
@@ -120,18 +123,64 @@ private:
     }
 
     void check_snapshot(const SnapshotRow& row) {
-        const auto path = fmt::format("{}/{}", folder_, row.file);
         if (row.fact_seq >= report_.log.end_fact) {
             find(fmt::format("the snapshot {} holds facts up to {}, but the log ends at {}: its end was lost", row.file,
                              row.fact_seq, report_.log.end_fact - 1));
         }
-        const auto digest = digest_of_file(path);
+        const auto digest = digest_of_file(snapshot_path(folder_, row));
         if (!digest) {
             find(fmt::format("the snapshot {} cannot be read: {}", row.file, digest.error().detail),
                  "put the file back from a backup; the store itself starts from an older snapshot or the whole log");
         } else if (*digest != row.digest) {
             find(fmt::format("the snapshot {} is not what was written: its digest differs", row.file),
                  "remove the file; the store itself starts from an older snapshot or the whole log");
+        }
+    }
+
+    /// Snapshots that the follower found to differ from what the log folds to.
+    void check_set_aside() {
+        const auto place = snapshots_folder(folder_);
+        const auto names = real_disk().list(place);
+        for (const auto& name : names.value_or(std::vector<std::string>{})) {
+            if (!name.ends_with(".differs")) continue;
+            find(fmt::format("the snapshot {} was not what the log folds to: a bug of ours or damage in memory", name),
+                 fmt::format("keep a copy of {}/{} and tell us, then remove it; the log itself goes on", place, name));
+        }
+    }
+
+    void check_segments() {
+        const auto files = list_segments(folder_);
+        if (!files) return find(files.error().detail);
+        report_.segments = files->size();
+        std::optional<Segment> before;
+        for (const auto& file : *files) {
+            auto segment = read_segment(file.path);
+            if (!segment && segment.error().fault == Fault::not_found) continue;  // a running follower has removed it
+            if (!segment) {
+                find(segment.error().detail, "put the file back from a backup; nothing that runs needs it");
+                before.reset();
+                continue;
+            }
+            check_segment(file, *segment, before);
+            before = std::move(*segment);
+        }
+        if (before && before->head.last_fact + 1 < report_.log.first_fact) {
+            find(fmt::format("facts {} to {} are neither in a segment nor in the log", before->head.last_fact + 1,
+                             report_.log.first_fact - 1),
+                 "put the missing segments back from a backup; nothing that runs needs them");
+        }
+    }
+
+    void check_segment(const SegmentFile& file, const Segment& segment, const std::optional<Segment>& before) {
+        const auto& head = segment.head;
+        constexpr const char* remedy = "it is of another state: move it away, and put back the one that belongs here";
+        if (head.first_fact != file.first_fact || head.last_fact != file.last_fact ||
+            head.incarnation != report_.identity.incarnation || head.last_fact >= report_.log.end_fact) {
+            find(fmt::format("the segment {} is not one of this log", file.path), remedy);
+        }
+        if (before && (head.previous != before->digest || head.first_fact != before->head.last_fact + 1 ||
+                       head.first_input != before->head.last_input + 1)) {
+            find(fmt::format("the segment {} does not follow the one before it", file.path), remedy);
         }
     }
 

@@ -70,7 +70,7 @@ struct KeyRow {
 struct SnapshotRow {
     std::uint64_t fact_seq = 0;
     std::uint64_t input_seq = 0;
-    std::string file;  // its name in the store's folder, without any '/'
+    std::string file;  // its name in the folder for snapshots, without any '/'
     Digest digest{};   // of the whole file
     bool verified = false;
     friend bool operator==(const SnapshotRow&, const SnapshotRow&) = default;

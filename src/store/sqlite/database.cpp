@@ -3,10 +3,21 @@
 #include <fmt/format.h>
 #include <sqlite3.h>
 
+#include <cerrno>
+
 #include "base/check.hpp"
 
 namespace stargate::store {
 namespace {
+
+/// The errno of the last operation on the WAL that failed, which the result code does not tell.
+int wal_error(sqlite3* database) {
+    sqlite3_file* wal = nullptr;
+    int code = 0;
+    if (sqlite3_file_control(database, "main", SQLITE_FCNTL_JOURNAL_POINTER, &wal) != SQLITE_OK) return 0;
+    if (wal == nullptr || wal->pMethods == nullptr) return 0;
+    return wal->pMethods->xFileControl(wal, SQLITE_FCNTL_LAST_ERRNO, &code) == SQLITE_OK ? code : 0;
+}
 
 Fault fault_of(int extended_code) {
     if (extended_code == SQLITE_IOERR_FSYNC || extended_code == SQLITE_IOERR_DIR_FSYNC) return Fault::unknown_outcome;
@@ -30,7 +41,10 @@ Fault fault_of(int extended_code) {
 
 tl::unexpected<Error> fail_with(sqlite3* database) {
     const int code = sqlite3_extended_errcode(database);
-    return fail(fault_of(code), fmt::format("SQLite says: {} ({})", sqlite3_errmsg(database), code));
+    // SQLite knows one errno of a full disk. A used-up quota is the same to us: that frame was not written.
+    const bool is_over_quota = code == SQLITE_IOERR_WRITE && wal_error(database) == EDQUOT;
+    return fail(is_over_quota ? Fault::full : fault_of(code),
+                fmt::format("SQLite says: {} ({})", sqlite3_errmsg(database), code));
 }
 
 int note_wal_pages(void* pages, sqlite3*, const char*, int count) {

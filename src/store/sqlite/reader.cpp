@@ -13,19 +13,22 @@ Error gap(const char* kind, std::uint64_t missing) {
                                           kind, missing)};
 }
 
-/// Walks a part of the log in order of seq; the rows must follow each other without a gap.
+/// Walks a part of the log in order of seq; the rows must follow each other without a gap. `first_kept` says where the
+/// log begins in the same look: the writer may have forgotten rows since `from` was chosen.
 template <class Row>
 Result<void> walk(Statement& statement, std::uint64_t from, Result<Row> (*read)(const Statement&), const char* kind,
-                  const std::function<bool(const Row&)>& visit) {
+                  const std::function<bool(const Row&)>& visit,
+                  const std::function<Result<std::uint64_t>()>& first_kept) {
     const ResetAtEnd reset{statement};
     statement.bind(1, from);
     auto expected = from;
-    for (;;) {
+    for (bool is_first = true;; is_first = false) {
         const auto found = statement.step();
         if (!found) return tl::unexpected(found.error());
         if (!*found) return {};
         const auto row = read(statement);
         if (!row) return tl::unexpected(row.error());
+        if (row->seq != expected && is_first) expected = std::max(expected, first_kept().value_or(0));
         if (row->seq != expected) return tl::unexpected(gap(kind, expected));
         expected = row->seq + 1;
         if (!visit(*row)) return {};
@@ -108,13 +111,15 @@ Result<LogExtent> SqliteReader::extent() {
 Result<void> SqliteReader::read_inputs(std::uint64_t from, const InputVisitor& visit) {
     const auto row = store_row();
     if (!row) return tl::unexpected(row.error());
-    return walk<InputRow>(inputs_, std::max(from, row->first_input), read_input_row, "input", visit);
+    return walk<InputRow>(inputs_, std::max(from, row->first_input), read_input_row, "input", visit,
+                          [this] { return store_row().map([](const StoreRow& now) { return now.first_input; }); });
 }
 
 Result<void> SqliteReader::read_facts(std::uint64_t from, const FactVisitor& visit) {
     const auto row = store_row();
     if (!row) return tl::unexpected(row.error());
-    return walk<FactRow>(facts_, std::max(from, row->first_fact), read_fact_row, "fact", visit);
+    return walk<FactRow>(facts_, std::max(from, row->first_fact), read_fact_row, "fact", visit,
+                         [this] { return store_row().map([](const StoreRow& now) { return now.first_fact; }); });
 }
 
 Result<std::optional<LaunchRow>> SqliteReader::find_launch(JobId job) {

@@ -80,6 +80,8 @@ Result<Row> verified(Kind kind, Row row, std::uint64_t name, std::int64_t stored
 std::int64_t column_of(Instant at) { return at.time_since_epoch().count(); }
 
 std::int64_t checksum_of(const StoreRow& row) { return checksum(row); }
+std::int64_t checksum_of(const InputRow& row) { return checksum(row); }
+std::int64_t checksum_of(const FactRow& row) { return checksum(row); }
 
 void bind(Statement& to, const StoreRow& row) {
     to.bind_bytes(1, view(row.identity.incarnation)).bind(2, row.identity.term).bind(3, row.first_input);

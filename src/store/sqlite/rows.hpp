@@ -42,8 +42,11 @@ void bind(Statement& to, const SnapshotRow& row);
 [[nodiscard]] Result<KeyRow> read_key_row(const Statement& from);
 [[nodiscard]] Result<SnapshotRow> read_snapshot_row(const Statement& from);
 
-/// For the first row of a new store, which SQL text writes.
+/// What stands in a row's checksum column: for the first row of a new store, which SQL text writes, and for rows of the
+/// log that leave the database for a sealed segment.
 std::int64_t checksum_of(const StoreRow& row);
+std::int64_t checksum_of(const InputRow& row);
+std::int64_t checksum_of(const FactRow& row);
 
 /// An Instant as its column holds it: microseconds.
 std::int64_t column_of(Instant at);

@@ -2,11 +2,15 @@
 #include "store/sqlite/sqlite_store.hpp"
 
 #include <gtest/gtest.h>
+#include <sqlite3.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <cerrno>
 #include <filesystem>
+#include <thread>
 
 #include "base/file.hpp"
 #include "base/scratch_folder.hpp"
@@ -33,7 +37,8 @@ void fill(const ScratchFolder& folder) {
         batch.keys.push_back({TenantId{1}, "key " + std::to_string(i), {}, job, at(100)});
     }
     ASSERT_EQ(store->commit(batch).outcome, Outcome::written);
-    ASSERT_TRUE(write_durably(folder / "snapshot-40", "state"));
+    ASSERT_TRUE(make_folder_durably(folder / "snapshots"));
+    ASSERT_TRUE(write_durably(folder / "snapshots/snapshot-40", "state"));
     ASSERT_TRUE(store->add_snapshot({40, 40, "snapshot-40", digest_of("state"), true}));
 }
 
@@ -160,6 +165,79 @@ TEST(SqliteStore, AGapInTheLogIsNeverReadOver) {
     EXPECT_EQ(examine_store(folder.path()).value().findings.size(), 2U);
 }
 
+TEST(SqliteStore, AReaderNeverTakesForgettingForDamage) {
+    const ScratchFolder folder;
+    fill(folder);
+    auto store = open_sqlite_store(folder.path()).value();
+    std::atomic<bool> is_over{false};
+    std::string said;
+    std::thread reading{[&] {
+        auto reader = open_sqlite_reader(folder.path()).value();
+        while (!is_over && said.empty()) {
+            const auto read = reader->read_facts(1, [](const FactRow&) { return false; });
+            if (!read) said = read.error().detail;
+        }
+    }};
+    for (std::uint64_t before = 2; before <= 40; ++before) {
+        Retention retention;
+        retention.facts_before = before;
+        EXPECT_EQ(store->forget(retention).value(), 1U);
+    }
+    is_over = true;
+    reading.join();
+    EXPECT_EQ(said, "");
+}
+
+/// SQLite's own file layer with a write that always fails, for as long as this lives.
+class FailingWrites {
+public:
+    explicit FailingWrites(int error) {
+        code = error;
+        for (const auto* name : {"pwrite", "pwrite64"}) unix_layer()->xSetSystemCall(unix_layer(), name, failing());
+    }
+    FailingWrites(const FailingWrites&) = delete;
+    FailingWrites& operator=(const FailingWrites&) = delete;
+    ~FailingWrites() {
+        for (const auto* name : {"pwrite", "pwrite64"}) unix_layer()->xSetSystemCall(unix_layer(), name, nullptr);
+    }
+
+private:
+    static sqlite3_vfs* unix_layer() { return sqlite3_vfs_find("unix"); }
+    static sqlite3_syscall_ptr failing() {
+        return reinterpret_cast<sqlite3_syscall_ptr>(+[](int, const void*, std::size_t, off_t) -> ssize_t {
+            errno = code;
+            return -1;
+        });
+    }
+    static inline int code = 0;
+};
+
+TEST(SqliteStore, AUsedUpQuotaIsAFullDisk) {
+    const ScratchFolder folder;
+    fill(folder);
+    auto store = open_sqlite_store(folder.path()).value();
+    Batch batch;
+    batch.facts.push_back({1, "one more", {}});
+    for (const int error : {EDQUOT, ENOSPC}) {
+        const FailingWrites failing{error};
+        const auto refused = store->commit(batch);
+        EXPECT_EQ(refused.outcome, Outcome::not_written) << refused.error.detail;
+        EXPECT_EQ(refused.error.fault, Fault::full) << refused.error.detail;
+    }
+    EXPECT_EQ(store->commit(batch).outcome, Outcome::written);
+    EXPECT_EQ(store->extent().value().end_fact, 42U);
+}
+
+TEST(SqliteStore, AWriteThatFailedOtherwiseIsAnUnknownOutcome) {
+    const ScratchFolder folder;
+    fill(folder);
+    auto store = open_sqlite_store(folder.path()).value();
+    Batch batch;
+    batch.facts.push_back({1, "one more", {}});
+    const FailingWrites failing{EIO};
+    EXPECT_EQ(store->commit(batch).outcome, Outcome::unknown);
+}
+
 TEST(Doctor, FindsNothingInASoundStore) {
     const ScratchFolder folder;
     EXPECT_EQ(examine_store(folder.path()).error().fault, Fault::not_found);
@@ -176,9 +254,9 @@ TEST(Doctor, FindsNothingInASoundStore) {
 TEST(Doctor, FindsASnapshotThatIsGoneOrAltered) {
     const ScratchFolder folder;
     fill(folder);
-    ASSERT_TRUE(write_durably(folder / "snapshot-40", "other"));
+    ASSERT_TRUE(write_durably(folder / "snapshots/snapshot-40", "other"));
     EXPECT_EQ(examine_store(folder.path()).value().findings.size(), 1U);
-    ASSERT_TRUE(remove_durably(folder / "snapshot-40"));
+    ASSERT_TRUE(remove_durably(folder / "snapshots/snapshot-40"));
     EXPECT_EQ(examine_store(folder.path()).value().findings.size(), 1U);
 }
 
