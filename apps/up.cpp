@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <csignal>
 #include <cstdio>
@@ -20,6 +21,7 @@
 #include "engine/local/local_engine.hpp"
 #include "engine/local/output_frame.hpp"
 #include "engine/local/output_log.hpp"
+#include "free_address.hpp"
 #include "live/clock.hpp"
 #include "live/control_plane.hpp"
 #include "live/machine.hpp"
@@ -52,14 +54,38 @@ std::string shim_beside(const std::string& program) {
     return std::filesystem::path{program}.parent_path() / "stargate-shim";
 }
 
-/// Makes the state folder. Others may pass through it to the socket, and see nothing in it.
-Result<void> prepare_folder(const std::string& folder) {
+/// Makes the state folder, and returns its path from the root. Others may pass through it to the socket, and see
+/// nothing in it. Whoever could write in it could put their own token or exit records there: such a folder is refused.
+Result<std::string> prepare_folder(const std::string& folder) {
     std::error_code failed;
     const bool made = std::filesystem::create_directories(folder, failed);
     if (failed)
         return fail(Fault::denied, fmt::format("the state folder {} cannot be made: {}", folder, failed.message()));
     if (made) ::chmod(folder.c_str(), ::geteuid() == 0 ? 0711 : 0700);
-    return {};
+    const auto path = std::filesystem::canonical(folder, failed).string();
+    struct stat status {};
+    if (failed || ::stat(path.c_str(), &status) != 0) return fail_with_errno("look at the state folder", folder);
+    if (status.st_uid != ::geteuid()) {
+        return fail(Fault::denied, fmt::format("the state folder {} belongs to user {}: name one of your own with "
+                                               "--state, or chown it",
+                                               path, status.st_uid));
+    }
+    if ((status.st_mode & 022U) != 0) {
+        return fail(Fault::denied,
+                    fmt::format("other users can write in the state folder {0}: `chmod go-w {0}` first", path));
+    }
+    return path;
+}
+
+/// Of the database alone: its file and what it has written ahead. -1 when that cannot be seen.
+std::int64_t store_bytes(const std::string& folder) {
+    std::int64_t bytes = -1;
+    for (const auto* name : {"/stargate.db", "/stargate.db-wal"}) {
+        std::error_code failed;
+        const auto size = std::filesystem::file_size(folder + name, failed);
+        if (!failed) bytes = std::max<std::int64_t>(bytes, 0) + static_cast<std::int64_t>(size);
+    }
+    return bytes;
 }
 
 Result<std::vector<api::OutputPiece>> read_output(const std::string& folder, JobId job, AttemptId attempt,
@@ -83,8 +109,12 @@ Result<std::vector<api::OutputPiece>> read_output(const std::string& folder, Job
 Result<std::unique_ptr<live::ControlPlane>> start(const UpOptions& options, const std::string& folder) {
     auto node = live::this_machine(options.cpu_gpus);
     if (!node) return tl::unexpected(node.error());
-    auto store = store::open_sqlite_store(folder);
+    auto store = store::open_sqlite_store(folder);  // and with it the lock of the folder
     if (!store) return tl::unexpected(store.error());
+    if (const auto is_free = check_address_is_free(options.listen); !is_free) return tl::unexpected(is_free.error());
+    auto name = live::kept_node_name(folder, node->name);
+    if (!name) return tl::unexpected(name.error());
+    node->name = std::move(*name);
     auto reader = store::open_sqlite_reader(folder);
     if (!reader) return tl::unexpected(reader.error());
     live::Wiring wiring;
@@ -93,9 +123,13 @@ Result<std::unique_ptr<live::ControlPlane>> start(const UpOptions& options, cons
     wiring.reader = std::move(*reader);
     wiring.node = *node;
     wiring.boot = live::boot_id();
-    wiring.newest_attempt = newest_attempt_in(folder);
-    wiring.program = this_program();
-    wiring.make_engine = [folder, shim = shim_beside(wiring.program), open_files = raise_open_files_limit()](
+    const auto program = this_program();
+    wiring.log_limits = options.log_limits;
+    wiring.keep_log = [program, folder, limits = options.log_limits](const std::stop_token& stop) {
+        return live::run_follower(program, folder, limits, stop);
+    };
+    wiring.store_bytes = [folder] { return store_bytes(folder); };
+    wiring.make_engine = [folder, shim = shim_beside(program), open_files = raise_open_files_limit()](
                              live::Wiring::EngineNeeds needs) -> Result<std::unique_ptr<Engine>> {
         LocalEngineOptions local;
         local.state = folder;
@@ -175,8 +209,9 @@ int stay_up(const UpOptions& options, Readiness readiness) {
         if (!options.detach) fmt::print(stderr, "stargate: {}\n", error.detail);
         return 1;
     };
-    if (const auto made = prepare_folder(options.state); !made) return failed(made.error());
-    const auto folder = std::filesystem::canonical(options.state).string();
+    const auto prepared = prepare_folder(options.state);
+    if (!prepared) return failed(prepared.error());
+    const auto& folder = *prepared;
     auto plane = start(options, folder);
     if (!plane) return failed(plane.error());
     stop_on_signals(**plane, signals);
@@ -199,25 +234,42 @@ int stay_up(const UpOptions& options, Readiness readiness) {
     return 0;
 }
 
+constexpr int ready_descriptor = STDERR_FILENO + 1;  // of a detached child, to tell its parent that it is ready
+
+/// In the child: keeps nothing of the caller's but `ready`, moved to ready_descriptor. Neither its terminal, nor its
+/// folder, which may be on a disk that shall be unmounted, nor any descriptor that it left open.
+void leave_caller(const std::string& state, int ready) {
+    ::setsid();
+    if (::chdir("/") != 0) std::_Exit(1);
+    const auto log = state + "/stargate.log";
+    const int out = ::open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600);
+    const int in = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (out < 0 || in < 0) {
+        Readiness{ready}.failed(fail_with_errno("open", log).value().detail);
+        std::_Exit(1);
+    }
+    ::dup2(in, STDIN_FILENO);
+    ::dup2(out, STDOUT_FILENO);
+    ::dup2(out, STDERR_FILENO);
+    if (ready != ready_descriptor) ::dup2(ready, ready_descriptor);
+    ::fcntl(ready_descriptor, F_SETFD, FD_CLOEXEC);
+    ::close_range(ready_descriptor + 1, ~0U, 0);
+}
+
 /// Leaves the terminal and the caller: the child stays up, the parent returns once it is ready or has failed.
-int detach(const UpOptions& options) {
-    if (const auto made = prepare_folder(options.state); !made) {
-        fmt::print(stderr, "stargate: {}\n", made.error().detail);
+int detach(UpOptions options) {
+    auto prepared = prepare_folder(options.state);
+    if (!prepared) {
+        fmt::print(stderr, "stargate: {}\n", prepared.error().detail);
         return 1;
     }
+    options.state = std::move(*prepared);  // from the root: the child leaves the folder that we are in
     int ends[2];
     if (::pipe2(ends, O_CLOEXEC) != 0) return 1;
     const auto child = ::fork();
     if (child == 0) {
-        ::close(ends[0]);
-        ::setsid();
-        const auto log = options.state + "/stargate.log";
-        const int out = ::open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-        const int in = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
-        ::dup2(in, STDIN_FILENO);
-        ::dup2(out, STDOUT_FILENO);
-        ::dup2(out, STDERR_FILENO);
-        const int status = stay_up(options, Readiness{ends[1]});
+        leave_caller(options.state, ends[1]);
+        const int status = stay_up(options, Readiness{ready_descriptor});
         std::fflush(nullptr);
         std::_Exit(status);
     }

@@ -2,6 +2,8 @@
 
 #include <string>
 
+#include "live/keep_log.hpp"
+
 namespace stargate {
 
 /// What `stargate up` was asked.
@@ -12,6 +14,7 @@ struct UpOptions {
     int cpu_gpus = 0;                        // 0: as many as this machine has cores
     std::string job_user = "stargate-job";   // whom root's own submissions run as
     bool detach = false;
+    live::LogLimits log_limits;
 };
 
 /// Starts the control plane of this machine and stays until it is told to go down; with `detach` returns once it is

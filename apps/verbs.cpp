@@ -17,6 +17,7 @@
 #include "cli/verbs.hpp"
 #include "engine/local/end_all.hpp"
 #include "engine/local/local_engine.hpp"
+#include "engine/local/output_log.hpp"
 #include "live/follower.hpp"
 #include "store/doctor.hpp"
 #include "store/sqlite/sqlite_store.hpp"
@@ -109,8 +110,11 @@ int doctor(const std::string& state, bool only_store) {
         for (const auto& finding : report->findings) say(false, finding.what, finding.remedy);
         if (report->findings.empty()) {
             say(true,
-                fmt::format("store: {} inputs and {} facts, no gap, term {}", report->log.end_input - 1,
-                            report->log.end_fact - 1, report->identity.term),
+                fmt::format(
+                    "store: {} inputs and {} facts, no gap, term {}; facts from {} on are in the log, older ones "
+                    "in {} segments",
+                    report->log.end_input - 1, report->log.end_fact - 1, report->identity.term, report->log.first_fact,
+                    report->segments),
                 "");
         }
     }
@@ -122,6 +126,33 @@ int doctor(const std::string& state, bool only_store) {
     const auto sandbox = probe_sandbox(shim);
     say(sandbox.has_value(), sandbox ? "the default sandbox can be built here" : sandbox.error().detail, "");
     return well ? 0 : 1;
+}
+
+void add_log_limits(CLI::App& verb, live::LogLimits& limits) {
+    verb.add_option("--snapshot-every", limits.facts_between_snapshots, "facts between two snapshots of the state")
+        ->capture_default_str()
+        ->check(CLI::PositiveNumber);
+    verb.add_option("--keep-segments", limits.segments_kept,
+                    "sealed segments of the log that are kept, each of --snapshot-every facts")
+        ->capture_default_str();
+}
+
+/// Removes the output of jobs that nobody can ask for any more: those that have left the history too.
+void remove_old_output(store::Reader& store, const std::string& folder, const State& state) {
+    std::error_code failed;
+    const std::filesystem::directory_iterator end;
+    for (std::filesystem::directory_iterator at{folder + "/logs", failed}; !failed && at != end; at.increment(failed)) {
+        const auto job = job_of_output_log(at->path().filename().string());
+        std::error_code ignored;  // it is looked at again the next time
+        if (job && live::is_forgotten(store, state, *job).value_or(false)) std::filesystem::remove(at->path(), ignored);
+    }
+}
+
+int follower(const std::string& folder, const live::LogLimits& limits) {
+    const auto reader = store::open_sqlite_reader(folder);
+    if (!reader) return fail_with(reader.error());
+    return live::follow_once(**reader, folder, limits,
+                             [&](const State& state) { remove_old_output(**reader, folder, state); });
 }
 
 struct TwinAsked {
@@ -216,6 +247,7 @@ void add_up(CLI::App& app, std::function<int()>& action) {
         ->capture_default_str();
     verb->add_option("--job-user", options->job_user, "whom root's own submissions run as")->capture_default_str();
     verb->add_flag("--detach", options->detach, "return once it is ready, and leave it running");
+    add_log_limits(*verb, options->log_limits);
     verb->callback([&action, options] { action = [options] { return up(*options); }; });
 }
 
@@ -266,11 +298,16 @@ void add_twin(CLI::App& app, std::function<int()>& action) {
 }
 
 void add_follower(CLI::App& app, std::function<int()>& action) {
-    auto state = std::make_shared<std::string>(cli::default_state());
-    auto* verb = app.add_subcommand("follower", "fold the log and write a snapshot; the control plane starts it");
+    struct Asked {
+        std::string state = cli::default_state();
+        live::LogLimits limits;
+    };
+    auto asked = std::make_shared<Asked>();
+    auto* verb = app.add_subcommand("follower", "look after the log; the control plane starts it");
     verb->group("");  // not for people
-    cli::add_state(*verb, *state);
-    verb->callback([&action, state] { action = [state] { return live::follow_once(*state); }; });
+    cli::add_state(*verb, asked->state);
+    add_log_limits(*verb, asked->limits);
+    verb->callback([&action, asked] { action = [asked] { return follower(asked->state, asked->limits); }; });
 }
 
 }  // namespace stargate

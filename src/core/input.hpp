@@ -23,7 +23,7 @@ namespace stargate {
 struct TakeOffice {
     std::uint64_t term = 0;
     Settings settings;
-    std::uint64_t newest_attempt = 0;  // seen outside the log: an older store must not hand out that number again
+    std::uint64_t newest_attempt = 0;  // of old logs; ForeignFound now says which numbers are taken outside the log
 };
 BOOST_DESCRIBE_STRUCT(TakeOffice, (), (term, settings, newest_attempt))
 

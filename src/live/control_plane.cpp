@@ -2,31 +2,18 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <bit>
 #include <chrono>
-#include <cstdio>
-#include <cstdlib>
 #include <future>
 
 #include "core/log.hpp"
-#include "core/owed.hpp"
-#include "live/recover.hpp"
 
 namespace stargate::live {
 
 namespace {
 /// Launches kept at hand, so that the elements of an array do not each ask the store.
 constexpr std::size_t launches_kept = 64;
-constexpr std::string_view default_tenant = "default";
-
-[[noreturn]] void stop_process(const Error& why) {
-    std::fprintf(stderr,
-                 "stargate: stopped: it cannot be known whether the last batch was written (%s). Nothing was answered "
-                 "for it. Look at the disk, then start again: the log decides.\n",
-                 why.detail.c_str());
-    std::_Exit(70);
-}
+/// While work is being ended: how late its end may be noticed.
+constexpr std::chrono::milliseconds between_looks_at_work{20};
 
 Error going_down() { return {Fault::unavailable, "the control plane is going down or overloaded: try again"}; }
 }  // namespace
@@ -38,60 +25,21 @@ Result<std::unique_ptr<ControlPlane>> ControlPlane::start(Wiring wiring) {
 }
 
 ControlPlane::~ControlPlane() {
+    stop();
+    if (goodbye_.joinable()) goodbye_.join();
     // Engines report to the writer and the writer commands engines: the engine goes first, then what it reported is
-    // written, then the view folds it.
+    // written, then the view folds it. The follower hears of every fold, so it goes last.
     engine_ready_ = nullptr;
     if (writer_) {
         std::promise<void> quiet;
-        writer_->between_batches([&](store::Store&) { quiet.set_value(); });
+        writer_->between_batches([&](store::Store&) -> Result<void> { return quiet.set_value(), Result<void>{}; });
         quiet.get_future().wait();
     }
     engine_.reset();
-    follower_.reset();
+    if (follower_) follower_->stop();
     writer_.reset();
     view_.reset();
-}
-
-Result<void> ControlPlane::recover_and_take_office() {
-    auto recovered = recover(*wiring_.store, wiring_.folder);
-    if (!recovered) return tl::unexpected(recovered.error());
-    newest_known_ = recovered->state.counters().attempts;
-    auto identity = wiring_.store->begin_term();
-    if (!identity) return tl::unexpected(identity.error());
-    identity_ = *identity;
-    const auto clock = FleetClock::start(wiring_.folder, recovered->state.counters().now);
-    if (!clock) return tl::unexpected(clock.error());
-    clock_ = *clock;
-    auto copy = State::from_rows(recovered->state.rows());
-    CHECK(copy.has_value());
-    view_ = std::make_unique<View>(std::move(*copy), recovered->last_fact);
-    view_->on_fold([this](std::uint64_t newest) {
-        if (follower_) follower_->log_reached(newest);
-        const std::lock_guard lock{notify_mutex_};
-        if (notify_) notify_(newest);
-    });
-    writer_ = std::make_unique<Writer>(Writer::Parts{*wiring_.store, *view_, *clock_,
-                                                     [this](const Command& command) {
-                                                         if (auto* engine = engine_ready_.load())
-                                                             engine->carry_out(command);
-                                                     },
-                                                     stop_process},
-                                       std::move(recovered->state), recovered->last_fact, recovered->last_input);
-    if (!wiring_.program.empty()) {
-        follower_ = std::make_unique<Follower>(wiring_.program, wiring_.folder, *writer_, recovered->from_snapshot);
-    }
-    for (Input input : std::vector<Input>{TakeOffice{identity_.term, wiring_.settings, wiring_.newest_attempt},
-                                          SetTenant{std::string{default_tenant}, -1, 1, 0b1111},
-                                          NodeUp{wiring_.node, wiring_.boot}}) {
-        if (std::holds_alternative<SetTenant>(input)) {
-            const bool known = view_->read(
-                [](const State& state) { return state.tenant_named(std::string{default_tenant}).has_value(); });
-            if (known) continue;  // an operator may have changed it
-        }
-        const auto answer = decide_and_wait(std::move(input));
-        if (!answer) return tl::unexpected(answer.error());
-    }
-    return adopt();
+    follower_.reset();
 }
 
 Result<Answer> ControlPlane::decide_and_wait(Input input) {
@@ -102,51 +50,6 @@ Result<Answer> ControlPlane::decide_and_wait(Input input) {
     request.done = [answered](Result<Answer> answer) { answered->set_value(std::move(answer)); };
     if (!writer_->post(std::move(request))) return tl::unexpected(going_down());
     return future.get();
-}
-
-/// Finds the work that outlived the last control plane, then sends what State owes.
-Result<void> ControlPlane::adopt() {
-    const auto here = view_->read([&](const State& state) { return state.node_named(wiring_.node.name); });
-    auto engine = wiring_.make_engine({{identity_.incarnation, identity_.term},
-                                       here,
-                                       [this](Report report) { writer_->report(std::move(report)); },
-                                       [this](JobId job) { return launch_of(job); },
-                                       [this] { return clock_->now(); }});
-    if (!engine) return tl::unexpected(engine.error());
-    engine_ = std::move(*engine);
-    engine_ready_ = engine_.get();  // what adoption reports may at once lead to commands
-    std::vector<Believed> believed;
-    std::vector<AttemptId> noted;  // as foreign, by an earlier control plane of this store
-    view_->read([&](const State& state) {
-        noted = state.at<Node>(here).foreign_attempts;
-        state.table<Attempt>().for_each([&](const Attempt& attempt) {
-            for (const auto& part : attempt.parts) {
-                if (part.node == here) believed.push_back({attempt.id, !part.first});
-            }
-        });
-    });
-    const auto unknown = engine_->adopt(believed);
-    if (!unknown) return tl::unexpected(unknown.error());
-    ForeignFound foreign{here, 0, {}, 0};
-    for (const auto& found : *unknown) {
-        const bool is_noted = std::find(noted.begin(), noted.end(), found.attempt) != noted.end();
-        // Its end is in the log, so it was ours: what is left of it may go. A store that never knew it has no say.
-        if (found.attempt.value <= newest_known_ && !is_noted) {
-            engine_->carry_out(Forget{found.attempt, here});
-            continue;
-        }
-        foreign.attempts.push_back(found.attempt);
-        if (!found.is_alive) continue;
-        foreign.gpus |= found.gpus;
-        ++foreign.running;
-        fmt::print(stderr,
-                   "stargate: attempt {} runs here, but this state does not know it: it is left alone and keeps its "
-                   "{} GPUs. Is this an empty or older state folder?\n",
-                   found.attempt.value, std::popcount(found.gpus));
-    }
-    if (const auto answer = decide_and_wait(std::move(foreign)); !answer) return tl::unexpected(answer.error());
-    writer_->send_owed();
-    return {};
 }
 
 void ControlPlane::wait() {
@@ -306,6 +209,8 @@ api::Figures ControlPlane::figures() const {
     figures.last_fact = written.last_fact;
     figures.commits = written.batches;
     figures.commit_us_sum = static_cast<std::int64_t>(written.commit_microseconds);
+    figures.commit_us_max = static_cast<std::int64_t>(written.longest_commit_microseconds);
+    if (wiring_.store_bytes) figures.store_bytes = wiring_.store_bytes();
     view_->read([&](const State& state) {
         state.table<Node>().for_each([&](const Node& node) { figures.foreign_attempts += node.foreign_running; });
     });
@@ -315,27 +220,33 @@ api::Figures ControlPlane::figures() const {
 
 void ControlPlane::shut_down(api::RunningWork work) {
     if (work == api::RunningWork::goes_on) return stop();
-    std::thread{[this] {
+    const std::lock_guard lock{stop_mutex_};
+    if (stopping_ || goodbye_.joinable()) return;  // asked before
+    goodbye_ = std::thread{[this] {
         end_running_work();
         stop();
-    }}.detach();
+    }};
 }
 
-/// Cancels what runs and waits until it is gone; the node takes no work meanwhile, and takes it again after the next
-/// start.
+/// Cancels what runs and waits until it is gone, or until somebody asks to go down at once. What waits goes on waiting:
+/// the next start finds the queue as it was.
 void ControlPlane::end_running_work() {
-    const auto here = view_->read([&](const State& state) { return state.node_named(wiring_.node.name); });
-    (void)decide_and_wait(Drain{here, true});
-    const auto running = [this] {
-        std::vector<JobId> jobs;
+    writer_->start_no_more();
+    (void)decide_and_wait(Due{});  // once it is answered, the view shows what earlier batches have started
+    while (true) {
+        std::vector<JobId> to_cancel;  // again when it was refused, as on a full disk
+        bool has_work = false;
         view_->read([&](const State& state) {
-            state.table<Attempt>().for_each([&](const Attempt& attempt) { jobs.push_back(attempt.job); });
+            state.table<Attempt>().for_each([&](const Attempt& attempt) {
+                has_work = true;
+                if (!attempt.ending || attempt.ending->cause != EndCause::cancel) to_cancel.push_back(attempt.job);
+            });
         });
-        return jobs;
-    };
-    for (const auto job : running()) (void)decide_and_wait(Cancel{job});
-    while (!running().empty()) std::this_thread::sleep_for(std::chrono::milliseconds{20});
-    (void)decide_and_wait(Drain{here, false});
+        if (!has_work) return;
+        for (const auto job : to_cancel) (void)decide_and_wait(Cancel{job});
+        std::unique_lock lock{stop_mutex_};
+        if (stop_asked_.wait_for(lock, between_looks_at_work, [this] { return stopping_; })) return;
+    }
 }
 
 }  // namespace stargate::live

@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <thread>
 
 #include "api/control.hpp"
 #include "engine/port.hpp"
@@ -33,10 +34,11 @@ struct Wiring {
     Settings settings;
     NodeShape node;  // this machine
     std::string boot;
-    std::uint64_t newest_attempt = 0;  // of those that left something on this machine, known to the store or not
     std::function<Result<std::unique_ptr<Engine>>(EngineNeeds)> make_engine;
     ReadOutput read_output;
-    std::string program;  // to start the follower with; empty: no snapshots are made
+    std::function<std::int64_t()> store_bytes;  // room that the store takes on its disk, -1 when not known
+    Follower::KeepLog keep_log;                 // empty: no snapshots are made, and the log only grows
+    LogLimits log_limits;
 };
 
 /// The live control plane of one machine: recovers, takes office, adopts what runs, and then answers the API.
@@ -71,7 +73,13 @@ private:
     explicit ControlPlane(Wiring wiring) : wiring_{std::move(wiring)} {}
     Result<void> recover_and_take_office();
     Result<Answer> decide_and_wait(Input input);
-    Result<void> adopt();
+    Result<void> take_office(std::uint64_t newest_known);
+    Result<void> decide_all(std::vector<Input> inputs);
+    Result<void> open_engine(NodeId here);
+    Result<std::vector<Unknown>> adopt(NodeId here);
+    [[nodiscard]] ForeignFound foreign_among(const std::vector<Unknown>& found, NodeId here,
+                                             std::uint64_t newest_known);
+    [[nodiscard]] NodeId this_node() const;
     void end_running_work();
 
     Wiring wiring_;
@@ -82,7 +90,6 @@ private:
     std::unique_ptr<Follower> follower_;
     std::unique_ptr<Engine> engine_;
     std::atomic<Engine*> engine_ready_{nullptr};
-    std::uint64_t newest_known_ = 0;  // the newest attempt of the log that was found
 
     mutable std::mutex reader_mutex_;  // the reading connection is for one thread at a time
     mutable std::mutex launches_mutex_;
@@ -94,6 +101,7 @@ private:
     std::mutex stop_mutex_;
     std::condition_variable stop_asked_;
     bool stopping_ = false;
+    std::thread goodbye_;  // ends running work before the process goes down; at most one
 };
 
 }  // namespace stargate::live

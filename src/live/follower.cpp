@@ -3,31 +3,30 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <spawn.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
+#include <chrono>
+#include <csignal>
 #include <cstdio>
+#include <future>
+#include <memory>
+#include <vector>
 
 #include "base/codec.hpp"
-#include "live/recover.hpp"
-#include "store/sqlite/sqlite_store.hpp"
+#include "base/file_lock.hpp"
 
 extern char** environ;
 
 namespace stargate::live {
 
 namespace {
-/// Facts between two snapshots. Folding so many takes well under a second, which bounds a recovery.
-constexpr std::uint64_t facts_between = 200'000;
-
-struct PrintedRow {
-    std::uint64_t fact_seq = 0;
-    std::uint64_t input_seq = 0;
-    std::string file;
-    Digest digest{};
-};
-BOOST_DESCRIBE_STRUCT(PrintedRow, (), (fact_seq, input_seq, file, digest))
+/// Also where few facts come, the log is looked after this often: output of forgotten jobs goes with it.
+constexpr std::chrono::hours longest_pause{24};
+/// Rows forgotten between two batches: a few milliseconds' work, which the next batch waits for.
+constexpr std::uint32_t rows_forgotten_at_once = 5'000;
 
 std::string read_all(int from) {
     std::string bytes;
@@ -37,23 +36,34 @@ std::string read_all(int from) {
     }
     return bytes;
 }
+
+/// Starts the program with `output` as its standard output and without any other descriptor of ours. 0: it failed.
+pid_t spawn(std::vector<std::string> words, int output) {
+    posix_spawn_file_actions_t files;
+    posix_spawn_file_actions_init(&files);
+    posix_spawn_file_actions_adddup2(&files, output, STDOUT_FILENO);
+    posix_spawn_file_actions_addclosefrom_np(&files, STDERR_FILENO + 1);
+    std::vector<char*> arguments;
+    for (auto& word : words) arguments.push_back(word.data());
+    arguments.push_back(nullptr);
+    pid_t child = 0;
+    const int failed = posix_spawn(&child, arguments[0], &files, nullptr, arguments.data(), environ);
+    posix_spawn_file_actions_destroy(&files);
+    return failed == 0 ? child : 0;
+}
 }  // namespace
 
-Follower::Follower(std::string program, std::string folder, Writer& writer, std::uint64_t last_snapshot)
-    : program_{std::move(program)},
-      folder_{std::move(folder)},
+Follower::Follower(KeepLog keep_log, const LogLimits& limits, Writer& writer, std::uint64_t last_snapshot)
+    : keep_log_{std::move(keep_log)},
+      limits_{limits},
       writer_{writer},
-      snapshot_{last_snapshot},
+      looked_after_{last_snapshot},
       newest_{last_snapshot},
-      thread_{[this] { work(); }} {}
+      thread_{[this](const std::stop_token& stop) { work(stop); }} {}
 
-Follower::~Follower() {
-    {
-        const std::lock_guard lock{mutex_};
-        stopping_ = true;
-    }
-    reached_.notify_one();
-    thread_.join();
+void Follower::stop() {
+    thread_.request_stop();
+    if (thread_.joinable()) thread_.join();
 }
 
 void Follower::log_reached(std::uint64_t fact) {
@@ -61,63 +71,90 @@ void Follower::log_reached(std::uint64_t fact) {
     {
         const std::lock_guard lock{mutex_};
         newest_ = fact;
-        enough = newest_ - snapshot_ >= facts_between;
+        enough = newest_ - looked_after_ >= limits_.facts_between_snapshots;
     }
     if (enough) reached_.notify_one();
 }
 
-void Follower::work() {
+void Follower::work(const std::stop_token& stop) {
     std::unique_lock lock{mutex_};
-    while (true) {
-        reached_.wait(lock, [this] { return stopping_ || newest_ - snapshot_ >= facts_between; });
-        if (stopping_) return;
+    while (!stop.stop_requested()) {
+        reached_.wait_for(lock, stop, longest_pause,
+                          [this] { return newest_ - looked_after_ >= limits_.facts_between_snapshots; });
+        if (stop.stop_requested() || newest_ == looked_after_) continue;
+        looked_after_ = newest_;  // also when it fails: tried again after as many facts, not at once
         lock.unlock();
-        make_one();
+        look_after_the_log(stop);
         lock.lock();
     }
 }
 
-void Follower::make_one() {
-    int ends[2];
-    if (::pipe2(ends, O_CLOEXEC) != 0) return;
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
-    std::array<std::string, 4> words{program_, "follower", "--state", folder_};
-    std::array<char*, 5> arguments{words[0].data(), words[1].data(), words[2].data(), words[3].data(), nullptr};
-    pid_t child = 0;
-    const int failed = posix_spawn(&child, program_.c_str(), &actions, nullptr, arguments.data(), environ);
-    posix_spawn_file_actions_destroy(&actions);
-    ::close(ends[1]);
-    const auto printed = failed == 0 ? read_all(ends[0]) : std::string{};
-    ::close(ends[0]);
-    int status = 1;
-    if (failed == 0) ::waitpid(child, &status, 0);
-    const auto row = decoded<PrintedRow>(printed);
-    const std::lock_guard lock{mutex_};
-    if (status != 0 || !row) {
-        std::fprintf(stderr, "stargate: no snapshot was made (status %d); the log still has everything\n", status);
-        snapshot_ = newest_;  // try again after as many facts, not at once
+void Follower::look_after_the_log(const std::stop_token& stop) {
+    const auto kept = keep_log_(stop);
+    if (!kept) {
+        if (stop.stop_requested()) return;
+        fmt::print(stderr, "stargate: no snapshot was made: {}; the log still has everything\n", kept.error().detail);
         return;
     }
-    snapshot_ = row->fact_seq;
-    writer_.between_batches([row = *row](store::Store& store) {
-        (void)store.add_snapshot({row.fact_seq, row.input_seq, row.file, row.digest, false});
+    const auto recorded = have_written([&](store::Store& store) -> Result<std::uint64_t> {
+        return record_snapshots(store, *kept).map([] { return std::uint64_t{1}; });
     });
+    auto more = recorded;
+    while (more && *more > 0 && !stop.stop_requested()) {
+        more = have_written([&](store::Store& store) { return forget_sealed(store, *kept, rows_forgotten_at_once); });
+    }
+    if (!more) fmt::print(stderr, "stargate: old rows of the log stay for now: {}\n", more.error().detail);
 }
 
-int follow_once(const std::string& folder) {
-    const auto reader = store::open_sqlite_reader(folder);
-    if (!reader) {
-        fmt::print(stderr, "stargate: {}\n", reader.error().detail);
+/// Waits for the writer to do it between two batches.
+Result<std::uint64_t> Follower::have_written(const std::function<Result<std::uint64_t>(store::Store&)>& change) {
+    auto done = std::make_shared<std::promise<Result<std::uint64_t>>>();
+    auto outcome = done->get_future();
+    writer_.between_batches([&change, done](store::Store& store) -> Result<void> {
+        const auto changed = change(store);
+        done->set_value(changed);
+        return changed ? Result<void>{} : Result<void>{tl::unexpected(changed.error())};
+    });
+    return outcome.get();
+}
+
+Result<LogKept> run_follower(const std::string& program, const std::string& folder, const LogLimits& limits,
+                             const std::stop_token& stop) {
+    int ends[2];
+    if (::pipe2(ends, O_CLOEXEC) != 0) return fail_with_errno("make", "a pipe");
+    const FileDescriptor from_child{ends[0]};
+    FileDescriptor to_us{ends[1]};
+    const auto child = spawn(
+        {program, "follower", "--state", folder, "--snapshot-every", fmt::format("{}", limits.facts_between_snapshots),
+         "--keep-segments", fmt::format("{}", limits.segments_kept)},
+        to_us.get());
+    if (child == 0) return fail(Fault::unavailable, "the follower cannot be started: " + program);
+    to_us = {};
+    std::string printed;
+    {
+        const std::stop_callback end_it{stop, [child] { ::kill(child, SIGKILL); }};
+        printed = read_all(from_child.get());
+    }
+    int status = 1;
+    ::waitpid(child, &status, 0);
+    const auto kept = decoded<LogKept>(printed);
+    if (status != 0 || !kept) return fail(Fault::unavailable, fmt::format("the follower failed (status {})", status));
+    return *kept;
+}
+
+int follow_once(store::Reader& store, const std::string& folder, const LogLimits& limits,
+                const std::function<void(const State&)>& then) {
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    // Only one at a time: another control plane's, dead since, may not be quite gone.
+    const auto lock = FileLock::take(folder + "/follower.lock");
+    Folded state;
+    const auto kept = lock ? keep_log(store, folder, limits, state) : Result<LogKept>{tl::unexpected(lock.error())};
+    if (!kept) {
+        fmt::print(stderr, "stargate: {}\n", kept.error().detail);
         return 1;
     }
-    const auto row = write_snapshot(**reader, folder);
-    if (!row) {
-        fmt::print(stderr, "stargate: {}\n", row.error().detail);
-        return 1;
-    }
-    const auto printed = encoded(PrintedRow{row->fact_seq, row->input_seq, row->file, row->digest});
+    then(state.state);
+    const auto printed = encoded(*kept);
     std::fwrite(printed.data(), 1, printed.size(), stdout);
     return 0;
 }

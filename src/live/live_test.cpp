@@ -10,9 +10,12 @@
 #include "base/overloaded.hpp"
 #include "core/explain.hpp"
 #include "live/control_plane.hpp"
+#include "live/keep_log.hpp"
 #include "live/machine.hpp"
 #include "live/recover.hpp"
+#include "store/doctor.hpp"
 #include "store/sqlite/sqlite_store.hpp"
+#include "twin/replay.hpp"
 
 namespace stargate::live {
 namespace {
@@ -27,6 +30,7 @@ public:
         std::int32_t world = 1;
         bool ended = false;
         GpuMask gpus = 0;
+        int exit_code = 0;  // what its exit record says, once it has ended
     };
     std::mutex mutex;
     std::condition_variable changed;
@@ -34,6 +38,8 @@ public:
     std::map<AttemptId, int> starts;
     std::vector<AttemptId> forgotten;
     Engine::Listener listener;
+    bool ends_at_once = false;   // what is started has succeeded by then
+    bool ends_when_told = true;  // else it does not listen
 
     void end(AttemptId id, int code) {
         Engine::Listener tell;
@@ -58,8 +64,16 @@ public:
     explicit FakeEngine(FakeMachine& machine) : machine_{machine} {}
     Result<std::vector<Unknown>> adopt(const std::vector<Believed>& believed) override {
         for (const auto& [id, started] : believed) {
-            if (machine_.attempts.contains(id)) {
-                machine_.listener(RanksRunning{id, NodeId{1}, machine_.attempts[id].generation});
+            const auto found = machine_.attempts.find(id);
+            if (found != machine_.attempts.end() && found->second.ended) {
+                machine_.listener(RanksEnded{id,
+                                             NodeId{1},
+                                             found->second.generation,
+                                             {ExitKind::exited, found->second.exit_code, {}},
+                                             false,
+                                             -1});
+            } else if (found != machine_.attempts.end()) {
+                machine_.listener(RanksRunning{id, NodeId{1}, found->second.generation});
             } else if (started) {
                 machine_.listener(AttemptLost{id, NodeId{1}, "not found"});
             }
@@ -83,8 +97,10 @@ public:
                     }
                     machine_.changed.notify_all();
                     machine_.listener(RanksRunning{c.attempt, c.node, c.generation});
+                    if (machine_.ends_at_once) machine_.end(c.attempt, 0);
                 },
                 [&](const EndRanks& c) {
+                    if (!machine_.ends_when_told) return;
                     machine_.listener(RanksEnded{c.attempt, c.node, c.generation, {ExitKind::exited, 0, {}}, true, 7});
                 },
                 [&](const Forget& c) {
@@ -115,26 +131,40 @@ protected:
     }
 
     std::unique_ptr<ControlPlane> start() {
+        auto plane = ControlPlane::start(wiring());
+        EXPECT_TRUE(plane) << plane.error().detail;
+        return std::move(*plane);
+    }
+    Wiring wiring() {
         Wiring wiring;
         wiring.folder = folder_;
         auto store = store::open_sqlite_store(folder_);
         EXPECT_TRUE(store) << store.error().detail;
         wiring.store = std::move(*store);
         wiring.reader = std::move(*store::open_sqlite_reader(folder_));
-        wiring.node = *this_machine(4);
+        wiring.node = *this_machine(gpus_);
+        wiring.node.name = node_name_;
+        wiring.node.cpus = cpus(gpus_);
         wiring.boot = boot_;
+        wiring.settings = settings_;
+        wiring.store_bytes = [] { return 4096; };
+        if (log_limits_) {
+            wiring.log_limits = *log_limits_;
+            wiring.keep_log = [this](const std::stop_token&) {
+                Folded state;
+                return keep_log(**store::open_sqlite_reader(folder_), folder_, *log_limits_, state);
+            };
+        }
         wiring.make_engine = [this](Wiring::EngineNeeds needs) -> Result<std::unique_ptr<Engine>> {
             machine_.listener = needs.listener;
             return std::make_unique<FakeEngine>(machine_);
         };
-        auto plane = ControlPlane::start(std::move(wiring));
-        EXPECT_TRUE(plane) << plane.error().detail;
-        return std::move(*plane);
+        return wiring;
     }
-    static Result<Answer> submit(ControlPlane& plane, JobSpec spec, const std::string& key = {}) {
+    static Result<Answer> submit(ControlPlane& plane, JobSpec spec, const std::string& key = {}, int count = 1) {
         std::promise<Result<Answer>> answered;
         if (spec.time_limit == Duration{}) spec.time_limit = 1h;
-        plane.submit({Submit{spec, "default", {}, 1, false}, Launch{}, key, spec.name},
+        plane.submit({Submit{spec, "default", {}, count, false}, Launch{}, key, spec.name},
                      [&](Result<Answer> answer) { answered.set_value(std::move(answer)); });
         return answered.get_future().get();
     }
@@ -145,8 +175,9 @@ protected:
         return made;
     }
     /// Waits, without polling the clock, until the view shows what is looked for.
-    static bool until(ControlPlane& plane, const std::function<bool(const State&)>& holds) {
-        const auto deadline = std::chrono::steady_clock::now() + 10s;
+    static bool until(ControlPlane& plane, const std::function<bool(const State&)>& holds,
+                      std::chrono::seconds longest = 10s) {
+        const auto deadline = std::chrono::steady_clock::now() + longest;
         bool yes = false;
         while (!yes && std::chrono::steady_clock::now() < deadline) {
             plane.read([&](const State& state, Instant, std::uint64_t) { yes = holds(state); });
@@ -162,6 +193,10 @@ protected:
 
     std::string folder_;
     std::string boot_ = "boot-1";
+    std::string node_name_ = "machine";
+    int gpus_ = 4;
+    Settings settings_;
+    std::optional<LogLimits> log_limits_;
     FakeMachine machine_;
 };
 
@@ -281,19 +316,155 @@ TEST_F(ControlPlaneTest, TheViewIsWhatTheLogFoldsTo) {
     auto plane = start();
     for (int i = 0; i < 50; ++i) (void)submit(*plane, spec("a" + std::to_string(i), 1 + i % 4));
     for (AttemptId at; (at = machine_.wait_for_a_start(at)).value < 20;) machine_.end(at, 0);
-    std::string rows;
     plane.reset();
-    auto reader = store::open_sqlite_reader(folder_);
-    const auto once = recover(**reader, folder_);
-    const auto row = write_snapshot(**reader, folder_);
-    ASSERT_TRUE(once && row);
-    auto writer = store::open_sqlite_store(folder_);
-    ASSERT_TRUE((*writer)->add_snapshot(*row));
-    const auto again = recover(**writer, folder_);
+    auto writer = store::open_sqlite_store(folder_).value();
+    const auto once = recover(*writer, folder_);
+    Folded folded;
+    const auto kept = keep_log(*writer, folder_, {}, folded);
+    ASSERT_TRUE(once && kept);
+    EXPECT_EQ(folded.state.rows(), once->state.rows());
+    ASSERT_TRUE(record_snapshots(*writer, *kept));
+    const auto again = recover(*writer, folder_);
     ASSERT_TRUE(again);
-    EXPECT_EQ(again->from_snapshot, row->fact_seq);
+    EXPECT_EQ(again->from_snapshot, kept->written_fact);
     EXPECT_EQ(again->state.rows(), once->state.rows());
     EXPECT_EQ(again->state.derived_text(), once->state.derived_text());
+    EXPECT_TRUE(store::examine_store(folder_)->is_sound()) << "with a snapshot, too";
+}
+
+TEST_F(ControlPlaneTest, AnExitRecordCountsThoughTheMachineWasRestartedSince) {
+    auto plane = start();
+    const auto succeeded = submit(*plane, spec("succeeded", 2));
+    const auto first = machine_.wait_for_a_start();
+    const auto killed = submit(*plane, spec("killed", 2));
+    const auto second = machine_.wait_for_a_start(first);
+    ASSERT_TRUE(first && second);
+    plane.reset();
+    machine_.attempts[first].ended = true;  // while nobody was there; then the power went
+    machine_.attempts.erase(second);
+    boot_ = "boot-2";
+    plane = start();
+    EXPECT_TRUE(until(*plane, [&](const State& s) { return is_finished(s, succeeded->job, Outcome::succeeded); }));
+    EXPECT_TRUE(machine_.wait_for_a_start(second)) << "what left no record runs again";
+    EXPECT_EQ(machine_.starts.size(), 3U) << "and what succeeded does not";
+    plane->read([&](const State& s, Instant, std::uint64_t) {
+        EXPECT_EQ(s.at<Node>(NodeId{1}).boot, "boot-2");
+        EXPECT_NE(s.find<Job>(killed->job), nullptr);
+    });
+}
+
+TEST_F(ControlPlaneTest, ForeignWorkSurvivesAStartThatFailedHalfway) {
+    machine_.attempts[AttemptId{7}] = {1, 2, false, 0b11};
+    auto cut_off = wiring();
+    cut_off.make_engine = [](const Wiring::EngineNeeds&) -> Result<std::unique_ptr<Engine>> {
+        return fail(Fault::unavailable, "killed here");
+    };
+    ASSERT_FALSE(ControlPlane::start(std::move(cut_off)));
+    auto plane = start();
+    EXPECT_EQ(plane->figures().foreign_attempts, 1);
+    EXPECT_TRUE(machine_.forgotten.empty()) << "that nobody knows it proves nothing";
+}
+
+TEST_F(ControlPlaneTest, WhatRunsUnderAnotherNameOfTheMachineIsNotForgotten) {
+    auto plane = start();
+    (void)submit(*plane, spec("a", 2));
+    ASSERT_TRUE(machine_.wait_for_a_start());
+    plane.reset();
+    node_name_ = "renamed";
+    plane = start();
+    EXPECT_TRUE(machine_.forgotten.empty());
+    EXPECT_EQ(plane->figures().foreign_attempts, 1) << "left alone, and its GPUs are taken";
+}
+
+TEST_F(ControlPlaneTest, AMachineKeepsTheNameOfItsFirstStart) {
+    EXPECT_EQ(kept_node_name(folder_, "first").value(), "first");
+    EXPECT_EQ(kept_node_name(folder_, "second").value(), "first");
+}
+
+TEST_F(ControlPlaneTest, GoingDownWithItsWorkStartsNothingOfTheQueue) {
+    auto plane = start();
+    (void)submit(*plane, spec("runs", 4));
+    const auto first = machine_.wait_for_a_start();
+    const auto waits = submit(*plane, spec("waits", 4));
+    plane->shut_down(api::RunningWork::ends);
+    plane->wait();
+    plane.reset();
+    EXPECT_EQ(machine_.starts.size(), 1U);
+    plane = start();
+    EXPECT_TRUE(machine_.wait_for_a_start(first)) << "the queue is still there";
+    EXPECT_TRUE(
+        until(*plane, [&](const State& s) { return !std::holds_alternative<Waiting>(s.at<Job>(waits->job).phase); }));
+}
+
+TEST_F(ControlPlaneTest, GoingDownWithItsWorkLeavesAnOperatorsDrainAlone) {
+    auto plane = start();
+    std::promise<void> drained;
+    plane->ask({Drain{NodeId{1}, true}}, [&](const Result<std::vector<Answer>>&) { drained.set_value(); });
+    drained.get_future().wait();
+    plane->shut_down(api::RunningWork::ends);
+    plane->wait();
+    plane.reset();
+    plane = start();
+    plane->read([](const State& s, Instant, std::uint64_t) { EXPECT_TRUE(s.at<Node>(NodeId{1}).draining); });
+}
+
+TEST_F(ControlPlaneTest, WhoIsToldToGoDownAtOnceDoesNotWaitForWorkThatDoesNotEnd) {
+    machine_.ends_when_told = false;
+    auto plane = start();
+    (void)submit(*plane, spec("stubborn", 1));
+    ASSERT_TRUE(machine_.wait_for_a_start());
+    plane->shut_down(api::RunningWork::ends);
+    plane->shut_down(api::RunningWork::ends);  // asked twice
+    EXPECT_TRUE(until(*plane, [](const State& s) {
+        const auto& ending = s.at<Attempt>(AttemptId{1}).ending;
+        return ending && ending->cause == EndCause::cancel;
+    }));
+    plane->stop();
+    plane->wait();
+    plane.reset();
+}
+
+TEST_F(ControlPlaneTest, FiguresTellTheLongestCommitAndTheStoresSize) {
+    auto plane = start();
+    const auto figures = plane->figures();
+    EXPECT_GT(figures.commit_us_max, 0);
+    EXPECT_LE(figures.commit_us_max, figures.commit_us_sum);
+    EXPECT_EQ(figures.store_bytes, 4096);
+}
+
+TEST_F(ControlPlaneTest, TheLogIsTrimmedWhileItGrowsAndWhatIsLeftStillReplays) {
+    gpus_ = 64;
+    settings_.max_finished = 100;
+    log_limits_ = LogLimits{1'000, 4};
+    machine_.ends_at_once = true;
+    auto plane = start();
+    constexpr int jobs = 4'000;
+    (void)submit(*plane, spec("many", 1), {}, jobs);
+    const auto all_ended = [](const State& s) {
+        return s.counters().attempts == jobs && s.table<Attempt>().size() == 0;
+    };
+    ASSERT_TRUE(until(*plane, all_ended, 120s));
+    auto reader = store::open_sqlite_reader(folder_).value();
+    EXPECT_TRUE(until(*plane, [&](const State&) { return reader->extent()->first_fact > 5'000; }));
+    std::string rows;
+    std::uint64_t last_fact = 0;
+    plane->read([&](const State& s, Instant, std::uint64_t folded) {
+        rows = s.rows();
+        last_fact = folded;
+    });
+    plane.reset();
+    auto begin = twin::where_to_begin(*reader, folder_);
+    ASSERT_TRUE(begin) << begin.error().detail;
+    EXPECT_GT(begin->last_fact, 5'000U);
+    EXPECT_EQ(fold_log(*reader, *twin::where_to_begin(*reader, folder_), last_fact)->state.rows(), rows);
+    EXPECT_TRUE(recover(*reader, folder_));
+    const auto report = store::examine_store(folder_).value();
+    EXPECT_TRUE(report.is_sound()) << report.findings[0].what;
+    EXPECT_EQ(report.segments, 4U);
+    const auto replayed = twin::replay(*reader, std::move(*begin));
+    ASSERT_TRUE(replayed) << replayed.error().detail;
+    EXPECT_GT(replayed->compared, 1'000U);
+    EXPECT_FALSE(replayed->difference) << replayed->difference->decided;
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <array>
 #include <thread>
 
+#include "base/file.hpp"
 #include "core/command.hpp"
 
 namespace stargate::live {
@@ -29,6 +30,17 @@ Result<NodeShape> this_machine(int cpu_gpus) {
     shape.cpus = cpus(cores);
     shape.memory = Bytes{static_cast<std::int64_t>(info.totalram) * info.mem_unit};
     return shape;
+}
+
+Result<std::string> kept_node_name(const std::string& folder, const std::string& host_name) {
+    const auto path = folder + "/node";
+    auto kept = read_file(path, Bytes{4096});
+    if (!kept && kept.error().fault != Fault::not_found) return kept;
+    if (kept && kept->size() > 1 && kept->back() == '\n') {
+        kept->pop_back();
+        return kept;
+    }
+    return write_durably(path, host_name + "\n").map([&] { return host_name; });
 }
 
 }  // namespace stargate::live

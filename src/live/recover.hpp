@@ -13,10 +13,6 @@ struct Recovered : Folded {
 };
 
 /// Folds the log's facts onto the newest snapshot whose digest holds, or onto nothing, as fold_log does.
-[[nodiscard]] Result<Recovered> recover(store::Reader& store, const std::string& folder);
-
-/// Folds as recover does and writes the outcome to `folder`/snapshots durably. What the follower, a process of its own,
-/// does: each snapshot is also a check that the log folds.
-[[nodiscard]] Result<store::SnapshotRow> write_snapshot(store::Reader& store, const std::string& folder);
+[[nodiscard]] Result<Recovered> recover(store::Reader& store, const std::string& folder, Disk& disk = real_disk());
 
 }  // namespace stargate::live

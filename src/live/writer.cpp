@@ -19,6 +19,10 @@ constexpr std::size_t most_waiting_requests = 20'000;
 constexpr std::size_t most_in_a_batch = 2'000;
 constexpr Duration key_life = std::chrono::hours{24 * 7};
 constexpr Duration retry_after_full = std::chrono::seconds{1};
+/// How long a job that left State can still be asked for; its output is removed with it.
+constexpr Duration history_life = std::chrono::hours{24 * 90};
+/// Between two looks for keys and history rows that are old enough to be forgotten.
+constexpr Duration between_looks_for_old = std::chrono::minutes{1};
 
 bool is_report(const Input& input) {
     return std::holds_alternative<RanksRunning>(input) || std::holds_alternative<RanksEnded>(input) ||
@@ -74,10 +78,10 @@ void Writer::report(Report report) {
     arrived_.notify_one();
 }
 
-void Writer::between_batches(std::function<void(store::Store&)> work) {
+void Writer::between_batches(Chore chore) {
     {
         const std::lock_guard lock{mutex_};
-        chores_.push_back(std::move(work));
+        chores_.push_back(std::move(chore));
     }
     arrived_.notify_one();
 }
@@ -90,14 +94,15 @@ void Writer::send_owed() {
     arrived_.notify_one();
 }
 
+void Writer::start_no_more() { starts_no_more_ = true; }
+
 Writer::Figures Writer::figures() const {
     const std::lock_guard lock{mutex_};
     return figures_;
 }
 
 /// Takes what has piled up; waits until there is something or a deadline of State comes. False: time to end.
-bool Writer::wait_for_work(std::deque<Request>& taken, std::vector<std::function<void(store::Store&)>>& chores,
-                           bool& send_owed) {
+bool Writer::wait_for_work(std::deque<Request>& taken, std::vector<Chore>& chores, bool& send_owed) {
     std::unique_lock lock{mutex_};
     while (true) {
         const auto now = parts_.clock.now();
@@ -133,14 +138,14 @@ bool Writer::wait_for_work(std::deque<Request>& taken, std::vector<std::function
 void Writer::work() {
     while (true) {
         std::deque<Request> requests;
-        std::vector<std::function<void(store::Store&)>> chores;
+        std::vector<Chore> chores;
         bool send_owed = false;
         if (!wait_for_work(requests, chores, send_owed)) return;
         if (send_owed) {
             for (const auto& command : owed(core_.state())) parts_.carry_out(command);
             schedules_ = true;
         }
-        for (auto& chore : chores) chore(parts_.store);
+        for (auto& chore : chores) (void)holds(chore(parts_.store));
         if (!requests.empty() || send_owed) run_batch(std::move(requests));
         clean_up();
     }
@@ -149,14 +154,13 @@ void Writer::work() {
 void Writer::run_batch(std::deque<Request> requests) {
     const auto now = parts_.clock.now();
     if (now < try_again_) {  // the disk was full a moment ago: say so without trying, keep what must not be lost
-        Pending nothing;
-        give_back(nothing, requests, {Fault::full, "the disk that holds the state is full: free some space on it"});
+        give_back(requests, {Fault::full, "the disk that holds the state is full: free some space on it"});
         return;
     }
     Pending pending;
     pending.batch.at = now;
     for (auto& request : requests) { pending.answers.push_back(decide_one(pending, now, request)); }
-    if (schedules_) {
+    if (schedules_ && !starts_no_more_) {
         const auto before_pass = core_.batch().size();
         (void)decide(core_, now, Pass{});
         log_facts(pending.batch, core_, now, Pass{}, before_pass);
@@ -203,6 +207,7 @@ std::optional<Result<Answer>> Writer::known_key(const Pending& pending, Instant 
 
 void Writer::commit(Pending pending, Instant now, std::deque<Request> requests) {
     log_history(pending.batch, core_);
+    const auto over_before = launches_over_.size();
     for (const auto& retired : core_.retired()) {
         if (core_.state().find<Spec>(retired.job.spec) == nullptr) launches_over_.push_back(retired.job.spec);
     }
@@ -214,10 +219,10 @@ void Writer::commit(Pending pending, Instant now, std::deque<Request> requests) 
         if (committed.outcome == store::Outcome::unknown) parts_.stop_process(committed.error);
         if (committed.outcome == store::Outcome::not_written) {
             core_.undo_to({});
-            launches_over_.clear();
+            launches_over_.resize(over_before);
             try_again_ = now + retry_after_full;
             read_only_ = true;
-            give_back(pending, requests, committed.error);
+            give_back(requests, committed.error);
             return;
         }
         last_input_ = committed.first_input + pending.batch.inputs.size() - 1;
@@ -227,8 +232,10 @@ void Writer::commit(Pending pending, Instant now, std::deque<Request> requests) 
         figures_.inputs += pending.batch.inputs.size();
         figures_.facts += pending.batch.facts.size();
         figures_.last_fact = last_fact_;
-        figures_.commit_microseconds += static_cast<std::uint64_t>((ended.tv_sec - begun.tv_sec) * 1'000'000 +
-                                                                   (ended.tv_nsec - begun.tv_nsec) / 1000);
+        const auto took = static_cast<std::uint64_t>((ended.tv_sec - begun.tv_sec) * 1'000'000 +
+                                                     (ended.tv_nsec - begun.tv_nsec) / 1000);
+        figures_.commit_microseconds += took;
+        figures_.longest_commit_microseconds = std::max(figures_.longest_commit_microseconds, took);
         read_only_ = false;
     }
     const auto commands = due_.after(core_.state(), core_.batch());
@@ -244,27 +251,60 @@ void Writer::commit(Pending pending, Instant now, std::deque<Request> requests) 
 }
 
 /// The batch was not written: clients hear it, what engines saw is kept and tried again.
-void Writer::give_back(Pending&, std::deque<Request>& requests, const Error& why) {
+void Writer::give_back(std::deque<Request>& requests, const Error& why) {
     View::Batch answers;
     for (auto& request : requests) {
         if (is_from_a_client(request)) {
             answers.answers.push_back([done = std::move(request.done), why] { done(tl::unexpected(why)); });
         } else if (is_report(request.input)) {
-            deferred_.push_back(std::move(request));
+            defer(std::move(request));
         }
     }
     parts_.view.fold(std::move(answers));
 }
 
-/// Housekeeping that no answer waits for.
+/// Of levels that are told again and again the newest is enough: so this stays as small as the work that runs, however
+/// long the disk is full.
+void Writer::defer(Request report) {
+    const auto replaces = [&](const Request& older) {
+        const auto* step = std::get_if<Progress>(&report.input);
+        const auto* older_step = std::get_if<Progress>(&older.input);
+        if (step != nullptr && older_step != nullptr) return step->attempt == older_step->attempt;
+        const auto* foreign = std::get_if<ForeignFound>(&report.input);
+        const auto* older_foreign = std::get_if<ForeignFound>(&older.input);
+        return foreign != nullptr && older_foreign != nullptr && foreign->node == older_foreign->node;
+    };
+    std::erase_if(deferred_, replaces);
+    deferred_.push_back(std::move(report));
+}
+
+template <class T>
+bool Writer::holds(const Result<T>& done) const {
+    if (!done && done.error().fault == Fault::unknown_outcome) parts_.stop_process(done.error());
+    return done.has_value();
+}
+
+/// Housekeeping that no answer waits for. What fails for want of room is done after a later batch.
 void Writer::clean_up() {
-    if (!launches_over_.empty()) {
-        store::Retention retention;
-        retention.launches = std::move(launches_over_);
-        launches_over_.clear();
-        (void)parts_.store.forget(retention);
-    }
-    (void)parts_.store.maintain();
+    if (!launches_over_.empty()) forget_what_is_over();
+    if (parts_.clock.now() >= look_for_old_at_) forget_what_is_old();
+    (void)holds(parts_.store.maintain());
+}
+
+void Writer::forget_what_is_over() {
+    store::Retention retention;
+    retention.launches.swap(launches_over_);
+    if (!holds(parts_.store.forget(retention))) launches_over_.swap(retention.launches);
+}
+
+void Writer::forget_what_is_old() {
+    const auto now = parts_.clock.now();
+    store::Retention retention;
+    retention.keys_expired_before = now;
+    retention.history_before = now - history_life;
+    const auto gone = parts_.store.forget(retention);
+    // As long as there is more than fits into one call, some goes after every batch.
+    if (!holds(gone) || *gone == 0) look_for_old_at_ = now + between_looks_for_old;
 }
 
 }  // namespace stargate::live

@@ -53,18 +53,25 @@ public:
     [[nodiscard]] bool post(Request request);
     /// What an engine saw. Never refused: there is no more of it than work that runs.
     void report(Report report);
-    /// Runs `work` between two batches, on the writer's thread: for what only the store's one user may do.
-    void between_batches(std::function<void(store::Store&)> work);
+    /// Runs `chore` between two batches, on the writer's thread: for what only the store's one user may do. What it
+    /// returns is only looked at for an unknown outcome, which stops the process.
+    using Chore = std::function<Result<void>(store::Store&)>;
+    void between_batches(Chore chore);
 
     /// Sends all that State owes, again: after a restart, once what still runs has been looked for. It goes through the
     /// writer's thread so that no command overtakes a later one. Before this nothing new is scheduled: a GPU that looks
     /// free, or the next attempt's id, may be taken by work that the store does not know.
     void send_owed();
 
+    /// From the next batch on, and for as long as this process lives, nothing is started: what runs here is about to be
+    /// ended, and what waits shall not take its place.
+    void start_no_more();
+
     [[nodiscard]] bool is_read_only() const { return read_only_.load(std::memory_order_relaxed); }
     struct Figures {
         std::uint64_t batches = 0, inputs = 0, facts = 0;
         std::uint64_t commit_microseconds = 0;
+        std::uint64_t longest_commit_microseconds = 0;
         std::uint64_t last_fact = 0;
     };
     [[nodiscard]] Figures figures() const;
@@ -72,14 +79,19 @@ public:
 private:
     struct Pending;
     void work();
-    [[nodiscard]] bool wait_for_work(std::deque<Request>& taken,
-                                     std::vector<std::function<void(store::Store&)>>& chores, bool& send_owed);
+    [[nodiscard]] bool wait_for_work(std::deque<Request>& taken, std::vector<Chore>& chores, bool& send_owed);
     void run_batch(std::deque<Request> requests);
     Result<Answer> decide_one(Pending& pending, Instant now, Request& request);
     std::optional<Result<Answer>> known_key(const Pending& pending, Instant now, const Request& request);
     void commit(Pending pending, Instant now, std::deque<Request> requests);
-    void give_back(Pending& pending, std::deque<Request>& requests, const Error& why);
+    void give_back(std::deque<Request>& requests, const Error& why);
+    void defer(Request report);
     void clean_up();
+    void forget_what_is_over();
+    void forget_what_is_old();
+    /// A failed fsync is the end of this process wherever it happens: nobody knows what the disk holds now.
+    template <class T>
+    [[nodiscard]] bool holds(const Result<T>& done) const;
 
     Parts parts_;
     Core core_;
@@ -89,13 +101,15 @@ private:
     std::vector<JobId> launches_over_;  // arrays that left State: their launches may go
     std::deque<Request> deferred_;      // reports that a full disk kept from being written
     Instant try_again_{};
+    Instant look_for_old_at_{};  // when rows that have outlived their retention are next looked for
 
     mutable std::mutex mutex_;
     std::condition_variable arrived_;
     std::deque<Request> inbox_;
-    std::vector<std::function<void(store::Store&)>> chores_;
+    std::vector<Chore> chores_;
     bool send_owed_ = false;
     bool schedules_ = false;  // send_owed() was called
+    std::atomic<bool> starts_no_more_{false};
     bool stopping_ = false;
     std::atomic<bool> read_only_{false};
     Figures figures_;

@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "base/overloaded.hpp"
+#include "core/log.hpp"
 #include "live/machine.hpp"
 #include "store/memory_store.hpp"
 
@@ -57,7 +58,20 @@ public:
         trace_.add(committed.outcome == store::Outcome::written ? "written" : "not written");
         return committed;
     }
+    [[nodiscard]] Result<std::uint64_t> forget(const store::Retention& retention) override {
+        if (const auto fault = std::exchange(next_forget, std::nullopt)) return fail(*fault, "planted");
+        launches_forgotten.insert(launches_forgotten.end(), retention.launches.begin(), retention.launches.end());
+        return MemoryStore::forget(retention);
+    }
+    [[nodiscard]] Result<void> maintain() override {
+        if (maintenance_fails) return fail(Fault::unknown_outcome, "planted");
+        return MemoryStore::maintain();
+    }
     std::atomic<Fate> fate{Fate::written};
+    std::atomic<bool> maintenance_fails{false};
+    // Of the writer's thread alone, once it runs.
+    std::optional<Fault> next_forget;
+    std::vector<JobId> launches_forgotten;
 
 private:
     Trace& trace_;
@@ -69,6 +83,10 @@ protected:
         std::string pattern = ::testing::TempDir() + "stargate_writer_XXXXXX";
         ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
         folder_ = pattern;
+        store::Batch old;  // rows of long ago
+        old.history.push_back({JobId{77}, Instant{}, "ended"});
+        old.keys.push_back({TenantId{1}, "old", {}, JobId{77}, Instant{}});
+        ASSERT_EQ(store_.commit(old).outcome, store::Outcome::written);
         view_ = std::make_unique<View>(State{}, 0);
         writer_ = std::make_unique<Writer>(
             Writer::Parts{store_, *view_, *FleetClock::start(folder_, {}),
@@ -105,6 +123,16 @@ protected:
         };
         EXPECT_TRUE(writer_->post(std::move(request)));
         return answered.get_future().get();
+    }
+    /// Runs `look` on the writer's thread, when all that was asked before is written and cleaned up.
+    void on_the_writer(const std::function<void()>& look) {
+        std::promise<void> done;
+        writer_->between_batches([&](store::Store&) -> Result<void> {
+            look();
+            done.set_value();
+            return {};
+        });
+        done.get_future().wait();
     }
     static Submit a_job() {
         Submit submit;
@@ -162,6 +190,67 @@ TEST_F(WriterTest, AFullDiskRefusesClientsAndKeepsWhatEnginesSawUntilThereIsRoom
         EXPECT_EQ(state.find<Job>(JobId{2}), nullptr) << "what was refused left nothing";
         EXPECT_EQ(state.at<Node>(NodeId{1}).foreign, 0b10U);
     });
+}
+
+TEST_F(WriterTest, OfStepsThatAFullDiskKeptFromBeingWrittenTheNewestIsEnough) {
+    one_job_runs();
+    store_.fate = store::MemoryStore::Fate::refused_full;
+    writer_->report(ForeignFound{NodeId{1}, 0b10, {AttemptId{9}}, 1});
+    trace_.until("not written");
+    for (std::int64_t step = 1; step <= 1000; ++step) writer_->report(Progress{AttemptId{1}, step});
+    store_.fate = store::MemoryStore::Fate::written;
+    trace_.until("written");
+    ASSERT_TRUE(ask(SetTenant{"second barrier"}));
+    int logged = 0;
+    on_the_writer([&] {
+        const auto read = store_.read_inputs(1, [&](const store::InputRow& row) {
+            if (row.type == type_of(Input{Progress{}})) ++logged;
+            return true;
+        });
+        EXPECT_TRUE(read);
+    });
+    EXPECT_EQ(logged, 1);
+    view_->read([](const State& state) { EXPECT_EQ(state.at<Job>(JobId{1}).step, 1000); });
+}
+
+TEST_F(WriterTest, RowsThatHaveOutlivedTheirRetentionAreForgotten) {
+    ASSERT_TRUE(ask(SetTenant{"barrier"}));
+    on_the_writer([&] {
+        EXPECT_FALSE(store_.find_history(JobId{77})->has_value());
+        EXPECT_FALSE(store_.find_key(TenantId{1}, "old")->has_value());
+    });
+}
+
+TEST_F(WriterTest, WhatCouldNotBeForgottenIsForgottenAfterALaterBatch) {
+    Settings settings;
+    settings.max_finished = 0;
+    ASSERT_TRUE(ask(TakeOffice{2, settings}));
+    on_the_writer([&] { store_.next_forget = Fault::full; });
+    one_job_runs();
+    writer_->report(RanksEnded{AttemptId{1}, NodeId{1}, 1, {ExitKind::exited, 0, {}}, false, -1, 0});
+    trace_.until("forget");
+    ASSERT_TRUE(ask(SetTenant{"second barrier"}));
+    ASSERT_TRUE(ask(SetTenant{"third barrier"}));
+    on_the_writer([&] { EXPECT_EQ(store_.launches_forgotten, std::vector<JobId>{JobId{1}}); });
+}
+
+TEST_F(WriterTest, AFailedSyncOutsideACommitStopsTheProcessToo) {
+    GTEST_FLAG_SET(death_test_style, "threadsafe");
+    EXPECT_EXIT(
+        {
+            store_.maintenance_fails = true;
+            (void)ask(a_job());
+            std::this_thread::sleep_for(10s);
+            std::_Exit(1);
+        },
+        ::testing::ExitedWithCode(70), "");
+    EXPECT_EXIT(
+        {
+            writer_->between_batches([](store::Store&) { return fail(Fault::unknown_outcome, "planted"); });
+            std::this_thread::sleep_for(10s);
+            std::_Exit(1);
+        },
+        ::testing::ExitedWithCode(70), "");
 }
 
 TEST_F(WriterTest, AnUnknownOutcomeStopsTheProcessAndIsNeverAnswered) {

@@ -7,6 +7,7 @@
 #include "base/file.hpp"
 #include "core/evolve.hpp"
 #include "core/log.hpp"
+#include "store/segment.hpp"
 
 namespace stargate {
 
@@ -14,7 +15,7 @@ namespace {
 constexpr Bytes largest_snapshot = gibibytes(16);
 }
 
-Result<Folded> fold_log(store::Reader& store, Folded from) {
+Result<Folded> fold_log(store::Reader& store, Folded from, std::uint64_t last) {
     const auto extent = store.extent();
     if (!extent) return tl::unexpected(extent.error());
     if (from.last_fact + 1 < extent->first_fact) {
@@ -25,6 +26,7 @@ Result<Folded> fold_log(store::Reader& store, Folded from) {
         return fail(Fault::malformed, fmt::format("a snapshot holds fact {}, but the log ends with {}", from.last_fact,
                                                   extent->end_fact - 1));
     }
+    if (from.last_fact >= last) return from;
     std::optional<Error> damage;
     const auto read = store.read_facts(from.last_fact + 1, [&](const store::FactRow& row) {
         const auto entry = decode_entry(row.body);
@@ -40,19 +42,15 @@ Result<Folded> fold_log(store::Reader& store, Folded from) {
         evolve(from.state, entry->at, entry->fact);
         from.last_fact = row.seq;
         from.last_input = std::max(from.last_input, row.input_seq);
-        return true;
+        return row.seq < last;
     });
     if (!read) return tl::unexpected(read.error());
     if (damage) return tl::unexpected(*damage);
     return from;
 }
 
-std::string path_of(const std::string& folder, const store::SnapshotRow& row) {
-    return folder + "/snapshots/" + row.file;
-}
-
-Result<Folded> read_snapshot(const std::string& folder, const store::SnapshotRow& row) {
-    const auto bytes = read_file(path_of(folder, row), largest_snapshot);
+Result<Folded> read_snapshot(const std::string& folder, const store::SnapshotRow& row, Disk& disk) {
+    const auto bytes = read_file(store::snapshot_path(folder, row), largest_snapshot, disk);
     if (!bytes) return tl::unexpected(bytes.error());
     if (digest_of(*bytes) != row.digest) return fail(Fault::malformed, row.file + " is not what was written");
     auto state = State::from_rows(*bytes);

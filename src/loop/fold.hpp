@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "base/disk.hpp"
 #include "core/state.hpp"
 #include "store/port.hpp"
 
@@ -16,15 +17,13 @@ struct Folded {
     std::uint64_t last_input = 0;
 };
 
-/// Folds all facts after `from` onto it. Cost: a few million facts a second. Fault::malformed when that is not what the
-/// log can give: a fact that this version cannot read, a hole (facts after `from` that are no longer kept), or a `from`
-/// beyond the log's end.
-[[nodiscard]] Result<Folded> fold_log(store::Reader& store, Folded from = {});
-
-/// Where the file of this snapshot lies in the store's folder.
-[[nodiscard]] std::string path_of(const std::string& folder, const store::SnapshotRow& row);
+/// Folds the facts after `from` onto it, up to `last` or the end of the log. Cost: a few million facts a second.
+/// Fault::malformed when that is not what the log can give: a fact that this version cannot read, a hole (facts after
+/// `from` that are no longer kept), or a `from` beyond the log's end.
+[[nodiscard]] Result<Folded> fold_log(store::Reader& store, Folded from = {}, std::uint64_t last = ~std::uint64_t{0});
 
 /// The State that a snapshot holds. Fault::malformed when the file is not what its digest says.
-[[nodiscard]] Result<Folded> read_snapshot(const std::string& folder, const store::SnapshotRow& row);
+[[nodiscard]] Result<Folded> read_snapshot(const std::string& folder, const store::SnapshotRow& row,
+                                           Disk& disk = real_disk());
 
 }  // namespace stargate

@@ -1,6 +1,5 @@
 #include "engine/local/local_engine.hpp"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/epoll.h>
@@ -10,7 +9,6 @@
 
 #include <spawn.h>
 #include <sys/wait.h>
-#include <algorithm>
 #include <array>
 #include <climits>
 #include <cstdlib>
@@ -129,16 +127,6 @@ Result<std::vector<Unknown>> LocalEngine::adopt(const std::vector<Believed>& bel
 
 void LocalEngine::carry_out(const Command& command) {
     thread_->hand_over([command](local::Supervisor& supervisor) { supervisor.carry_out(command); });
-}
-
-std::uint64_t newest_attempt_in(const std::string& state) {
-    std::uint64_t newest = 0;
-    DIR* listing = opendir((state + "/attempts").c_str());
-    if (listing == nullptr) return newest;
-    while (const dirent* found = readdir(listing))
-        newest = std::max(newest, local::attempt_of(found->d_name).value_or(0));
-    closedir(listing);
-    return newest;
 }
 
 Result<void> probe_sandbox(const std::string& shim) {

@@ -41,9 +41,6 @@ private:
     std::unique_ptr<Thread> thread_;
 };
 
-/// The newest attempt that has a folder in this state; 0 without any.
-[[nodiscard]] std::uint64_t newest_attempt_in(const std::string& state);
-
 /// Whether the default sandbox can be built here by this user; if not, a sentence that says what lacks.
 [[nodiscard]] Result<void> probe_sandbox(const std::string& shim);
 

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 
 #include "engine/local/output_frame.hpp"
 
@@ -11,6 +12,14 @@ namespace stargate {
 
 std::string output_log_path(const std::string& state, JobId job, AttemptId attempt) {
     return state + "/logs/" + std::to_string(job.value) + "-" + std::to_string(attempt.value) + ".log";
+}
+
+std::optional<JobId> job_of_output_log(const std::string& name) {
+    JobId job;
+    const auto* end = name.data() + name.size();
+    const auto [read_to, bad] = std::from_chars(name.data(), end, job.value);
+    if (bad != std::errc{} || read_to == end || *read_to != '-' || !name.ends_with(".log")) return std::nullopt;
+    return job;
 }
 
 Result<OutputLog> OutputLog::open(const std::string& path) {

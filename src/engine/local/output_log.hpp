@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,9 @@ namespace stargate {
 
 /// Where the output of an attempt is kept. It survives the attempt's folder.
 [[nodiscard]] std::string output_log_path(const std::string& state, JobId job, AttemptId attempt);
+
+/// Whose output a file of that name in the same folder is; nothing when it is no output.
+[[nodiscard]] std::optional<JobId> job_of_output_log(const std::string& name);
 
 /// A piece of what a rank wrote, as it came.
 struct OutputPiece {

@@ -189,5 +189,13 @@ TEST_F(FullDisk, AnEndIsToldAtOnceAndRecordedWhenThereIsRoom) {
     EXPECT_TRUE(soon([&] { return fs::exists(folder_of(attempt) / "exit"); }));
 }
 
+TEST(OutputLogName, SaysWhoseOutputItIs) {
+    const auto path = output_log_path("/state", JobId{12}, AttemptId{34});
+    EXPECT_EQ(job_of_output_log(path.substr(path.rfind('/') + 1)), JobId{12});
+    for (const auto* other : {"", "12", "12-34", "-34.log", "x-1.log", ".12-34.log"}) {
+        EXPECT_FALSE(job_of_output_log(other)) << other;
+    }
+}
+
 }  // namespace
 }  // namespace stargate::local::testing
