@@ -1,0 +1,142 @@
+#!/usr/bin/python3
+"""The state folder on the real binary: who may write in it, what a detached control plane keeps of its caller, how the
+log stays small, and what `down --jobs` leaves alone."""
+
+import os
+import pathlib
+import re
+import socket
+import subprocess
+import unittest
+
+import machine
+from harness import BINARY, give_to_job_user, is_alive, wait_until
+
+
+class Machine(machine.Machine):
+    def doctor(self):
+        return self.stargate.run("doctor", "--store").stdout
+
+
+class Folder(Machine):
+    def test_a_folder_that_others_can_write_in_is_refused(self):
+        self.state.mkdir()
+        for mode in (0o777, 0o775):
+            self.state.chmod(mode)
+            done = self.stargate.run("up", "--detach", "--listen", "127.0.0.1:0", check=False)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn("chmod go-w", done.stderr)
+            self.assertEqual(list(self.state.iterdir()), [])
+        self.state.chmod(0o711)
+        self.stargate.up()
+
+    @unittest.skipUnless(os.geteuid() == 0, "giving a folder away needs root")
+    def test_a_folder_of_somebody_else_is_refused(self):
+        self.state.mkdir()
+        give_to_job_user(self.state)
+        done = self.stargate.run("up", "--detach", "--listen", "127.0.0.1:0", check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("belongs to user", done.stderr)
+
+    def test_a_link_in_the_place_of_a_file_is_not_followed(self):
+        self.state.mkdir(mode=0o711)
+        precious = self.folder / "precious"
+        precious.write_text("keep me\n")
+        (self.state / "stargate.log").symlink_to(precious)
+        done = self.stargate.run("up", "--detach", "--listen", "127.0.0.1:0", check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("cannot open", done.stderr)
+        self.assertEqual(precious.read_text(), "keep me\n")
+
+    def test_a_detached_control_plane_keeps_nothing_of_its_caller(self):
+        read_end, write_end = os.pipe()
+        try:
+            command = [str(BINARY), "up", "--state", "state", "--detach", "--listen", "127.0.0.1:0"]
+            subprocess.run(command, cwd=self.folder, pass_fds=(read_end, write_end), check=True, timeout=60)
+            pid = self.stargate.pid()
+            self.assertEqual(os.readlink(f"/proc/{pid}/cwd"), "/")
+            ours = os.readlink(f"/proc/self/fd/{write_end}")
+            theirs = [os.readlink(link) for link in pathlib.Path(f"/proc/{pid}/fd").iterdir()]
+            self.assertNotIn(ours, theirs)
+        finally:
+            os.close(read_end)
+            os.close(write_end)
+        self.stargate.run("run", "--", "true")
+
+    def test_a_port_in_use_is_found_before_anything_is_changed(self):
+        self.stargate.up()
+        self.stargate.down()
+        term = re.search(r"term (\d+)", self.doctor()).group(1)
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            port = taken.getsockname()[1]
+            done = self.stargate.run("up", "--detach", "--listen", f"127.0.0.1:{port}", check=False)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn("choose another port", done.stderr)
+        self.assertEqual(re.search(r"term (\d+)", self.doctor()).group(1), term, "no office was taken")
+
+
+class Down(Machine):
+    def test_with_jobs_it_starts_nothing_of_the_queue_and_leaves_a_drain_alone(self):
+        self.stargate.up()
+        node = self.stargate.json("fleet")[0]["name"]
+        self.submit("runs", "sleep 1000", "gpus: 4\n")
+        self.submit("waits", "touch started.txt", "gpus: 4\n")
+        pid = self.stargate.pid()
+        self.stargate.wait_for("runs", "running")
+        self.stargate.run("drain", node)
+        self.assertEqual(self.stargate.down("--jobs").returncode, 0)
+        wait_until("it is gone", lambda: not is_alive(pid))
+        self.assertEqual([each.name for each in (self.state / "attempts").glob("[0-9]*")], [])
+        self.stargate.up()
+        self.assertEqual(self.stargate.job("runs")["state"], "cancelled")
+        self.assertEqual(self.stargate.job("waits")["state"], "waiting")
+        self.stargate.run("undrain", node)
+        self.stargate.wait_for("waits", "succeeded")
+
+
+class Log(Machine):
+    def setUp(self):
+        super().setUp()
+        self.stargate.options = ["--snapshot-every", "300", "--keep-segments", "3"]
+
+    def first_fact(self):
+        return int(re.search(r"facts from (\d+) on", self.doctor()).group(1))
+
+    def test_it_is_trimmed_and_still_recovers_replays_and_is_sound(self):
+        self.stargate.up()
+        for batch in range(4):
+            self.submit(f"many{batch}", "true", "count: 150\nsandbox: none\n")
+            wait_until("all have ended", lambda: not self.stargate.json("jobs", "--active"), 120, 0.1)
+        wait_until("old rows have gone", lambda: self.first_fact() > 900, 60, 0.2)
+        wait_until("old segments have gone", lambda: len(list((self.state / "segments").iterdir())) <= 3, 60)
+        self.assertGreater(self.stargate.events()[0]["seq"], 900)
+        self.stargate.kill()
+        self.stargate.up()
+        rows = self.stargate.jobs()
+        self.assertEqual([row["state"] for row in rows], ["succeeded"] * 600)
+        self.assertNotIn("BAD", self.doctor())
+        replayed = subprocess.run([str(BINARY), "twin", "replay", str(self.state)], capture_output=True, text=True,
+                                  timeout=120, check=False)
+        self.assertEqual(replayed.returncode, 0, replayed.stdout + replayed.stderr)
+        self.assertIn("no difference", replayed.stdout)
+
+    def test_an_altered_segment_is_found(self):
+        self.stargate.up()
+        for batch in range(3):
+            self.submit(f"many{batch}", "true", "count: 100\nsandbox: none\n")
+            wait_until("all have ended", lambda: not self.stargate.json("jobs", "--active"), 120, 0.1)
+        wait_until("a segment is sealed", lambda: self.first_fact() > 1, 60, 0.2)
+        self.stargate.down()
+        segment = sorted((self.state / "segments").glob("*.segment"))[0]
+        content = bytearray(segment.read_bytes())
+        content[len(content) // 2] ^= 1
+        segment.write_bytes(content)
+        done = self.stargate.run("doctor", "--store", check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("is damaged", done.stdout)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
