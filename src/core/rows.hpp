@@ -227,9 +227,9 @@ BOOST_DESCRIBE_STRUCT(Blocked, (), (spec, job, why))
 struct Reservation {
     JobId job;
     Instant at{};
-    std::int32_t spare = 0;        // GPUs beyond the gang's need that are free at that instant
-    Level level = Level::fleet;    // of the domain that it lies in, kept from others whole; fleet: any GPUs do
-    std::uint64_t domain = 0;      // its index; of a node: its id
+    std::int32_t spare = 0;      // GPUs beyond the gang's need that are free at that instant
+    Level level = Level::fleet;  // of the domain that it lies in, kept from others whole; fleet: any GPUs do
+    std::uint64_t domain = 0;    // its index; of a node: its id
     friend bool operator==(const Reservation&, const Reservation&) = default;
 };
 BOOST_DESCRIBE_STRUCT(Reservation, (), (job, at, spare, level, domain))

@@ -247,7 +247,8 @@ Placement find_place(const State& state, Instant now, JobId id, const JobSpec& s
     const auto least = spec.min_gpus.count();
     const auto place_outside = [&](const OffLimits& outside) {
         if (!spec.is_elastic()) return place(state, spec, least, outside);
-        std::int64_t most = spec.max_gpus.count();
+        const auto wanted = state.at<Job>(id).want_gpus;
+        std::int64_t most = wanted > 0 ? wanted : spec.max_gpus.count();
         most = std::min(most, quota_left(state, spec.tenant) / 1000);
         const auto* held = reservation_binding(state, now, id, spec);
         if (held != nullptr && held->level == Level::fleet) most = std::min<std::int64_t>(most, held->spare);

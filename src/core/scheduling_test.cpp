@@ -152,12 +152,8 @@ TEST(Leaving, ElasticWorkShrinksOnceForAllThatWait) {
 }
 
 TEST(Place, TriesTheNextRackWhereTheBestFitHasFullHosts) {
-    auto given = Given{}
-                     .node("a1", 8, 0, cpus(8))
-                     .node("a2", 8, 0, cpus(8))
-                     .node("b1", 8, 1)
-                     .node("b2", 8, 1)
-                     .node("b3", 8, 1);
+    auto given =
+        Given{}.node("a1", 8, 0, cpus(8)).node("a2", 8, 0, cpus(8)).node("b1", 8, 1).node("b2", 8, 1).node("b3", 8, 1);
     given.waiting(job("wide").gpus(16).host(cpus(4)).within(Level::rack));
     EXPECT_EQ(given.phase("wide"), "starting") << "rack 0 fits best by GPUs, but its hosts are too small";
 }
@@ -294,7 +290,8 @@ TEST(After, AnArrayAfterAnArrayIsDecidedInBoundedTime) {
     const auto first = given.state().counters().jobs - 2 * elements + 1;
     EXPECT_EQ(given.state().unmet(JobId{first + elements}), elements);
     // A look at every pair would be 25 million: this stays far below a second even in a debug build.
-    for (std::uint64_t job = first; job < first + elements; ++job) (void)decide(core, given.now(), Hold{JobId{job}, false});
+    for (std::uint64_t job = first; job < first + elements; ++job)
+        (void)decide(core, given.now(), Hold{JobId{job}, false});
     (void)decide(core, given.now(), Cancel{JobId{first}});
     (void)decide(core, given.now(), Pass{});
     EXPECT_EQ(std::get<Finished>(core.state().at<Job>(JobId{first + elements}).phase).outcome, Outcome::cancelled);

@@ -111,8 +111,8 @@ struct Deadline {
     friend auto operator<=>(const Deadline&, const Deadline&) = default;
 };
 
-/// What a tenant and those below it hold, by class, in thousandths of GPUs, and of this what elastic attempts hold above
-/// their minimum. What is ending already counts in neither.
+/// What a tenant and those below it hold, by class, in thousandths of GPUs, and of this what elastic attempts hold
+/// above their minimum. What is ending already counts in neither.
 struct TenantWork {
     std::set<AttemptId> attempts;  // of the tenant itself
     std::array<std::int64_t, priority_classes> held{}, surplus{};
@@ -271,9 +271,8 @@ private:
         std::is_same_v<Row, Spec> || std::is_same_v<Row, TenantRow>;
     /// Rows that placing a job looks at.
     template <class Row>
-    static constexpr bool decides_placement =
-        !(std::is_same_v<Row, Job> || std::is_same_v<Row, Spec> || std::is_same_v<Row, Blocked> ||
-          std::is_same_v<Row, Counters>);
+    static constexpr bool decides_placement = !(std::is_same_v<Row, Job> || std::is_same_v<Row, Spec> ||
+                                                std::is_same_v<Row, Blocked> || std::is_same_v<Row, Counters>);
     void reindex(const Attempt& before, const Attempt& now);
     void reindex(const Node& before, const Node& now);
     void reindex(const Job& before, const Job& now);

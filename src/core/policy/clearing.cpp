@@ -175,8 +175,8 @@ void Clearing::preempt_some() {
     for (const auto& candidate : candidates_) {
         if (is_enough()) return;
         if (candidate.gives != Gives::everything) continue;
-        auto giver = std::find_if(givers_.begin(), givers_.end(),
-                                  [&](const Giver& known) { return known.who == &candidate; });
+        auto giver =
+            std::find_if(givers_.begin(), givers_.end(), [&](const Giver& known) { return known.who == &candidate; });
         if (giver == givers_.end()) {
             giver = givers_.emplace(givers_.end(), candidate, candidate.attempt->parts);
         } else {

@@ -8,7 +8,8 @@
 
 namespace stargate {
 
-/// What one attempt could give for a need: nothing, what it holds above its minimum, or all because it may be preempted.
+/// What one attempt could give for a need: nothing, what it holds above its minimum, or all because it may be
+/// preempted.
 enum class Gives : std::uint8_t { nothing, surplus, everything };
 
 /// Only attempts give that nobody has warned, whose lease is settled, and all of whose nodes answer: others would be
@@ -89,7 +90,7 @@ private:
     std::vector<Giver> givers_;
     std::int32_t room_ = 0;  // of all sites: GPUs, or one where the job needs none
     std::int32_t room_needed_;
-    std::int64_t returned_ = 0;                                // thousandths of GPUs, to the quota
+    std::int64_t returned_ = 0;                                        // thousandths of GPUs, to the quota
     std::vector<std::pair<SharedKey, std::int32_t>> returned_shares_;  // thousandths by GPU
     Reclaim reclaim_;
 };

@@ -33,9 +33,8 @@ std::int32_t size_wanted(const JobSpec& spec, const Attempt& attempt) {
 bool may_grow(const State& state, Instant now, const Attempt& attempt) {
     if (attempt.ending || attempt.gang_deadline != never || attempt.settled > now) return false;
     // Where one of its nodes is silent it could not let go, so what it is to grow into would lie idle.
-    const bool answers = std::all_of(attempt.parts.begin(), attempt.parts.end(), [&](const Part& part) {
-        return state.at<Node>(part.node).reach == Reach::up;
-    });
+    const bool answers = std::all_of(attempt.parts.begin(), attempt.parts.end(),
+                                     [&](const Part& part) { return state.at<Node>(part.node).reach == Reach::up; });
     if (!answers) return false;
     const auto& spec = state.spec_of(state.at<Job>(attempt.job));
     return attempt.gpu_count() < size_wanted(spec, attempt) && state.find<Claim>(attempt.job) == nullptr;
@@ -45,8 +44,8 @@ bool may_grow(const State& state, Instant now, const Attempt& attempt) {
 Parts growth_of(const State& state, Instant now, const Attempt& attempt) {
     if (!may_grow(state, now, attempt)) return {};
     const auto& spec = state.spec_of(state.at<Job>(attempt.job));
-    const auto more = std::min<std::int64_t>(size_wanted(spec, attempt) - attempt.gpu_count(),
-                                             quota_left(state, spec.tenant) / 1000);
+    const auto more =
+        std::min<std::int64_t>(size_wanted(spec, attempt) - attempt.gpu_count(), quota_left(state, spec.tenant) / 1000);
     return more > 0 ? extend(state, spec, attempt.parts, static_cast<std::int32_t>(more)) : Parts{};
 }
 

@@ -62,8 +62,8 @@ private:
 
     const State& state_;
     std::map<ShapeKey, Shape>::const_iterator next_shape_;
-    std::map<TenantId, Line> lines_;      // of the class that is trying
-    std::set<Line*, Earlier> order_;      // those with heads
+    std::map<TenantId, Line> lines_;  // of the class that is trying
+    std::set<Line*, Earlier> order_;  // those with heads
 };
 
 }  // namespace stargate

@@ -65,9 +65,8 @@ bool could_return(const State& state, const Need& need) {
 
 bool has_candidate(const State& state, Instant now, const Need& need, NodeId node) {
     const auto& attempts = state.attempts_on(node);
-    return std::any_of(attempts.begin(), attempts.end(), [&](AttemptId id) {
-        return gives(state, now, need, state.at<Attempt>(id)) != Gives::nothing;
-    });
+    return std::any_of(attempts.begin(), attempts.end(),
+                       [&](AttemptId id) { return gives(state, now, need, state.at<Attempt>(id)) != Gives::nothing; });
 }
 
 /// Attempts of this tenant and of those below it that could give.
