@@ -184,6 +184,15 @@ TEST(ElasticStart, TakesTheLargestSizeThatHostsHaveRoomFor) {
     EXPECT_EQ(one.gpus("e"), 4);
 }
 
+TEST(ElasticStart, IsNoLargerThanAPersonWantedIt) {
+    auto given = Given{}.node("n1", 8);
+    given.running(job("e").gpus(1, 8));
+    given.resize("e", 3);
+    given.leaves("e").runs("e").reboots("n1").later(seconds{1});
+    ASSERT_EQ(given.phase("e"), "starting");
+    EXPECT_EQ(given.gpus("e"), 3);
+}
+
 TEST(ElasticGrowth, TakesWhatTheHostHasRoomFor) {
     auto given = Given{}.node("n1", 8, 0, cpus(12));
     given.running(job("rigid").gpus(4).host(cpus(2))).running(job("e").gpus(2, 8).host(cpus(2)));
