@@ -10,6 +10,7 @@
 #include "core/evolve.hpp"
 #include "core/log.hpp"
 #include "store/memory_store.hpp"
+#include "store/segment.hpp"
 #include "store/sqlite/sqlite_store.hpp"
 #include "twin/replay.hpp"
 #include "twin/run.hpp"
@@ -192,7 +193,7 @@ TEST(Replay, BeginsAtASnapshotWhereTheLogIsTrimmed) {
         const auto bytes = half.state.rows();
         rows.push_back({half.last_fact, half.last_input, std::to_string(share), digest_of(bytes), false});
         if (share == 3U) { ASSERT_TRUE(make_folder_exclusively(folder.path() + "/snapshots")); }
-        ASSERT_TRUE(write_durably(path_of(folder.path(), rows.back()), bytes));
+        ASSERT_TRUE(write_durably(store::snapshot_path(folder.path(), rows.back()), bytes));
         ASSERT_TRUE(log->add_snapshot(rows.back()));
     }
     store::Retention retention;
