@@ -20,7 +20,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 COPIES = ROOT / "build" / "mutants"
-COPIED = ("CMakeLists.txt", "CMakePresets.json", "cmake", "src", "apps", "bench", "tests", "tools")
+COPIED = ("CMakeLists.txt", "CMakePresets.json", "cmake", "src", "apps", "bench", "tests", "tools", "docs")
 BUILD_LIMIT_S = 3600
 TEST_LIMIT_S = 300
 
