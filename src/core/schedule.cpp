@@ -34,6 +34,7 @@ void start_free_claims(Core& core, Instant now) {
         if (!claim.grows && is_free(state, claim.parts)) ready.push_back(claim);
     });
     for (auto& claim : ready) {
+        if (!is_free(state, claim.parts)) continue;  // one before it has taken the host's last
         const auto& spec = state.spec_of(state.at<Job>(claim.job));
         const auto why = quota_allows(state, spec.tenant, 0);
         if (why.why == Why::none) {
@@ -137,11 +138,11 @@ bool is_remembered(const State& state, Instant now, const Shape& shape) {
            (state.deadlines().empty() || state.deadlines().begin()->at > now);
 }
 
-void remember(const State& state, Instant now, const Shape& shape, std::uint64_t version, bool waits) {
+void remember(const State& state, Instant now, const Shape& shape, std::uint64_t version, bool waits, bool asked) {
     const auto oldest = *shape.ready.begin();
     const auto shortest = shape.by_limit.begin()->second;
     const auto until = std::min(same_until(state, now, oldest), same_until(state, now, shortest));
-    shape.refused = {version, oldest, shortest, until, waits};
+    shape.refused = {version, oldest, shortest, until, waits, asked};
 }
 
 /// Waiting jobs try in order. The first that waits for room holds the reservation.
@@ -149,14 +150,16 @@ class Trying {
 public:
     Trying(Core& core, Instant now) : core_{core}, now_{now}, queue_{core.state()} {}
 
-    void run() {
+    /// True when a reservation went that may have kept out some of those who had tried by then.
+    bool run() {
         const auto& state = core_.state();
         for (int step = 0; step < state.settings().pass_steps; ++step) {
             const auto id = queue_.next();
-            if (!id) return;
+            if (!id) return reservation_went_;
             try_next(id);
         }
         if (const auto id = queue_.next()) sweep(id);
+        return reservation_went_;
     }
 
 private:
@@ -165,7 +168,10 @@ private:
         const auto& shape = queue_.shape();
         const bool is_oldest = !queue_.is_shortest();
         if (is_oldest && is_remembered(state, now_, shape)) {
-            reserved_ = reserved_ || shape.refused.for_want_of_room;
+            if (shape.refused.for_want_of_room && !reserved_) {
+                reserved_ = true;
+                if (!shape.refused.asked_for_reservation) reserve(id, state.spec_of(state.at<Job>(id)));
+            }
             return queue_.blocked();
         }
         const auto version = state.placement_version();
@@ -173,13 +179,14 @@ private:
         if (tried.why.why == Why::none) return queue_.placed();
         const auto& spec = state.spec_of(state.at<Job>(id));
         const bool waits = waits_for_room(spec, tried.why.why);
-        if (waits && !reserved_) {
+        const bool asks = waits && !reserved_;
+        if (asks) {
             reserved_ = true;
-            reserve_for(core_, now_, id, spec);
+            reserve(id, spec);
         }
         if (tried.why.why == Why::reserved_for_other && queue_.too_long()) return;
         if (tried.why.why != Why::reserved_for_other) queue_.blocked();
-        if (is_oldest && !tried.may_change_with_time) remember(state, now_, shape, version, waits);
+        if (is_oldest && !tried.may_change_with_time) remember(state, now_, shape, version, waits, asks);
     }
 
     Tried try_one(JobId id) {
@@ -189,9 +196,14 @@ private:
         note_blocked(core_, now_, id, tried.why);
         // Something else keeps it: nobody needs to wait for its sake.
         const bool waits = waits_for_room(state.spec_of(state.at<Job>(id)), tried.why.why);
-        if (!waits && state.find<Reservation>(id) != nullptr) core_.apply(now_, ReservationDropped{id});
+        if (!waits && state.find<Reservation>(id) != nullptr) {
+            core_.apply(now_, ReservationDropped{id});
+            reservation_went_ = true;
+        }
         return tried;
     }
+
+    void reserve(JobId id, const JobSpec& spec) { reservation_went_ |= reserve_for(core_, now_, id, spec); }
 
     /// The pass was cut off at `next`. Where so many are blocked ahead of others, those would never be tried: a few
     /// more steps go through the shapes in the order of their keys, from where the last such pass was cut off.
@@ -227,6 +239,7 @@ private:
     Instant now_;
     Queue queue_;
     bool reserved_ = false;
+    bool reservation_went_ = false;
 };
 
 void retire_old(Core& core, Instant now) {
@@ -264,7 +277,7 @@ Placement find_place(const State& state, Instant now, JobId id, const JobSpec& s
 
 void schedule(Core& core, Instant now) {
     start_free_claims(core, now);
-    Trying{core, now}.run();
+    if (Trying{core, now}.run()) (void)Trying{core, now}.run();
     retire_old(core, now);
     grow_elastic(core, now);
 }

@@ -91,6 +91,7 @@ struct Refused {
     JobId oldest, shortest;     // the jobs that stood for the shape
     Instant until{};            // time alone may change the answer after this
     bool for_want_of_room = false;
+    bool asked_for_reservation = false;  // when it was refused, so that asking again would change nothing either
 };
 
 /// An equivalence class of waiting jobs.

@@ -149,14 +149,16 @@ bool waits_for_room(const JobSpec& spec, Why why) {
     return room_needed(spec) > 1 && (why == Why::no_gpus || why == Why::fragmented);
 }
 
-void reserve_for(Core& core, Instant now, JobId job, const JobSpec& spec) {
+bool reserve_for(Core& core, Instant now, JobId job, const JobSpec& spec) {
     const auto& state = core.state();
     const Reservation* held = nullptr;
     state.table<Reservation>().for_each([&](const Reservation& row) { held = &row; });
-    if (held != nullptr && held->job == job && still_holds(state, now, *held)) return;
-    if (held != nullptr) core.apply(now, ReservationDropped{held->job});
+    if (held != nullptr && held->job == job && still_holds(state, now, *held)) return false;
+    const bool another_went = held != nullptr;
+    if (another_went) core.apply(now, ReservationDropped{held->job});
     const auto when = when_by_limits(state, job, spec);
     if (when && when->at > now) core.apply(now, *when);
+    return another_went;
 }
 
 void use_up_spare(Core& core, Instant now, JobId job, const JobSpec& spec, const Parts& parts) {
