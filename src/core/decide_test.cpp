@@ -478,6 +478,7 @@ TEST(Refusal, OfALowerOrEqualTerm) {
 TEST(Office, DeadlinesThatNobodyCouldHearStartAfresh) {
     auto given = Given{}.node("n1", 8);
     given.waiting(job("a"));
+    given.wait(given.state().settings().gang_limit / 2);
     given.decide_now(TakeOffice{2, given.state().settings()});
     EXPECT_EQ(given.attempt("a").gang_deadline, given.now() + given.state().settings().gang_limit);
 }
