@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "api/sentences.hpp"
 #include "api/sight.hpp"
 
 namespace stargate::api {
@@ -9,11 +10,6 @@ namespace stargate::api {
 namespace {
 
 constexpr std::size_t arrays_kept = 10'000;  // older ones are looked up in State and in the history
-
-bool is_about_a_job(Why why) {
-    return why == Why::dependency || why == Why::reserved_for_other || why == Why::behind_same ||
-           why == Why::dependency_failed;
-}
 
 }  // namespace
 

@@ -29,8 +29,10 @@ Reply no_job(const std::string& reference) {
 
 void append_reason(std::string& out, const Sight& sight, const Refusal& why, const JobSpec& spec) {
     const auto sentence = sentence_of(sight, why, &spec);
+    const auto* other = is_about_a_job(why.why) ? sight.state().find<Job>(JobId{why.about}) : nullptr;
+    const bool is_hidden = other != nullptr && !sight.may_see(sight.state().spec_of(*other));
     out += fmt::format(R"({{"why":"{}","need":{},"have":{},"about":{},"message":)", name_of(why.why), why.need,
-                       why.have, why.about);
+                       why.have, is_hidden ? 0 : why.about);
     json_string(out, sentence.what);
     out += R"(,"remedy":)";
     json_string(out, sentence.action);

@@ -224,4 +224,9 @@ std::string spoken(Duration duration) {
     return words;
 }
 
+bool is_about_a_job(Why why) {
+    return why == Why::dependency || why == Why::reserved_for_other || why == Why::behind_same ||
+           why == Why::dependency_failed;
+}
+
 }  // namespace stargate::api

@@ -27,6 +27,9 @@ struct Sentence {
 /// The field of a submit that a refusal is about, as `gpus`; empty where it is about none.
 [[nodiscard]] std::string_view field_of(Why why);
 
+/// Whether Refusal::about is the id of a job.
+[[nodiscard]] bool is_about_a_job(Why why);
+
 /// The jobs that hold whole GPUs of these types (0: any), most first, at most `most` of them.
 struct Holder {
     JobId job;

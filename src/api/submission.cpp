@@ -103,7 +103,7 @@ void Api::read_job(const Pending& pending, const Account& account) {
     if (key.size() > 200) {
         return finish_with(pending->finish, malformed("Idempotency-Key: longer than 200 bytes; send a shorter one"));
     }
-    // Two users of one tenant must not meet in a key.
+    // Who asks is a part of what is asked: a key of a tenant stands for one request of one of its users.
     if (!key.empty()) pending->keyed = fmt::format("{}\n{}", request.caller.uid, request.body);
     bool may_use = true;
     control_.read([&](const State& state, Instant, std::uint64_t) {
@@ -157,7 +157,7 @@ void Api::refuse(const Pending& pending, Reply reply) {
     if (!pending->keyed.empty()) {
         const auto known =
             control_.find_key(pending->job.submit.tenant, pending->request.idempotency_key, pending->keyed);
-        if (known && *known) {
+        if (known && *known && (*known)->accepted()) {
             return pending->finish([this, pending, answer = **known] { return answered(pending, answer); });
         }
     }

@@ -130,17 +130,25 @@ Instant same_until(const State& state, Instant now, JobId job) {
     return until;
 }
 
-/// Whether trying this shape again is sure to say what it said last.
-bool is_remembered(const State& state, Instant now, const Shape& shape) {
+/// The job of the shape that holds no claim and has the shortest time limit.
+JobId shortest_of(const State& state, const Shape& shape) {
+    for (const auto& [limit, job] : shape.by_limit) {
+        if (state.find<Claim>(job) == nullptr) return job;
+    }
+    return {};
+}
+
+/// Whether trying this shape again, with `oldest` ahead, is sure to say what it said last.
+bool is_remembered(const State& state, Instant now, const Shape& shape, JobId oldest) {
     const auto& refused = shape.refused;
-    return refused.version == state.placement_version() && now <= refused.until &&
-           refused.oldest == *shape.ready.begin() && refused.shortest == shape.by_limit.begin()->second &&
+    return refused.version == state.placement_version() && now <= refused.until && refused.oldest == oldest &&
+           refused.shortest == shortest_of(state, shape) &&
            (state.deadlines().empty() || state.deadlines().begin()->at > now);
 }
 
-void remember(const State& state, Instant now, const Shape& shape, std::uint64_t version, bool waits, bool asked) {
-    const auto oldest = *shape.ready.begin();
-    const auto shortest = shape.by_limit.begin()->second;
+void remember(const State& state, Instant now, const Shape& shape, JobId oldest, std::uint64_t version, bool waits,
+              bool asked) {
+    const auto shortest = shortest_of(state, shape);
     const auto until = std::min(same_until(state, now, oldest), same_until(state, now, shortest));
     shape.refused = {version, oldest, shortest, until, waits, asked};
 }
@@ -167,7 +175,7 @@ private:
         const auto& state = core_.state();
         const auto& shape = queue_.shape();
         const bool is_oldest = !queue_.is_shortest();
-        if (is_oldest && is_remembered(state, now_, shape)) {
+        if (is_oldest && is_remembered(state, now_, shape, id)) {
             if (shape.refused.for_want_of_room && !reserved_) {
                 reserved_ = true;
                 if (!shape.refused.asked_for_reservation) reserve(id, state.spec_of(state.at<Job>(id)));
@@ -186,7 +194,7 @@ private:
         }
         if (tried.why.why == Why::reserved_for_other && queue_.too_long()) return;
         if (tried.why.why != Why::reserved_for_other) queue_.blocked();
-        if (is_oldest && !tried.may_change_with_time) remember(state, now_, shape, version, waits, asks);
+        if (is_oldest && !tried.may_change_with_time) remember(state, now_, shape, id, version, waits, asks);
     }
 
     Tried try_one(JobId id) {
@@ -221,7 +229,10 @@ private:
             if (!job || try_one(job).why.why != Why::none) go_on();
         }
         for (auto left = state.shapes().size(); left > 0 && !head_of(shape->second); --left) go_on();
-        if (const auto job = head_of(shape->second)) note_blocked(core_, now_, job, {Why::pass_bound, 0, 0, 0});
+        if (const auto job = head_of(shape->second)) {
+            note_blocked(core_, now_, job, {Why::pass_bound, 0, 0, 0});
+            shape->second.refused = {};  // the next try shall say why
+        }
     }
 
     [[nodiscard]] bool is_ready(JobId id) const {

@@ -108,7 +108,7 @@ bool Writer::wait_for_work(std::deque<Request>& taken, std::vector<Chore>& chore
         const auto now = parts_.clock.now();
         const bool may_try = try_again_ <= now;
         const auto& deadlines = core_.state().deadlines();
-        auto wake = deadlines.empty() || !schedules_ ? never : deadlines.begin()->at;
+        auto wake = deadlines.empty() || !schedules_ || starts_no_more_ ? never : deadlines.begin()->at;
         if (!may_try) wake = std::max(wake, try_again_);
         if (!deferred_.empty()) wake = std::min(wake, try_again_);
         const bool due = may_try && wake <= now;
