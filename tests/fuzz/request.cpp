@@ -70,7 +70,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     request.target = *target;
     request.body = text.substr(std::min(line.size() + 1, text.size()));
     request.caller = {geteuid(), true, true};  // whose submits are read to their end
-    std::promise<void> answered;  // look-ups answer on a thread of their own; a second answer throws
+    std::promise<void> answered;               // look-ups answer on a thread of their own; a second answer throws
     world->api.handle(request, [&](const std::function<api::Response()>& outcome) {
         check(outcome());
         answered.set_value();

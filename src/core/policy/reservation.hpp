@@ -22,8 +22,8 @@ OffLimits off_limits_for(const State& state, Instant now, JobId job, const JobSp
 bool waits_for_room(const JobSpec& spec, Why why);
 
 /// Keeps the one reservation with this job, the first that waits for room. It names the instant by which the room is
-/// there if everyone runs to the time limit, and none when that never happens. True when another job's went for it. Cost
-/// O(nodes + attempts) when it moves.
+/// there if everyone runs to the time limit, and none when that never happens. True when another job's went for it.
+/// Cost O(nodes + attempts) when it moves.
 bool reserve_for(Core& core, Instant now, JobId job, const JobSpec& spec);
 
 /// What starts beside a reservation and does not end before it takes of what is spare then.
