@@ -142,7 +142,7 @@ void append_row(std::string& out, const State& state, const Job& job, const JobS
     row.number("attempt", static_cast<std::int64_t>(job.last_attempt.value));
     row.number("generation", standing.attempt != nullptr ? standing.attempt->generation : job.last_generation);
     const auto* finished = std::get_if<Finished>(&job.phase);
-    if (finished != nullptr) {
+    if (finished != nullptr && job.last_attempt) {
         row.number("exit_status", finished->exit_status);
     } else {
         row.null("exit_status");

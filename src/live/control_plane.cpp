@@ -113,12 +113,12 @@ void ControlPlane::ask(std::vector<Input> inputs, Done<std::vector<Answer>> done
             gathered->done(std::move(gathered->answers));
         }
     };
+    std::vector<Request> requests(inputs.size());
     for (std::size_t i = 0; i < inputs.size(); ++i) {
-        Request request;
-        request.input = std::move(inputs[i]);
-        request.done = [note, i](Result<Answer> answer) { note(i, std::move(answer)); };
-        if (!writer_->post(std::move(request))) note(i, tl::unexpected(going_down()));
+        requests[i].input = std::move(inputs[i]);
+        requests[i].done = [note, i](Result<Answer> answer) { note(i, std::move(answer)); };
     }
+    if (!writer_->post(std::move(requests))) gathered->done(tl::unexpected(going_down()));
 }
 
 void ControlPlane::read(const Look& look) const {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <ctime>
+#include <iterator>
 
 #include "base/codec.hpp"
 #include "base/overloaded.hpp"
@@ -59,10 +60,16 @@ Writer::~Writer() {
 }
 
 bool Writer::post(Request request) {
+    std::vector<Request> one;
+    one.push_back(std::move(request));
+    return post(std::move(one));
+}
+
+bool Writer::post(std::vector<Request> requests) {
     {
         const std::lock_guard lock{mutex_};
         if (stopping_ || inbox_.size() >= most_waiting_requests) return false;
-        inbox_.push_back(std::move(request));
+        std::move(requests.begin(), requests.end(), std::back_inserter(inbox_));
     }
     arrived_.notify_one();
     return true;

@@ -51,6 +51,9 @@ public:
 
     /// From any thread. False: the inbox is full, the caller answers 503.
     [[nodiscard]] bool post(Request request);
+    /// All of them or none: what one caller asks for at once, as the cancel of each element of an array, finds room
+    /// whole as soon as there is any.
+    [[nodiscard]] bool post(std::vector<Request> requests);
     /// What an engine saw. Never refused: there is no more of it than work that runs.
     void report(Report report);
     /// Runs `chore` between two batches, on the writer's thread: for what only the store's one user may do. What it

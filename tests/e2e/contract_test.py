@@ -203,6 +203,18 @@ class Contract(unittest.TestCase):
         for key in ("id", "name", "kind", "tenant", "state", "reason", "gpus", "attempt", "generation", "exit_status"):
             self.assertIn(key, row)
 
+    def test_a_job_knows_its_name(self):
+        self.submit("kind: batch\nname: self\nrun: echo $STARGATE_JOB_NAME\n")
+        self.stargate.wait_for("self", "succeeded")
+        self.assertEqual(self.stargate.run("logs", "self").stdout.strip(), "self")
+
+    def test_the_largest_array_is_cancelled_whole_and_what_never_ran_has_no_exit_status(self):
+        self.submit("kind: batch\nname: vast\ncount: 100000\nheld: true\nrun: 'true'\n")
+        self.stargate.run("cancel", "vast")
+        self.assertEqual(self.stargate.json("jobs", "--active"), [])
+        rows = [row for row in self.stargate.jobs() if row["name"].startswith("vast[")]
+        self.assertEqual({(row["state"], row["exit_status"]) for row in rows}, {("cancelled", None)})
+
     def test_a_kept_token_opens_the_loopback_and_nothing_else_does(self):
         token = self.stargate.state / "token"
         self.assertEqual(token.stat().st_mode & 0o777, 0o600)
