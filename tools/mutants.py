@@ -114,7 +114,7 @@ def judge(copy, patch):
             status, output = copy.build(test)
             if status != 0:
                 return False, "does not build: " + next((line for line in output.split("\n") if "error" in line), "?")
-            status, output = run([f"build/bin/{test}"], copy.folder, TEST_LIMIT_S)
+            status, output = run([f"build/bin/{test}", "--gtest_fail_fast"], copy.folder, TEST_LIMIT_S)
             if status != 0:
                 return True, f"{test}: {finder_in(output) if status != -1 else 'did not end'}"
         return False, "SURVIVES"
@@ -141,7 +141,7 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     arguments.add_argument("patches", nargs="*", help="only these (part of a name is enough)")
     arguments.add_argument("--check", action="store_true", help="only look whether they apply")
-    arguments.add_argument("--jobs", type=int, default=1, help="copies at once")
+    arguments.add_argument("--jobs", type=int, default=os.cpu_count(), help="copies at once (default: one a core)")
     options = arguments.parse_args()
     patches = sorted((ROOT / "tests" / "mutants").glob("*.patch"))
     if options.patches:
