@@ -83,7 +83,7 @@ Told live(SimulatedDisk& disk, Told told = {}) {
 
 /// Opens what is left and checks that it is a whole number of batches, at least those that were promised.
 void expect_kept(SimulatedDisk& disk, const Told& told) {
-    auto opened = open_sqlite_store_on(disk, folder);
+    auto opened = open_sqlite_store_on(disk, folder, checkpoint_pages);
     ASSERT_TRUE(opened) << opened.error().detail;
     auto& store = **opened;
     EXPECT_GE(store.identity().value().term, told.term);
@@ -132,7 +132,7 @@ bool was_tried_again(const SimulatedDisk& disk, std::uint64_t failed) {
 
 /// How many batches lie in the store: where a control plane goes on after it has looked.
 int batches_in(SimulatedDisk& disk) {
-    auto opened = open_sqlite_store_on(disk, folder);
+    auto opened = open_sqlite_store_on(disk, folder, checkpoint_pages);
     if (!opened) return 0;
     const auto inputs = (*opened)->extent().value().end_input - 1;
     int n = 0;
@@ -252,7 +252,7 @@ TEST(StoreFaults, TheSameStoreWritesOnAfterARefusal) {
     const auto steps = undisturbed().steps;
     for (std::uint64_t after = 1; after <= 12; ++after) {
         SimulatedDisk disk{folder};
-        auto store = open_sqlite_store_on(disk, folder).value();
+        auto store = open_sqlite_store_on(disk, folder, checkpoint_pages).value();
         ASSERT_EQ(store->commit(batch_number(1)).outcome, Outcome::written);
         disk.set_plan({.full_from_step = disk.steps() + after, .full_until_step = disk.steps() + after + 2});
         int written = 1;
@@ -271,7 +271,7 @@ TEST(StoreFaults, TheSameStoreWritesOnAfterARefusal) {
 
 TEST(StoreFaults, NothingIsTriedAfterAnUnknownOutcome) {
     SimulatedDisk disk{folder};
-    auto store = open_sqlite_store_on(disk, folder).value();
+    auto store = open_sqlite_store_on(disk, folder, checkpoint_pages).value();
     ASSERT_EQ(store->commit(batch_number(1)).outcome, Outcome::written);
     disk.set_plan({.fail_sync = disk.syncs() + 1});
     ASSERT_EQ(store->commit(batch_number(2)).outcome, Outcome::unknown);
@@ -285,7 +285,7 @@ TEST(StoreFaults, NothingIsTriedAfterAnUnknownOutcome) {
 
 TEST(StoreFaults, ACommitIsOneSync) {
     SimulatedDisk disk{folder};
-    auto store = open_sqlite_store_on(disk, folder).value();
+    auto store = open_sqlite_store_on(disk, folder, checkpoint_pages).value();
     ASSERT_TRUE(store->begin_term());
     for (int n = 1; n <= batches; ++n) {
         const auto before = disk.syncs();

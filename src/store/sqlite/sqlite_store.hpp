@@ -17,7 +17,8 @@ namespace stargate::store {
 /// Opens it for reading, also beside a live writer. Fault::not_found when there is none.
 [[nodiscard]] Result<std::unique_ptr<Reader>> open_sqlite_reader(const std::string& folder);
 
-/// Pages (4 KiB) in the WAL from which maintain() copies them into the database: SQLite's own default.
+/// Pages (4 KiB) in the WAL from which maintain() copies them into the database. A copy costs two fsyncs and the writes
+/// of each page once, however often the WAL has it.
 inline constexpr int default_checkpoint_pages = 1000;
 
 /// The same on another disk, for tests of faults. SQLite's files go through it too; there is no lock, and whoever has

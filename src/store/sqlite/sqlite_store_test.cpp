@@ -108,6 +108,18 @@ TEST(SqliteStore, IsReadAfterItsWriterWasKilled) {
     EXPECT_EQ(open_sqlite_store(folder.path()).value()->extent().value().end_input, 2U);
 }
 
+TEST(SqliteStore, ACommitWritesWhereTheWalHasRoomAlready) {
+    const ScratchFolder folder;
+    auto store = open_sqlite_store(folder.path()).value();
+    const auto size = std::filesystem::file_size(folder / "stargate.db-wal");
+    for (int n = 1; n <= 20; ++n) {
+        Batch batch;
+        batch.inputs = {{at(n), 1, std::string(4000, 'x')}};
+        ASSERT_EQ(store->commit(batch).outcome, Outcome::written);
+    }
+    EXPECT_EQ(std::filesystem::file_size(folder / "stargate.db-wal"), size);
+}
+
 TEST(SqliteStore, MaintenanceMovesTheWalIntoTheDatabase) {
     const ScratchFolder folder;
     auto store = open_sqlite_store(folder.path()).value();
@@ -343,7 +355,8 @@ TEST(Doctor, ADamagedWalLosesItsEndButNeverHalfABatch) {
         ASSERT_EQ(store->commit(batch).outcome, Outcome::written);
     }
     const auto database = bytes_of(folder / "stargate.db");
-    const auto wal = bytes_of(folder / "stargate.db-wal");
+    auto wal = bytes_of(folder / "stargate.db-wal");
+    wal.resize(wal.find_last_not_of('\0') + 1);
     for (std::size_t place = 0; place < wal.size(); place += 193) {
         auto damaged = wal;
         damaged[place] = static_cast<char>(damaged[place] ^ 0x10);
