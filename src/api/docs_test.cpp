@@ -2,9 +2,12 @@
 
 #include <fstream>
 #include <iterator>
+#include <set>
 #include <string>
 
 #include "api/fake_control.hpp"
+#include "api/follow.hpp"
+#include "api/json.hpp"
 #include "api/routes.hpp"
 #include "base/codec.hpp"
 #include "base/scratch_folder.hpp"
@@ -21,10 +24,8 @@ std::string read(const std::string& name) {
 template <class FactType>
 std::string row_of(std::string_view name) {
     std::string row = "| `" + std::string{name} + "` |";
-    boost::mp11::mp_for_each<codec::members_of<FactType>>([&](auto member) {
-        const std::string_view word{member.name};
-        row += " `" + std::string{word == "at" ? "planned_at" : word} + "`";
-    });
+    boost::mp11::mp_for_each<codec::members_of<FactType>>(
+        [&](auto member) { row += " `" + std::string{event_word(member.name)} + "`"; });
     return row + " | ";
 }
 
@@ -33,6 +34,17 @@ TEST(Docs, EventsListEveryFactWithItsMembers) {
     boost::mp11::mp_for_each<boost::mp11::mp_iota_c<std::variant_size_v<Fact>>>([&](auto index) {
         const auto row = row_of<std::variant_alternative_t<decltype(index)::value, Fact>>(fact_names[index]);
         EXPECT_NE(text.find(row), std::string::npos) << "docs/events.md lacks a row that begins: " << row;
+    });
+}
+
+TEST(Docs, NoEventHasTwoMembersOfOneName) {
+    boost::mp11::mp_for_each<boost::mp11::mp_iota_c<std::variant_size_v<Fact>>>([&](auto index) {
+        std::string line;
+        append_fact(line, {1, {}, 1, 0, std::variant_alternative_t<decltype(index)::value, Fact>{}});
+        const auto event = parse_json(line);
+        ASSERT_TRUE(event) << line;
+        std::set<std::string> names;
+        for (const auto& member : event->members) EXPECT_TRUE(names.insert(member.name).second) << member.name << line;
     });
 }
 

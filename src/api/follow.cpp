@@ -240,13 +240,12 @@ private:
     std::int64_t idle_ms_ = shortest_poll_ms;
 };
 
-/// A fact's own members after those that every fact has. One that is called `at` would hide the fact's own instant.
+/// A fact's own members after those that every fact has.
 template <class Members>
 void append_members(std::string& out, const Members& members) {
     boost::mp11::mp_for_each<codec::members_of<Members>>([&](auto member) {
-        const std::string_view name{member.name};
         out.push_back(',');
-        json_string(out, name == "at" ? "planned_at" : name);
+        json_string(out, event_word(member.name));
         out.push_back(':');
         json_text(out, members.*member.pointer);
     });
@@ -299,6 +298,12 @@ std::unique_ptr<Stream> follow_jobs(const Control& control, JobId first, std::in
 std::unique_ptr<Stream> follow_facts(const Control& control, const Caller& caller, std::uint64_t from,
                                      EventFormat format, std::optional<std::size_t> most) {
     return std::make_unique<FactStream>(control, caller, from, format, most);
+}
+
+std::string_view event_word(std::string_view member) {
+    if (member == "at") return "planned_at";
+    if (member == "cause") return "ending_cause";
+    return member;
 }
 
 Result<std::size_t> FactReader::read(std::size_t most, std::vector<LoggedFact>& out) {

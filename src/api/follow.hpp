@@ -47,6 +47,9 @@ private:
     std::uint64_t next_;
 };
 
+/// What a fact's own member is called in an event: the names that every event has are taken.
+[[nodiscard]] std::string_view event_word(std::string_view member);
+
 /// Appends one fact as an object: `{"seq":..,"at":..,"type":..,"cause":..,"cause_seq":.., members of the fact}`.
 void append_fact(std::string& out, const LoggedFact& fact);
 
