@@ -42,15 +42,6 @@ private:
     bool first_ = true;
 };
 
-/// Thousandths as a decimal number: 500 is 0.5.
-void append_milli(std::string& out, std::int64_t milli) {
-    out += std::to_string(milli / 1000);
-    if (milli % 1000 == 0) return;
-    auto digits = std::to_string(1000 + milli % 1000).substr(1);
-    while (digits.back() == '0') digits.pop_back();
-    out += "." + digits;
-}
-
 std::int64_t milli_held(const Attempt& attempt) {
     std::int64_t sum = 0;
     for (const auto& part : attempt.parts) sum += part.milli_gpus();
@@ -178,6 +169,14 @@ std::string label_of(const JobSpec& spec, std::int32_t count, std::int32_t task)
 }
 
 }  // namespace
+
+void append_milli(std::string& out, std::int64_t milli) {
+    out += std::to_string(milli / 1000);
+    if (milli % 1000 == 0) return;
+    auto digits = std::to_string(1000 + milli % 1000).substr(1);
+    while (digits.back() == '0') digits.pop_back();
+    out += "." + digits;
+}
 
 JobState state_of(const State& state, const Job& job) {
     if (const auto* active = std::get_if<Active>(&job.phase)) {

@@ -17,6 +17,9 @@ BOOST_DESCRIBE_ENUM(JobState, waiting, starting, running, stopping, unknown, suc
 [[nodiscard]] std::string label_of(const State& state, const Job& job);
 [[nodiscard]] std::string label_of(const RetiredJob& job);
 
+/// Thousandths as a decimal number: 500 is 0.5.
+void append_milli(std::string& out, std::int64_t milli);
+
 /// Appends one object (docs/api.md lists its members).
 void append_job(std::string& out, const State& state, const Job& job);
 void append_retired(std::string& out, const State& state, const RetiredJob& retired);

@@ -165,7 +165,7 @@ void Api::act_on_jobs(const Request& request, const Finish& finish) {
     if (is_denied) return finish_with(finish, forbidden("this job belongs to somebody else"));
     if (jobs.empty()) {
         return finish_with(finish, error_reply(409, "wrong_state", fmt::format("{} has ended already", reference),
-                                               "look at it: stargate show JOB"));
+                                               "look at it: stargate show " + reference));
     }
     std::vector<Input> inputs;
     for (const auto job : jobs) {
@@ -180,18 +180,22 @@ void Api::act_on_jobs(const Request& request, const Finish& finish) {
             if (!answers) return failure_reply(answers.error());
             std::string done;
             const Answer* refused = nullptr;
+            JobId of;
             for (std::size_t i = 0; i < answers->size(); ++i) {
                 if ((*answers)[i].accepted()) {
                     done += fmt::format("{}{}", done.empty() ? "" : ",", jobs[i].value);
                 } else if (refused == nullptr) {
                     refused = &(*answers)[i];
+                    of = jobs[i];
                 }
             }
             // Elements that end meanwhile do not spoil what was done to the others.
             if (!done.empty() || refused == nullptr) return Reply{200, "{\"jobs\":[" + done + "]}\n"};
             Reply reply;
             control_.read([&](const State& state, Instant, std::uint64_t) {
-                reply = refusal_reply({caller, state}, refused->why, nullptr);
+                const auto* job = state.find<Job>(of);
+                reply = refusal_reply({caller, state}, refused->why,
+                                      {job == nullptr ? nullptr : &state.spec_of(*job), nullptr, of});
             });
             return reply;
         });
@@ -207,7 +211,7 @@ void ask_one(Control& control, const Caller& caller, Input input, const Api::Fin
             if (answers->empty() || answers->front().accepted()) return Reply{200, "{\"ok\":true}\n"};
             Reply reply;
             control.read([&](const State& state, Instant, std::uint64_t) {
-                reply = refusal_reply({caller, state}, answers->front().why, nullptr);
+                reply = refusal_reply({caller, state}, answers->front().why, {});
             });
             return reply;
         });

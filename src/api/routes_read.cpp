@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "api/follow.hpp"
+#include "api/holders.hpp"
 #include "api/job_rows.hpp"
 #include "api/json.hpp"
 #include "api/references.hpp"
@@ -27,8 +28,8 @@ Reply no_job(const std::string& reference) {
     return error_reply(404, "not_found", fmt::format("there is no job {}", reference), "list them: stargate jobs");
 }
 
-void append_reason(std::string& out, const Sight& sight, const Refusal& why, const JobSpec& spec) {
-    const auto sentence = sentence_of(sight, why, &spec);
+void append_reason(std::string& out, const Sight& sight, const Refusal& why, const JobSpec& spec, JobId job) {
+    const auto sentence = sentence_of(sight, why, {&spec, nullptr, job});
     const auto* other = is_about_a_job(why.why) ? sight.state().find<Job>(JobId{why.about}) : nullptr;
     const bool is_hidden = other != nullptr && !sight.may_see(sight.state().spec_of(*other));
     out += fmt::format(R"({{"why":"{}","need":{},"have":{},"about":{},"message":)", name_of(why.why), why.need,
@@ -166,7 +167,7 @@ Response Api::job(const Request& request) {
         json_text(reply.body, spec);
         reply.body += R"(,"reasons":)";
         JsonList reasons{reply.body};
-        for (const auto& why : explain(state, now, *id)) append_reason(reasons.item(), sight, why, spec);
+        for (const auto& why : explain(state, now, *id)) append_reason(reasons.item(), sight, why, spec, *id);
         reasons.close();
     });
     if (!named.rivals.empty()) return ambiguous(reference, named.rivals);
@@ -192,28 +193,42 @@ Response Api::job(const Request& request) {
 
 namespace {
 
-/// Who holds GPUs that the job could use: those that the caller may see, the others as one.
-void append_holders(std::string& out, const Sight& sight, const JobSpec& spec) {
+void append_amounts(std::string& out, const Holder& holder) {
+    out += R"("gpus":)";
+    append_milli(out, holder.milli_gpus);
+    out += R"(,"cpus":)";
+    append_milli(out, holder.cpus.count());
+    out += fmt::format(R"(,"memory":{})", holder.memory.count());
+}
+
+/// Who holds what the job lacks: those that the caller may see, the others as one.
+void append_holders(std::string& out, const Sight& sight, JobId job, const std::vector<Refusal>& reasons) {
     constexpr std::size_t shown = 10;
     const auto& state = sight.state();
-    std::int64_t others = 0;
+    Holder others;
+    bool any_others = false;
     JsonList held{out};
-    for (const auto& holder : holders(state, spec.gpu_types, shown)) {
+    for (const auto& holder : holders(state, job, reasons, shown)) {
         const auto& other = state.at<Job>(holder.job);
         const auto& theirs = state.spec_of(other);
         if (!sight.may_see(theirs)) {
-            others += holder.gpus;
+            any_others = true;
+            others.milli_gpus += holder.milli_gpus;
+            others.cpus += holder.cpus;
+            others.memory += holder.memory;
             continue;
         }
-        held.item() += fmt::format(R"({{"id":{},"gpus":{},"owner":{},"priority":"{}","name":)", holder.job.value,
-                                   holder.gpus, theirs.owner, name_of(theirs.priority));
+        held.item() += fmt::format(R"({{"id":{},)", holder.job.value);
+        append_amounts(out, holder);
+        out += fmt::format(R"(,"owner":{},"priority":"{}","name":)", theirs.owner, name_of(theirs.priority));
         json_string(out, label_of(state, other));
         const auto& attempt = state.at<Attempt>(std::get<Active>(other.phase).attempt);
         out += fmt::format(R"(,"ends_by":{}}})", attempt.limit.time_since_epoch().count());
     }
-    if (others > 0) {
-        held.item() += fmt::format(
-            R"({{"id":null,"gpus":{},"owner":null,"priority":null,"name":"another tenant","ends_by":null}})", others);
+    if (any_others) {
+        held.item() += R"({"id":null,)";
+        append_amounts(out, others);
+        out += R"(,"owner":null,"priority":null,"name":"another tenant","ends_by":null})";
     }
     held.close();
 }
@@ -235,25 +250,21 @@ void append_why(std::string& out, const Sight& sight, Instant now, JobId id) {
     const auto& state = sight.state();
     const auto& job = state.at<Job>(id);
     const auto& spec = state.spec_of(job);
-    const bool waits = std::holds_alternative<Waiting>(job.phase);
     out += fmt::format(R"({{"id":{},"name":)", id.value);
     json_string(out, label_of(state, job));
     out += fmt::format(R"(,"state":"{}","reasons":)", name_of(state_of(state, job)));
-    JsonList reasons{out};
-    if (waits) {
-        auto all = explain(state, now, id);
+    std::vector<Refusal> all;
+    if (std::holds_alternative<Waiting>(job.phase)) {
+        all = explain(state, now, id);
         const auto recorded = recorded_reason(state, job);
         if (all.empty() && recorded.why != Why::none) all.push_back(recorded);
         if (all.empty()) all.push_back({});
-        for (const auto& why : all) append_reason(reasons.item(), sight, why, spec);
     }
+    JsonList reasons{out};
+    for (const auto& why : all) append_reason(reasons.item(), sight, why, spec, id);
     reasons.close();
     out += R"(,"holders":)";
-    if (waits) {
-        append_holders(out, sight, spec);
-    } else {
-        out += "[]";
-    }
+    append_holders(out, sight, id, all);
     append_start(out, state, now, id);
     out += R"(,"detail":)";
     const auto* finished = std::get_if<Finished>(&job.phase);

@@ -28,6 +28,9 @@ std::string look_at(const Sight& sight, std::uint64_t id) {
     return fmt::format("look at that job: stargate why {}", id);
 }
 
+/// The argument of a verb that is to be used on it.
+std::string reference_to(JobId job) { return job ? std::to_string(job.value) : "JOB"; }
+
 std::string tenant_words(const State& state, std::uint64_t id) {
     const auto* row = state.find<TenantRow>(TenantId{id});
     return row == nullptr ? std::string{"its tenant"} : "tenant " + row->tenant.name;
@@ -38,14 +41,16 @@ std::string node_words(const State& state, std::uint64_t id) {
     return node == nullptr ? std::string{"any node"} : "node " + node->shape.name;
 }
 
-std::string gpu_words(std::int64_t count) { return fmt::format("{} GPU{}", count, count == 1 ? "" : "s"); }
-std::string milli_words(std::int64_t milli) {
-    return milli % 1000 == 0 ? gpu_words(milli / 1000) : fmt::format("{} GPUs", static_cast<double>(milli) / 1000);
+/// `1 GPU`, `0.5 GPUs`, `2 host CPUs`.
+std::string count_words(double count, std::string_view noun) {
+    return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
 }
+std::string gpu_words(std::int64_t count) { return count_words(static_cast<double>(count), "GPU"); }
+std::string cpu_words(std::int64_t milli) { return count_words(static_cast<double>(milli) / 1000, "host CPU"); }
+std::string milli_words(std::int64_t milli) { return count_words(static_cast<double>(milli) / 1000, "GPU"); }
 std::string memory_words(std::int64_t bytes) {
     return fmt::format("{:.1f} GiB of host memory", static_cast<double>(bytes) / static_cast<double>(1LL << 30));
 }
-std::string cpu_words(std::int64_t milli) { return fmt::format("{} host CPUs", static_cast<double>(milli) / 1000); }
 
 std::string type_words(const State& state, const JobSpec* spec) {
     if (spec == nullptr || spec->gpu_types == 0) return {};
@@ -57,7 +62,18 @@ std::string type_words(const State& state, const JobSpec* spec) {
     return words;
 }
 
-Sentence never_fits(const State& state, const Refusal& why, const JobSpec* spec) {
+/// What the job asks for of GPUs: `2 GPUs of type h100`, `0.5 GPUs`.
+std::string needed_gpus(const State& state, const Refusal& why, const JobSpec* spec) {
+    const bool is_share = spec != nullptr && spec->share > 0;
+    return (is_share ? milli_words(spec->share) : gpu_words(why.need)) + type_words(state, spec);
+}
+
+Sentence never_fits(const State& state, const Refusal& why, const Subject& subject) {
+    const auto* spec = subject.spec;
+    if (subject.job && spec != nullptr && spec->is_elastic()) {  // a resize
+        return {fmt::format("it runs on {} to {} GPUs", spec->min_gpus.count(), spec->max_gpus.count()),
+                "choose a size within its range"};
+    }
     if (why.about != 0) {
         return {fmt::format("it needs {}, more than {} may ever hold: {}", milli_words(why.need),
                             tenant_words(state, why.about), milli_words(why.have)),
@@ -69,6 +85,100 @@ Sentence never_fits(const State& state, const Refusal& why, const JobSpec* spec)
             "ask for fewer GPUs, or for another type"};
 }
 
+/// Nodes of its GPU types that take no work now, by what would mend it.
+struct Idle {
+    std::vector<std::string> drained, silent;
+};
+Idle idle_nodes(const State& state, const JobSpec* spec) {
+    Idle idle;
+    state.table<Node>().for_each([&](const Node& node) {
+        if (node.takes_work() || !allows(spec == nullptr ? 0 : spec->gpu_types, node.shape.gpu_type)) return;
+        (node.reach == Reach::up ? idle.drained : idle.silent).push_back(node.shape.name);
+    });
+    return idle;
+}
+
+/// `node a`, `nodes a, b and 7 more`.
+std::string node_list(const std::vector<std::string>& names) {
+    constexpr std::size_t most = 3;
+    auto words =
+        std::string{names.size() == 1 ? "node " : "nodes "} +
+        fmt::format("{}", fmt::join(names.begin(),
+                                    names.begin() + static_cast<std::ptrdiff_t>(std::min(most, names.size())), ", "));
+    if (names.size() > most) words += fmt::format(" and {} more", names.size() - most);
+    return words;
+}
+
+Sentence node_down(const Sight& sight, const JobSpec* spec) {
+    const auto idle = idle_nodes(sight.state(), spec);
+    std::string what, action;
+    if (!idle.drained.empty()) {
+        what = fmt::format("{} {} drained", node_list(idle.drained), idle.drained.size() == 1 ? "is" : "are");
+        action = fmt::format(
+            "{}stargate undrain {}",
+            sight.caller().is_operator ? "let it take work again: " : "ask an operator to: ", idle.drained.front());
+    }
+    if (!idle.silent.empty()) {
+        if (!what.empty()) what += ", ";
+        what += fmt::format("{} {} not answer", node_list(idle.silent), idle.silent.size() == 1 ? "does" : "do");
+        if (action.empty()) action = "look at the nodes: stargate fleet";
+    }
+    if (what.empty()) return {"no node that could hold it takes work", "look at the nodes: stargate fleet"};
+    return {"no node that takes work can hold it: " + what, action};
+}
+
+/// A reservation keeps a number of GPUs of the whole fleet, or one domain.
+Sentence reserved(const Sight& sight, const Refusal& why, const JobSpec* spec) {
+    const auto other = job_words(sight, why.about);
+    constexpr std::string_view action = "give it a shorter time limit, so that it ends before: time: 1h";
+    const auto* held = sight.state().find<Reservation>(JobId{why.about});
+    if (why.need == 0 || held == nullptr || held->level != Level::fleet) {
+        return {fmt::format("where it could run is kept for {}, which is ahead of it", other), std::string{action}};
+    }
+    return {
+        fmt::format("starting it would delay {}, which is ahead of it: it needs {}, and {} to spare", other,
+                    needed_gpus(sight.state(), why, spec), why.have == 1 ? "1 is" : fmt::format("{} are", why.have)),
+        std::string{action}};
+}
+
+Sentence fragmented(const State& state, const Refusal& why, const JobSpec* spec) {
+    const auto level = spec == nullptr ? Level::fleet : spec->require;
+    const auto needs = needed_gpus(state, why, spec);
+    const auto free = gpu_words(why.have) + (why.have == 1 ? " is free" : " are free");
+    if (level == Level::fleet) {
+        return {fmt::format("it needs {}; {}, but not on nodes that could hold it now", needs, free),
+                "wait, or ask for less of each node: cpus: N, memory: NGB"};
+    }
+    return {fmt::format("it needs {} in one {}; {}, but not in one {}", needs, name_of(level), free, name_of(level)),
+            "wait, or require a wider level: topology: {require: fleet}"};
+}
+
+Sentence host_is_full(const State& state, const Refusal& why, bool is_new) {
+    const bool is_cpus = why.why == Why::no_cpus;
+    const auto words = is_cpus ? cpu_words : memory_words;
+    // A submit is refused for what the largest node has at all.
+    return {fmt::format("it needs {}, and {} has {}{}", words(why.need), node_words(state, why.about), words(why.have),
+                        is_new ? "" : " free"),
+            fmt::format("{}ask for {}", is_new ? "" : "wait, or ", is_cpus ? "fewer: cpus: N" : "less: memory: NGB")};
+}
+
+Sentence quota_is_used_up(const State& state, const Refusal& why) {
+    const auto* row = state.find<TenantRow>(TenantId{why.about});
+    const auto quota = row == nullptr ? std::string{} : " of " + milli_words(row->tenant.quota);
+    return {fmt::format("it needs {}, and {} has {:g} of its quota{} left", milli_words(why.need),
+                        tenant_words(state, why.about), static_cast<double>(why.have) / 1000, quota),
+            "wait for the tenant's own jobs, or ask for more quota"};
+}
+
+Sentence claim_is_pending(const Refusal& why) {
+    constexpr auto action = "wait: others are ending for it";
+    if (why.need == 0) return {"room on a host is promised to it, and not let go of yet", action};
+    if (why.need == 1) return {"a GPU is promised to it, and not let go of yet", action};
+    return {fmt::format("{} are promised to it, of which {} {} let go of by now", gpu_words(why.need), why.have,
+                        why.have == 1 ? "is" : "are"),
+            action};
+}
+
 /// The name among its `after` that stands for nothing; the refusal holds its place.
 std::string missing_dependency(const Refusal& why, const Submit* asked) {
     const auto place = static_cast<std::size_t>(why.need);
@@ -77,13 +187,15 @@ std::string missing_dependency(const Refusal& why, const Submit* asked) {
 
 }  // namespace
 
-Sentence sentence_of(const Sight& sight, const Refusal& why, const JobSpec* spec, const Submit* asked) {
+Sentence sentence_of(const Sight& sight, const Refusal& why, const Subject& subject) {
     const auto& state = sight.state();
+    const auto* spec = subject.spec;
+    const auto* asked = subject.asked;
     switch (why.why) {
         case Why::none:
             return {"nothing stands in its way: it starts with the next pass", "wait a moment"};
         case Why::held:
-            return {"a person holds it", "release it when it may run: stargate release JOB"};
+            return {"a person holds it", "release it when it may run: stargate release " + reference_to(subject.job)};
         case Why::dependency:
             return {fmt::format("it comes after {}, which has not succeeded yet", job_words(sight, why.about)),
                     look_at(sight, why.about)};
@@ -92,42 +204,29 @@ Sentence sentence_of(const Sight& sight, const Refusal& why, const JobSpec* spec
                 fmt::format("it backs off after infrastructure failure {} of {} that it may have", why.need, why.have),
                 "wait; it tries again by itself"};
         case Why::tenant_quota:
-            return {fmt::format("it needs {}, and {} has {} of its quota left", milli_words(why.need),
-                                tenant_words(state, why.about), milli_words(why.have)),
-                    "wait for the tenant's own jobs, or ask for more quota"};
+            return quota_is_used_up(state, why);
         case Why::no_gpus:
-            return {
-                fmt::format("it needs {}{}, and {} are free", gpu_words(why.need), type_words(state, spec), why.have),
-                "wait, ask for fewer GPUs, or use a class that may preempt"};
+            return {fmt::format("it needs {}, and {} free", needed_gpus(state, why, spec),
+                                why.have == 1 ? "1 is" : fmt::format("{} are", why.have)),
+                    "wait, ask for fewer GPUs, or use a class that may preempt"};
         case Why::fragmented:
-            return {fmt::format("it needs {} together, and no {} has more than {} free", gpu_words(why.need),
-                                spec == nullptr ? "domain" : name_of(spec->require), why.have),
-                    "wait, or require a wider level: topology: {require: fleet}"};
+            return fragmented(state, why, spec);
         case Why::no_cpus:
-            return {fmt::format("it needs {}, and {} has {}", cpu_words(why.need), node_words(state, why.about),
-                                cpu_words(why.have)),
-                    "ask for fewer: cpus: N"};
         case Why::no_memory:
-            return {fmt::format("it needs {}, and {} has {}", memory_words(why.need), node_words(state, why.about),
-                                memory_words(why.have)),
-                    "ask for less: memory: NGB"};
+            return host_is_full(state, why, asked != nullptr);
         case Why::reserved_for_other:
-            return {fmt::format("starting it would delay {}, which is ahead of it: {} needed, {} to spare",
-                                job_words(sight, why.about), gpu_words(why.need), why.have),
-                    "give it a shorter time limit, so that it ends before: time: 1h"};
+            return reserved(sight, why, spec);
         case Why::claim_pending:
-            return {fmt::format("its {} are promised to it, {} of them are let go of by now", gpu_words(why.need),
-                                why.have),
-                    "wait: others are ending for it"};
+            return claim_is_pending(why);
         case Why::behind_same:
             return {fmt::format("{} asks for the same and is ahead of it", job_words(sight, why.about)),
                     look_at(sight, why.about)};
         case Why::pass_bound:
             return {"the last scheduling pass ended before its turn came", "wait; the next pass goes on"};
         case Why::node_down:
-            return {"nodes that could hold it do not answer or are drained", "look at them: stargate fleet"};
+            return node_down(sight, spec);
         case Why::never_fits:
-            return never_fits(state, why, spec);
+            return never_fits(state, why, subject);
         case Why::unknown_tenant:
             return {fmt::format("there is no tenant `{}`", asked == nullptr ? "" : asked->tenant),
                     "list them: stargate tenants"};
@@ -141,10 +240,12 @@ Sentence sentence_of(const Sight& sight, const Refusal& why, const JobSpec* spec
             return {fmt::format("it comes after {}, which did not succeed", job_words(sight, why.about)),
                     "run that one again under the same name, then submit this"};
         case Why::too_many_waiting:
-            return {fmt::format("{} jobs would wait, and {} may", why.need, why.have),
-                    "submit again when some have run"};
+            return {
+                fmt::format("{} would wait, and {} may", count_words(static_cast<double>(why.need), "job"), why.have),
+                "submit again when some have run"};
         case Why::too_many_of_one:
-            return {fmt::format("{} jobs of yours would wait, and one person may have {}", why.need, why.have),
+            return {fmt::format("{} of yours would wait, and one person may have {}",
+                                count_words(static_cast<double>(why.need), "job"), why.have),
                     "submit again when some have run"};
         case Why::bad_array:
             return {fmt::format("an array of {} elements, and {} is the most", why.need, why.have),
@@ -154,9 +255,11 @@ Sentence sentence_of(const Sight& sight, const Refusal& why, const JobSpec* spec
         case Why::not_found:
             return {"there is no such thing any more", "list what is there: stargate jobs, stargate fleet"};
         case Why::wrong_state:
-            return {"that cannot be done to it in the state it is in", "look at it: stargate show JOB"};
+            return {"that cannot be done to it in the state it is in",
+                    "look at it: stargate show " + reference_to(subject.job)};
         case Why::not_elastic:
-            return {fmt::format("it always runs on {}", gpu_words(why.have)), "submit it with a range: gpus: 1..8"};
+            return {why.have == 0 ? "it runs without a whole GPU" : "it always runs on " + gpu_words(why.have),
+                    "submit it with a range: gpus: 1..8"};
         case Why::read_only:
             return {"the store cannot be written, so nothing new is taken", "free disk space: stargate doctor"};
     }
@@ -174,9 +277,8 @@ int status_of(Why why) {
 }
 }  // namespace
 
-Reply refusal_reply(const Sight& sight, const Refusal& why, const JobSpec* spec, const Submit* asked,
-                    std::string_view where) {
-    const auto sentence = sentence_of(sight, why, spec, asked);
+Reply refusal_reply(const Sight& sight, const Refusal& why, const Subject& subject, std::string_view where) {
+    const auto sentence = sentence_of(sight, why, subject);
     return error_reply(status_of(why.why), name_of(why.why), std::string{where} + sentence.what, sentence.action);
 }
 
@@ -189,23 +291,6 @@ std::string_view field_of(Why why) {
     if (why == Why::unknown_dependency || why == Why::dependency_failed) return "after";
     if (why == Why::bad_array) return "count";
     return {};
-}
-
-std::vector<Holder> holders(const State& state, GpuTypeBits types, std::size_t most) {
-    std::vector<Holder> all;
-    state.table<Attempt>().for_each([&](const Attempt& attempt) {
-        std::int32_t gpus = 0;
-        for (const auto& part : attempt.parts) {
-            if (allows(types, state.at<Node>(part.node).shape.gpu_type)) gpus += part.gpu_count();
-        }
-        if (gpus > 0) all.push_back({attempt.job, gpus});
-    });
-    const auto shown = std::min(most, all.size());
-    std::partial_sort(
-        all.begin(), all.begin() + static_cast<std::ptrdiff_t>(shown), all.end(),
-        [](const Holder& a, const Holder& b) { return a.gpus > b.gpus || (a.gpus == b.gpus && a.job < b.job); });
-    all.resize(shown);
-    return all;
 }
 
 std::string spoken(Duration duration) {

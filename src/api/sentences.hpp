@@ -15,27 +15,26 @@ struct Sentence {
     std::string action;
 };
 
+/// What a refusal was told to, each where there is one.
+struct Subject {
+    const JobSpec* spec = nullptr;
+    const Submit* asked = nullptr;  // when it was a submit
+    JobId job;                      // that waits, or of which something was asked
+};
+
 /// Why this job waits, or why what was asked of it was refused. Jobs that the one who asks may not see are named as
-/// those of another tenant. `spec` may be null when there is no job yet, `asked` when it was no submit.
-[[nodiscard]] Sentence sentence_of(const Sight& sight, const Refusal& why, const JobSpec* spec,
-                                   const Submit* asked = nullptr);
+/// those of another tenant.
+[[nodiscard]] Sentence sentence_of(const Sight& sight, const Refusal& why, const Subject& subject);
 
 /// A refusal of the core as a reply: the status that fits and the sentence, after `where` (as `train.yaml:3: gpus: `).
-[[nodiscard]] Reply refusal_reply(const Sight& sight, const Refusal& why, const JobSpec* spec,
-                                  const Submit* asked = nullptr, std::string_view where = {});
+[[nodiscard]] Reply refusal_reply(const Sight& sight, const Refusal& why, const Subject& subject,
+                                  std::string_view where = {});
 
 /// The field of a submit that a refusal is about, as `gpus`; empty where it is about none.
 [[nodiscard]] std::string_view field_of(Why why);
 
 /// Whether Refusal::about is the id of a job.
 [[nodiscard]] bool is_about_a_job(Why why);
-
-/// The jobs that hold whole GPUs of these types (0: any), most first, at most `most` of them.
-struct Holder {
-    JobId job;
-    std::int32_t gpus = 0;
-};
-[[nodiscard]] std::vector<Holder> holders(const State& state, GpuTypeBits types, std::size_t most);
 
 /// `2h 5m`, `35s`: what people read of a duration. Rounded down, two units at most.
 [[nodiscard]] std::string spoken(Duration duration);

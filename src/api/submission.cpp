@@ -183,7 +183,7 @@ Response Api::answered(const Pending& pending, const Answer& answer) {
     if (!answer.accepted()) {
         Reply refused;
         control_.read([&](const State& state, Instant, std::uint64_t) {
-            refused = refusal_reply({pending->request.caller, state}, answer.why, &submit.spec, &submit,
+            refused = refusal_reply({pending->request.caller, state}, answer.why, {&submit.spec, &submit, {}},
                                     pending->job.where(field_of(answer.why.why)));
         });
         return refused;

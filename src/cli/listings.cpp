@@ -101,6 +101,20 @@ std::vector<Column> token_columns() {
     };
 }
 
+namespace {
+/// `2 GPUs, 0.5 CPUs, 1.0 GiB`: what a holder has of that which somebody waits for.
+std::string amounts_of(const Json& holder) {
+    std::string words;
+    const auto add = [&](const std::string& amount) { words += (words.empty() ? "" : ", ") + amount; };
+    for (const auto& [member, noun] : {std::pair{"gpus", "GPU"}, std::pair{"cpus", "CPU"}}) {
+        const auto& count = holder[member];
+        if (count.number > 0) add(fmt::format("{} {}{}", count.word(), noun, count.number == 1 ? "" : "s"));
+    }
+    if (holder["memory"].whole > 0) add(spoken_bytes(holder["memory"].whole));
+    return words;
+}
+}  // namespace
+
 void print_why(const Json& why) {
     const auto& state = why["state"].text;
     fmt::print("{} (job {}) is {}", why["name"].text, why["id"].whole, state);
@@ -113,16 +127,14 @@ void print_why(const Json& why) {
         if (!reason["remedy"].text.empty()) fmt::print("; {}", reason["remedy"].text);
         fmt::print("\n");
     }
-    if (!why["holders"].items.empty()) {
-        fmt::print("  GPUs are held by:\n");
-        for (const auto& holder : why["holders"].items) {
-            if (holder["id"].kind == Json::Kind::null) {
-                fmt::print("    {}: {} GPUs\n", holder["name"].text, holder["gpus"].whole);
-                continue;
-            }
-            fmt::print("    job {} {}: {} GPUs, {}, to end by {}\n", holder["id"].whole, holder["name"].text,
-                       holder["gpus"].whole, holder["priority"].text, clock_of(holder["ends_by"].whole));
+    if (!why["holders"].items.empty()) fmt::print("  what it waits for is held by:\n");
+    for (const auto& holder : why["holders"].items) {
+        if (holder["id"].kind == Json::Kind::null) {
+            fmt::print("    {}: {}\n", holder["name"].text, amounts_of(holder));
+            continue;
         }
+        fmt::print("    job {} {}: {}, {}, to end by {}\n", holder["id"].whole, holder["name"].text, amounts_of(holder),
+                   holder["priority"].text, clock_of(holder["ends_by"].whole));
     }
     if (!why["starts_in"].text.empty())
         fmt::print("  it starts in {} at the latest, by the others' time limits\n", why["starts_in"].text);

@@ -19,8 +19,10 @@ void keep_closest(Refusal& kept, const Refusal& next) {
     if (kept.why == Why::none || (kept.why == Why::fragmented && next.why != Why::none)) kept = next;
 }
 
-/// What to say when no node or domain has so many GPUs free.
+/// What to say when no node or domain has so many GPUs free. A job without GPUs fits every host that takes work and is
+/// large enough, unless that is full.
 Refusal too_few(const State& state, const JobSpec& spec, std::int32_t gpus) {
+    if (gpus == 0) return {Why::node_down, 0, 0, 0};
     const auto working = state.working_gpus(spec.gpu_types);
     if (state.working_nodes() == 0 || (working < gpus && state.all_gpus(spec.gpu_types) >= gpus)) {
         return {Why::node_down, gpus, working, 0};
