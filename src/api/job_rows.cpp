@@ -57,6 +57,7 @@ struct Standing {
     Instant started{};
     Instant limit{};
     const Attempt* attempt = nullptr;
+    NodeIds nodes;  // held now, or held last when it ended
 };
 
 JobState state_of_attempt(const State& state, const Attempt& attempt) {
@@ -85,6 +86,16 @@ std::int64_t milli_asked(const JobSpec& spec) {
     return spec.share > 0 ? spec.share : std::int64_t{1000} * spec.min_gpus.count();
 }
 
+Standing standing_at_end(const Job& job, const JobSpec& spec, const Finished& finished) {
+    Standing standing;
+    standing.state = state_of_outcome(finished.outcome);
+    standing.detail = finished.detail;
+    standing.milli_gpus = spec.share > 0 ? spec.share : std::int64_t{1000} * job.last_gpus;
+    standing.started = finished.started;
+    standing.nodes = finished.nodes;
+    return standing;
+}
+
 Standing standing_of(const State& state, const Job& job, const JobSpec& spec) {
     Standing standing;
     std::visit(overloaded{
@@ -105,12 +116,9 @@ Standing standing_of(const State& state, const Job& job, const JobSpec& spec) {
                        standing.started = attempt.started;
                        standing.limit = attempt.limit;
                        standing.attempt = &attempt;
+                       for (const auto& part : attempt.parts) standing.nodes.push_back(part.node);
                    },
-                   [&](const Finished& finished) {
-                       standing.state = state_of_outcome(finished.outcome);
-                       standing.detail = finished.detail;
-                       standing.milli_gpus = spec.share > 0 ? spec.share : std::int64_t{1000} * job.last_gpus;
-                   },
+                   [&](const Finished& finished) { standing = standing_at_end(job, spec, finished); },
                },
                job.phase);
     return standing;
@@ -153,11 +161,10 @@ void append_row(std::string& out, const State& state, const Job& job, const JobS
     row.number("time_limit_s", std::chrono::duration_cast<std::chrono::seconds>(spec.time_limit).count());
     auto& nodes = row.name("nodes");
     nodes.push_back('[');
-    if (standing.attempt != nullptr) {
-        for (std::size_t i = 0; i < standing.attempt->parts.size(); ++i) {
-            if (i > 0) nodes.push_back(',');
-            json_string(nodes, state.at<Node>(standing.attempt->parts[i].node).shape.name);
-        }
+    for (const auto id : standing.nodes) {
+        const auto* node = state.find<Node>(id);
+        if (nodes.back() != '[') nodes.push_back(',');
+        json_string(nodes, node == nullptr ? "" : node->shape.name);
     }
     nodes.push_back(']');
     row.text("detail", standing.detail);
@@ -205,10 +212,8 @@ void append_job(std::string& out, const State& state, const Job& job) {
 void append_retired(std::string& out, const State& state, const RetiredJob& retired) {
     Standing standing;
     if (const auto* finished = std::get_if<Finished>(&retired.job.phase)) {
-        standing.state = state_of_outcome(finished->outcome);
-        standing.detail = finished->detail;
+        standing = standing_at_end(retired.job, retired.spec, *finished);
     }
-    standing.milli_gpus = std::int64_t{1000} * retired.job.last_gpus;
     // Of old rows the count is not known: a task above 0 proves an array.
     const auto count = std::max(retired.count, retired.job.task + 1);
     const auto* tenant = state.find<TenantRow>(retired.spec.tenant);

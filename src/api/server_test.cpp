@@ -120,6 +120,25 @@ TEST_F(ServerTest, HoldReleaseCancelResizeAndDrain) {
     EXPECT_EQ(w.ask("POST", "/api/v1/fleet/n9/drain").status, 404);
 }
 
+TEST_F(ServerTest, AnEndedJobShowsWhenItStartedAndWhereAlsoFromTheHistory) {
+    control_.runs_at_once = true;
+    start();
+    auto w = wire();
+    w.ask("POST", "/api/v1/jobs", R"({"argv":["true"],"folder":"/","name":"done"})");
+    const auto shows = [&](const std::string& where) {
+        SCOPED_TRACE(where);
+        const auto row = w.ask("GET", "/api/v1/jobs/done").json();
+        EXPECT_EQ(row["state"].text, "succeeded");
+        EXPECT_GT(row["started_at"].whole, 0);
+        EXPECT_GE(row["ended_at"].whole, row["started_at"].whole);
+        ASSERT_EQ(row["nodes"].items.size(), 1U);
+        EXPECT_EQ(row["nodes"].items[0].text, "n1");
+    };
+    shows("state");
+    control_.retire_all();
+    shows("history");
+}
+
 TEST_F(ServerTest, AnArrayHasARowForEachElementAndIsCancelledWhole) {
     start();
     auto w = wire();

@@ -28,13 +28,13 @@ std::int64_t now() {
     return std::int64_t{at.tv_sec} * 1'000'000 + at.tv_nsec / 1000;
 }
 
-/// How long it has run, or did run; waiting: how long it has waited.
+/// How long it has run, or its last attempt did run; waiting: how long it has waited.
 std::string time_of(const Json& row) {
     const auto& started = row["started_at"];
     const auto& ended = row["ended_at"];
-    if (ended.kind == Json::Kind::number) return "-";
-    const auto since = started.kind == Json::Kind::number ? started.whole : row["submitted_at"].whole;
-    return spoken_duration(now() - since);
+    const bool has_started = started.kind == Json::Kind::number;
+    if (ended.kind == Json::Kind::number) return has_started ? spoken_duration(ended.whole - started.whole) : "-";
+    return spoken_duration(now() - (has_started ? started.whole : row["submitted_at"].whole));
 }
 
 std::string reason_of(const Json& row) {
@@ -187,8 +187,8 @@ void print_job(const Json& job) {
 }
 
 void print_event_line(const Json& event) {
-    static const std::set<std::string> instants{"planned_at", "limit",      "gang_deadline",
-                                                "settled",    "not_before", "fresh"};
+    static const std::set<std::string> instants{"planned_at", "limit", "gang_deadline", "settled",
+                                                "not_before", "fresh", "started"};
     std::string rest;
     for (const auto& [name, value] : event.members) {
         if (name == "seq" || name == "at" || name == "type" || name == "cause" || name == "cause_seq") continue;

@@ -49,7 +49,10 @@ bool has_survivors(const Attempt& attempt) {
 
 void end(Core& core, Instant now, const Attempt& attempt, Outcome outcome, std::int32_t status, std::string detail) {
     const auto job = attempt.job;
-    core.apply(now, Ended{attempt.id, job, outcome, status, charge_of(attempt, now), std::move(detail)});
+    NodeIds nodes;
+    for (const auto& part : attempt.parts) nodes.push_back(part.node);
+    core.apply(now, Ended{attempt.id, job, outcome, status, charge_of(attempt, now), std::move(detail), attempt.started,
+                          std::move(nodes)});
     if (outcome != Outcome::succeeded) drop_dependents(core, now, job);
 }
 

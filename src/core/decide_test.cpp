@@ -26,6 +26,19 @@ TEST(Start, AnExitStatusIsTheJobs) {
     EXPECT_EQ(std::get<Finished>(given.row("a").phase).exit_status, 3);
 }
 
+TEST(Start, AnEndedJobKeepsWhenItStartedAndWhereItRanLast) {
+    auto given = Given{}.node("n1", 4).node("n2", 4);
+    given.running(job("a").gpus(8));
+    const auto started = given.attempt("a").started;
+    given.later(minutes{3}).ends("a");
+    const auto& finished = std::get<Finished>(given.row("a").phase);
+    EXPECT_EQ(finished.started, started);
+    EXPECT_EQ(finished.at - finished.started, minutes{3});
+    EXPECT_EQ(finished.nodes, (NodeIds{given.node_id("n1"), given.node_id("n2")}));
+    given.waiting(job("b").held()).cancel("b");
+    EXPECT_EQ(std::get<Finished>(given.row("b").phase).started, Instant{});
+}
+
 TEST(Start, AJobWithoutGpusTakesHostCpusOnly) {
     auto given = Given{}.node("n1", 1, 0, cpus(4));
     given.running(job("gpu")).running(job("host").gpus(0).host(cpus(3)));

@@ -380,11 +380,11 @@ void evolve(State& state, Instant at, const Fact& fact) {
             [&](const Requeued& f) { requeue(state, at, f); },
             [&](const Ended& f) {
                 close(state, f.attempt, f.charge);
-                finish(state, f.job, {at, f.outcome, f.exit_status, f.detail});
+                finish(state, f.job, {at, f.outcome, f.exit_status, f.detail, f.started, f.nodes});
             },
             [&](const Dropped& f) {
                 forget_waiting(state, f.job);
-                finish(state, f.job, {at, f.outcome, 0, f.detail});
+                finish(state, f.job, {at, f.outcome, 0, f.detail, {}, {}});
             },
             [&](const Retired& f) { retire(state, f.job); },
             [&](const TookOffice& f) { take_office(state, f); },

@@ -182,8 +182,10 @@ struct Ended {
     std::int32_t exit_status = 0;
     std::int64_t charge = 0;
     std::string detail;
+    Instant started{};  // of the attempt
+    NodeIds nodes;      // that it held last
 };
-BOOST_DESCRIBE_STRUCT(Ended, (), (attempt, job, outcome, exit_status, charge, detail))
+BOOST_DESCRIBE_STRUCT(Ended, (), (attempt, job, outcome, exit_status, charge, detail, started, nodes))
 
 /// A job that never ran, or waits between attempts, is over.
 struct Dropped {

@@ -81,6 +81,8 @@ inline Part nothing_on(NodeId node) {
     return part;
 }
 
+using NodeIds = boost::container::small_vector<NodeId, 1>;
+
 /// The specification that the elements of an array share. Leaves State with its last element.
 struct Spec {
     JobId first;  // the array's first element is its id
@@ -110,9 +112,11 @@ struct Finished {
     Outcome outcome = Outcome::succeeded;
     std::int32_t exit_status = 0;  // as a shell tells it: the exit code, or 128 + the signal
     std::string detail;            // one sentence, empty when all went well
+    Instant started{};             // of its last attempt; zero when it ended while it waited, or long ago
+    NodeIds nodes;                 // that this attempt held last
     friend bool operator==(const Finished&, const Finished&) = default;
 };
-BOOST_DESCRIBE_STRUCT(Finished, (), (at, outcome, exit_status, detail))
+BOOST_DESCRIBE_STRUCT(Finished, (), (at, outcome, exit_status, detail, started, nodes))
 using Phase = std::variant<Waiting, Active, Finished>;
 
 struct Job {

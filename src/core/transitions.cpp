@@ -215,7 +215,11 @@ std::optional<std::string> illegal(const State& before, Instant at, const Fact& 
                             f.attempt.value);
             },
             [&](const Requeued& f) { return illegal_close(before, f.attempt, f.job); },
-            [&](const Ended& f) { return illegal_close(before, f.attempt, f.job); },
+            [&](const Ended& f) {
+                if (const auto illegal = illegal_close(before, f.attempt, f.job)) return illegal;
+                return when(f.started != before.at<Attempt>(f.attempt).started, "another start than it had: attempt",
+                            f.attempt.value);
+            },
             [&](const Dropped& f) {
                 return when(!is_waiting(before, f.job), "dropped, but not waiting: job", f.job.value);
             },
