@@ -91,7 +91,7 @@ Tried try_to_start(Core& core, Instant now, JobId id) {
     auto why = quota_allows(state, spec.tenant, least_of(spec));
     Need need;
     need.spec = &spec;
-    need.off_limits = off_limits_for(state, now, id, spec);
+    need.off_limits = off_limits_for(state, now, id, spec, now + spec.time_limit);
     if (why.why == Why::tenant_quota) {
         need.under = TenantId{why.about};
         need.quota = least_of(spec) - quota_left(state, spec.tenant);
@@ -99,7 +99,7 @@ Tried try_to_start(Core& core, Instant now, JobId id) {
     const auto reserved = reservation_allows(state, now, id, spec, spec.min_gpus.count());
     if (reserved.why != Why::none) return {why.why == Why::none ? reserved : why};
     const auto start_in = [&](Parts parts) {
-        use_up_spare(core, now, id, spec, parts);
+        use_up_spare(core, now, id, now + spec.time_limit, parts);
         start(core, now, id, std::move(parts));
     };
     if (why.why == Why::none) {
@@ -267,20 +267,22 @@ void retire_old(Core& core, Instant now) {
 }  // namespace
 
 Placement find_place(const State& state, Instant now, JobId id, const JobSpec& spec) {
-    const auto off_limits = off_limits_for(state, now, id, spec);
+    const auto ends = now + spec.time_limit;
+    const auto off_limits = off_limits_for(state, now, id, spec, ends);
     const auto least = spec.min_gpus.count();
     const auto place_outside = [&](const OffLimits& outside) {
         if (!spec.is_elastic()) return place(state, spec, least, outside);
         const auto wanted = state.at<Job>(id).want_gpus;
         std::int64_t most = wanted > 0 ? wanted : spec.max_gpus.count();
         most = std::min(most, quota_left(state, spec.tenant) / 1000);
-        const auto* held = reservation_binding(state, now, id, spec);
+        const auto* held = reservation_binding(state, now, id, spec, ends);
+        CHECK(held != nullptr);  // whose domain is off limits
         if (held != nullptr && held->level == Level::fleet) most = std::min<std::int64_t>(most, held->spare);
         return place_elastic(state, spec, static_cast<std::int32_t>(most), outside);
     };
     auto placed = place_outside(off_limits);
     if (!placed.found() && off_limits.any() && place_outside({}).found()) {
-        const auto* held = reservation_binding(state, now, id, spec);
+        const auto* held = reservation_binding(state, now, id, spec, ends);
         placed.why = {Why::reserved_for_other, least, 0, held->job.value};
     }
     return placed;

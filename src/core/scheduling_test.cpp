@@ -226,6 +226,34 @@ TEST(Reservation, OfAGangThatNeedsOneNodeKeepsSinglesOutOfThatNode) {
 }
 
 TEST(Reservation, AJobThatNeedsALargeHostDoesNotStarveBehindSmallOnes) {
+TEST(Reservation, ElasticWorkGrowsIntoWhatIsSpareAndNoFurther) {
+    for (const int spare : {0, 1}) {
+        auto given = Given{}.node("n1", 8);
+        given.running(job("long").gpus(4).limit(minutes{30})).running(job("next").gpus(2).limit(minutes{40}));
+        given.running(job("e").gpus(2, 4).limit(hours{10})).waiting(job("gang").gpus(6 - spare));
+        ASSERT_EQ(given.state().table<Reservation>().size(), 1U);
+        given.ends("next").later(seconds{10});
+        EXPECT_EQ(given.phase("e"), spare == 0 ? "running" : "stopping");
+        if (spare > 0) given.leaves("e").runs("e").later(seconds{10});
+        EXPECT_EQ(given.gpus("e"), 2 + spare);
+        given.ends("long");
+        EXPECT_EQ(given.phase("gang"), "starting");
+    }
+}
+
+TEST(Reservation, ElasticWorkDoesNotGrowIntoADomainThatItKeeps) {
+    auto given = Given{}.node("n1", 4).node("n2", 4);
+    given.running(job("a").gpus(2).limit(minutes{30})).running(job("b").gpus(2).limit(minutes{40}));
+    given.running(job("c").gpus(2).limit(hours{5})).running(job("e").gpus(2, 6).limit(hours{10}));
+    given.waiting(job("four").gpus(4).within(Level::node));
+    ASSERT_EQ(given.state().table<Reservation>().size(), 1U);
+    given.ends("a").later(seconds{10});
+    EXPECT_EQ(given.gpus("e"), 2);
+    EXPECT_EQ(given.phase("e"), "running");
+    given.ends("b");
+    EXPECT_EQ(given.phase("four"), "starting");
+}
+
     auto given = Given{}.node("n1", 8, 0, cpus(8));
     given.running(job("a").host(cpus(4)).limit(minutes{30}));
     given.waiting(job("large").host(cpus(8)));

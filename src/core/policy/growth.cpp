@@ -7,6 +7,7 @@
 #include "core/policy/place.hpp"
 #include "core/policy/quota.hpp"
 #include "core/policy/reclaim.hpp"
+#include "core/policy/reservation.hpp"
 
 namespace stargate {
 
@@ -40,13 +41,18 @@ bool may_grow(const State& state, Instant now, const Attempt& attempt) {
     return attempt.gpu_count() < size_wanted(spec, attempt) && state.find<Claim>(attempt.job) == nullptr;
 }
 
-/// What the attempt could grow by now; empty when it is not ready, big enough, or nothing is spare.
+/// What the attempt could grow by now; empty when it is not ready, big enough, or nothing is spare but what somebody
+/// who goes before it counts on.
 Parts growth_of(const State& state, Instant now, const Attempt& attempt) {
     if (!may_grow(state, now, attempt)) return {};
     const auto& spec = state.spec_of(state.at<Job>(attempt.job));
-    const auto more =
+    auto more =
         std::min<std::int64_t>(size_wanted(spec, attempt) - attempt.gpu_count(), quota_left(state, spec.tenant) / 1000);
-    return more > 0 ? extend(state, spec, attempt.parts, static_cast<std::int32_t>(more)) : Parts{};
+    const auto* held = reservation_binding(state, now, attempt.job, spec, attempt.limit);
+    if (held != nullptr && held->level == Level::fleet) more = std::min<std::int64_t>(more, held->spare);
+    if (more <= 0) return {};
+    const auto off_limits = off_limits_for(state, now, attempt.job, spec, attempt.limit);
+    return extend(state, spec, attempt.parts, static_cast<std::int32_t>(more), off_limits);
 }
 
 void grow(Core& core, Instant now, AttemptId id, Parts added) {
@@ -54,6 +60,7 @@ void grow(Core& core, Instant now, AttemptId id, Parts added) {
     const auto attempt = state.at<Attempt>(id);
     const auto& spec = state.spec_of(state.at<Job>(attempt.job));
     auto next = merged(spec, attempt.parts, added);
+    use_up_spare(core, now, attempt.job, attempt.limit, added);
     core.apply(now, Claimed{{attempt.job, id, std::move(added), now + spec.grace + state.settings().claim_slack}});
     warn(core, now, id, EndCause::resize, std::move(next), {});
 }

@@ -277,11 +277,12 @@ Placement place_elastic(const State& state, const JobSpec& spec, std::int32_t mo
     return place(state, spec, least, off_limits);
 }
 
-Parts extend(const State& state, const JobSpec& spec, const Parts& parts, std::int32_t more) {
+Parts extend(const State& state, const JobSpec& spec, const Parts& parts, std::int32_t more,
+             const OffLimits& off_limits) {
     Parts added;
     const auto take = [&](NodeId id) {
         const auto& node = state.at<Node>(id);
-        if (!may_use(node, spec, {})) return;
+        if (!may_use(node, spec, off_limits)) return;
         const auto room = std::min(more, room_on(node, spec));
         if (room == 0) return;
         added.push_back(part_on(spec, id, lowest(node.free(), room)));

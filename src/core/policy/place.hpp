@@ -31,7 +31,8 @@ Placement place(const State& state, const JobSpec& spec, std::int32_t gpus, cons
 Placement place_elastic(const State& state, const JobSpec& spec, std::int32_t most, const OffLimits& off_limits = {});
 
 /// Up to `more` further free GPUs for an attempt that holds `parts`, on the same nodes first; empty when there is none.
-Parts extend(const State& state, const JobSpec& spec, const Parts& parts, std::int32_t more);
+Parts extend(const State& state, const JobSpec& spec, const Parts& parts, std::int32_t more,
+             const OffLimits& off_limits);
 
 /// For how many GPUs' worth of ranks there is room: the least of these GPUs, CPUs and memory.
 std::int32_t room_for(const JobSpec& spec, std::int32_t gpus, MilliCpus cpus, Bytes memory);

@@ -119,10 +119,10 @@ bool still_holds(const State& state, Instant now, const Reservation& held) {
 
 }  // namespace
 
-const Reservation* reservation_binding(const State& state, Instant now, JobId job, const JobSpec& spec) {
+const Reservation* reservation_binding(const State& state, Instant now, JobId job, const JobSpec& spec, Instant ends) {
     const Reservation* binding = nullptr;
     state.table<Reservation>().for_each([&](const Reservation& held) {
-        if (held.job == job || held.at <= now || now + spec.time_limit <= held.at) return;
+        if (held.job == job || held.at <= now || ends <= held.at) return;
         const auto& theirs = state.spec_of(state.at<Job>(held.job));
         if (theirs.priority < spec.priority) return;
         if ((state.settings().may_preempt[rank_of(theirs.priority)] & bit_of(spec.priority)) != 0) return;
@@ -134,13 +134,13 @@ const Reservation* reservation_binding(const State& state, Instant now, JobId jo
 
 Refusal reservation_allows(const State& state, Instant now, JobId job, const JobSpec& spec, std::int32_t gpus) {
     if (gpus == 0 || spec.share > 0) return {};
-    const auto* held = reservation_binding(state, now, job, spec);
+    const auto* held = reservation_binding(state, now, job, spec, now + spec.time_limit);
     if (held == nullptr || held->level != Level::fleet || gpus <= held->spare) return {};
     return {Why::reserved_for_other, gpus, held->spare, held->job.value};
 }
 
-OffLimits off_limits_for(const State& state, Instant now, JobId job, const JobSpec& spec) {
-    const auto* held = reservation_binding(state, now, job, spec);
+OffLimits off_limits_for(const State& state, Instant now, JobId job, const JobSpec& spec, Instant ends) {
+    const auto* held = reservation_binding(state, now, job, spec, ends);
     return held == nullptr ? OffLimits{} : OffLimits{held->level, held->domain};
 }
 
@@ -161,10 +161,10 @@ bool reserve_for(Core& core, Instant now, JobId job, const JobSpec& spec) {
     return another_went;
 }
 
-void use_up_spare(Core& core, Instant now, JobId job, const JobSpec& spec, const Parts& parts) {
+void use_up_spare(Core& core, Instant now, JobId job, Instant ends, const Parts& parts) {
     std::optional<Reserved> moved;
     core.state().table<Reservation>().for_each([&](const Reservation& held) {
-        if (held.job == job || held.level != Level::fleet || held.at <= now || now + spec.time_limit <= held.at) return;
+        if (held.job == job || held.level != Level::fleet || held.at <= now || ends <= held.at) return;
         const auto& theirs = core.state().spec_of(core.state().at<Job>(held.job));
         std::int32_t taken = 0;
         for (const auto& part : parts) {

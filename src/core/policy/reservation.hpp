@@ -7,15 +7,15 @@
 /// taking what it waits for: of the whole fleet a number of GPUs, else one domain.
 namespace stargate {
 
-/// The reservation that binds `job` if it started now; nothing when there is none, it is the job's own, the job goes
-/// before it, may be preempted for it, wants other GPUs, or ends before it.
-const Reservation* reservation_binding(const State& state, Instant now, JobId job, const JobSpec& spec);
+/// The reservation that binds `job` in what it takes now and holds until `ends` at most; nothing when there is none, it
+/// is the job's own, the job goes before it, may be preempted for it, wants other GPUs, or ends before it.
+const Reservation* reservation_binding(const State& state, Instant now, JobId job, const JobSpec& spec, Instant ends);
 
 /// Whether starting `spec` with `gpus` GPUs now would move the reservation of a job that goes before it.
 Refusal reservation_allows(const State& state, Instant now, JobId job, const JobSpec& spec, std::int32_t gpus);
 
-/// The domain that a reservation keeps this job out of.
-OffLimits off_limits_for(const State& state, Instant now, JobId job, const JobSpec& spec);
+/// The domain that a reservation keeps this job out of, if it holds what it takes now until `ends`.
+OffLimits off_limits_for(const State& state, Instant now, JobId job, const JobSpec& spec, Instant ends);
 
 /// Whether a job refused for this reason waits for room that others will leave. One that needs a single GPU needs no
 /// promise to get the next one that is free; one whose host is full does, or small jobs would take it for ever.
@@ -26,7 +26,7 @@ bool waits_for_room(const JobSpec& spec, Why why);
 /// Cost O(nodes + attempts) when it moves.
 bool reserve_for(Core& core, Instant now, JobId job, const JobSpec& spec);
 
-/// What starts beside a reservation and does not end before it takes of what is spare then.
-void use_up_spare(Core& core, Instant now, JobId job, const JobSpec& spec, const Parts& parts);
+/// What is taken beside a reservation, and held until `ends`, is taken of what is spare then, unless it ends before.
+void use_up_spare(Core& core, Instant now, JobId job, Instant ends, const Parts& parts);
 
 }  // namespace stargate
