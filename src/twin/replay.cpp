@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <vector>
 
 #include "base/json_text.hpp"
@@ -159,11 +160,14 @@ Result<Folded> where_to_begin(store::Reader& store, const std::string& folder) {
     const auto extent = store.extent();
     if (!extent) return tl::unexpected(extent.error());
     if (extent->first_input == 1 && extent->first_fact == 1) return Folded{};
-    const auto snapshots = store.snapshots();
+    auto snapshots = store.snapshots();
     if (!snapshots) return tl::unexpected(snapshots.error());
-    for (auto row = snapshots->rbegin(); row != snapshots->rend(); ++row) {
-        if (row->input_seq + 1 < extent->first_input || row->fact_seq + 1 < extent->first_fact) continue;
-        if (auto found = read_snapshot(folder, *row)) return std::move(*found);
+    // The oldest leaves most to compare; one that nobody has compared with the log itself only where there is no other.
+    std::reverse(snapshots->begin(), snapshots->end());
+    std::stable_partition(snapshots->begin(), snapshots->end(), [](const auto& row) { return row.verified; });
+    for (const auto& row : *snapshots) {
+        if (row.input_seq + 1 < extent->first_input || row.fact_seq + 1 < extent->first_fact) continue;
+        if (auto found = read_snapshot(folder, row)) return std::move(*found);
     }
     return fail(Fault::not_found,
                 fmt::format("the log begins with input {} and fact {}, and no snapshot leads up to them",

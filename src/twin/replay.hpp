@@ -33,7 +33,8 @@ struct ReplayOptions {
 };
 
 /// Where to begin so that most is compared: before the first row, or where that is no longer kept, at the oldest
-/// snapshot in the store's folder whose following rows all are. Fault::not_found when there is none.
+/// snapshot in the store's folder whose following rows all are, a verified one if there is any. Fault::not_found when
+/// there is none.
 [[nodiscard]] Result<Folded> where_to_begin(store::Reader& store, const std::string& folder);
 
 /// Decides again all inputs after `from`. Facts that the log has beyond its last input are a difference too.

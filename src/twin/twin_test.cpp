@@ -214,6 +214,10 @@ TEST(Replay, BeginsAtASnapshotWhereTheLogIsTrimmed) {
 }
 
 TEST(Fold, RefusesAHoleAtTheFrontAndASnapshotBeyondTheEnd) {
+    ASSERT_TRUE(log->mark_verified(rows[1].fact_seq));
+    begin = where_to_begin(*log, folder.path());
+    ASSERT_TRUE(begin) << begin.error().detail;
+    EXPECT_EQ(begin->last_fact, rows[1].fact_seq) << "the older one has not been compared with the log";
     const auto log = kept_run(5);
     const auto end = log->extent()->end_fact;
     EXPECT_TRUE(fold_log(*log));
