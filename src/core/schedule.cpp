@@ -120,6 +120,19 @@ Tried try_to_start(Core& core, Instant now, JobId id) {
     return {};
 }
 
+/// The job of the shape that goes first; none when each that is ready holds a claim.
+JobId head_of(const State& state, const Shape& shape) {
+    for (const auto job : shape.ready) {
+        if (state.find<Claim>(job) == nullptr) return job;
+    }
+    return {};
+}
+
+bool is_ready(const State& state, JobId id) {
+    const auto* job = state.find<Job>(id);
+    return job != nullptr && state.shape_of_job(*job).ready.contains(id);
+}
+
 /// Until when time alone cannot bring this job before or behind a reservation that it ends before by now.
 Instant same_until(const State& state, Instant now, JobId job) {
     auto until = never;
@@ -144,6 +157,13 @@ bool is_remembered(const State& state, Instant now, const Shape& shape, JobId ol
     return refused.version == state.placement_version() && now <= refused.until && refused.oldest == oldest &&
            refused.shortest == shortest_of(state, shape) &&
            (state.deadlines().empty() || state.deadlines().begin()->at > now);
+}
+
+/// The shape was tried in this version of State, without remembering what was said.
+void note_tried(const Shape& shape, std::uint64_t version) {
+    if (shape.refused.version == version) return;
+    shape.refused = {};
+    shape.refused.version = version;
 }
 
 void remember(const State& state, Instant now, const Shape& shape, JobId oldest, std::uint64_t version, bool waits,
@@ -185,6 +205,7 @@ private:
         const auto version = state.placement_version();
         const auto tried = try_one(id);
         if (tried.why.why == Why::none) return queue_.placed();
+        note_tried(shape, version);
         const auto& spec = state.spec_of(state.at<Job>(id));
         const bool waits = waits_for_room(spec, tried.why.why);
         const bool asks = waits && !reserved_;
@@ -218,32 +239,26 @@ private:
     void sweep(JobId next) {
         const auto& state = core_.state();
         for (const auto job : state.cut_off()) {
-            if (is_ready(job)) next = job;
+            if (is_ready(state, job)) next = job;
         }
         auto shape = state.shapes().find(state.shape_of_job(state.at<Job>(next)).key);
         const auto go_on = [&] {
             if (++shape == state.shapes().end()) shape = state.shapes().begin();
         };
         for (int step = state.settings().pass_steps / sweep_divisor; step > 0; --step) {
-            const auto job = head_of(shape->second);
-            if (!job || try_one(job).why.why != Why::none) go_on();
+            const auto job = head_of(state, shape->second);
+            const auto version = state.placement_version();
+            if (job && try_one(job).why.why == Why::none) continue;
+            note_tried(shape->second, version);
+            go_on();
         }
-        for (auto left = state.shapes().size(); left > 0 && !head_of(shape->second); --left) go_on();
-        if (const auto job = head_of(shape->second)) {
+        for (auto left = state.shapes().size(); left > 0 && !head_of(state, shape->second); --left) go_on();
+        if (const auto job = head_of(state, shape->second)) {
             note_blocked(core_, now_, job, {Why::pass_bound, 0, 0, 0});
+            const auto version = shape->second.refused.version;
             shape->second.refused = {};  // the next try shall say why
+            note_tried(shape->second, version);
         }
-    }
-
-    [[nodiscard]] bool is_ready(JobId id) const {
-        const auto* job = core_.state().find<Job>(id);
-        return job != nullptr && core_.state().shape_of_job(*job).ready.contains(id);
-    }
-    [[nodiscard]] JobId head_of(const Shape& shape) const {
-        for (const auto job : shape.ready) {
-            if (core_.state().find<Claim>(job) == nullptr) return job;
-        }
-        return {};
     }
 
     Core& core_;
@@ -276,16 +291,24 @@ Placement find_place(const State& state, Instant now, JobId id, const JobSpec& s
         std::int64_t most = wanted > 0 ? wanted : spec.max_gpus.count();
         most = std::min(most, quota_left(state, spec.tenant) / 1000);
         const auto* held = reservation_binding(state, now, id, spec, ends);
-        CHECK(held != nullptr);  // whose domain is off limits
         if (held != nullptr && held->level == Level::fleet) most = std::min<std::int64_t>(most, held->spare);
         return place_elastic(state, spec, static_cast<std::int32_t>(most), outside);
     };
     auto placed = place_outside(off_limits);
     if (!placed.found() && off_limits.any() && place_outside({}).found()) {
         const auto* held = reservation_binding(state, now, id, spec, ends);
+        CHECK(held != nullptr);  // whose domain is off limits
         placed.why = {Why::reserved_for_other, least, 0, held->job.value};
     }
     return placed;
+}
+
+bool pass_is_unfinished(const State& state) {
+    const auto& cut_off = state.cut_off();
+    if (std::none_of(cut_off.begin(), cut_off.end(), [&](JobId job) { return is_ready(state, job); })) return false;
+    return std::any_of(state.shapes().begin(), state.shapes().end(), [&](const auto& entry) {
+        return entry.second.refused.version != state.placement_version() && head_of(state, entry.second);
+    });
 }
 
 void schedule(Core& core, Instant now) {

@@ -1,5 +1,6 @@
 #include "core/given.hpp"
 #include "core/policy/queue.hpp"
+#include "core/schedule.hpp"
 
 // Who starts, who waits and why, where quotas, hosts, silent nodes and reservations meet.
 namespace stargate::test {
@@ -225,7 +226,6 @@ TEST(Reservation, OfAGangThatNeedsOneNodeKeepsSinglesOutOfThatNode) {
     EXPECT_EQ(given.phase("short"), "starting") << "it ends before the pair can start";
 }
 
-TEST(Reservation, AJobThatNeedsALargeHostDoesNotStarveBehindSmallOnes) {
 TEST(Reservation, ElasticWorkGrowsIntoWhatIsSpareAndNoFurther) {
     for (const int spare : {0, 1}) {
         auto given = Given{}.node("n1", 8);
@@ -254,6 +254,7 @@ TEST(Reservation, ElasticWorkDoesNotGrowIntoADomainThatItKeeps) {
     EXPECT_EQ(given.phase("four"), "starting");
 }
 
+TEST(Reservation, AJobThatNeedsALargeHostDoesNotStarveBehindSmallOnes) {
     auto given = Given{}.node("n1", 8, 0, cpus(8));
     given.running(job("a").host(cpus(4)).limit(minutes{30}));
     given.waiting(job("large").host(cpus(8)));
@@ -300,6 +301,23 @@ TEST(Pass, ThatIsCutOffSaysSoAndComesToEveryoneInTheEnd) {
     }
     EXPECT_EQ(given.phase("fits"), "starting");
     EXPECT_TRUE(said);
+}
+
+TEST(Pass, ThatIsCutOffSaysHowLongItWantsToGoOn) {
+    Settings settings;
+    settings.pass_steps = 8;
+    auto given = Given{settings}.node("n1", 8);
+    given.running(job("a").gpus(4));
+    many_shapes(given, 40);
+    given.waiting(job("fits").gpus(4).host({}, mebibytes(1)).limit(minutes{5}));
+    EXPECT_EQ(given.phase("fits"), "waiting");
+    int passes = 0;
+    for (; passes < 100 && pass_is_unfinished(given.state()); ++passes) given.pass();
+    EXPECT_EQ(given.phase("fits"), "starting");
+    EXPECT_LT(passes, 100);
+    const auto started = given.times("started");
+    given.pass().pass();
+    EXPECT_EQ(given.times("started"), started);
 }
 
 TEST(Pass, WithNothingNewTriesNobodyAgain) {

@@ -9,6 +9,7 @@
 #include "base/codec.hpp"
 #include "base/overloaded.hpp"
 #include "core/owed.hpp"
+#include "core/schedule.hpp"
 
 namespace stargate::live {
 
@@ -118,7 +119,7 @@ bool Writer::wait_for_work(std::deque<Request>& taken, std::vector<Chore>& chore
         auto wake = deadlines.empty() || !schedules_ || starts_no_more_ ? never : deadlines.begin()->at;
         if (!may_try) wake = std::max(wake, try_again_);
         if (!deferred_.empty()) wake = std::min(wake, try_again_);
-        const bool due = may_try && wake <= now;
+        const bool due = may_try && (wake <= now || pass_goes_on_);
         if (!inbox_.empty() || !chores_.empty() || due || send_owed_ || stopping_) {
             if (stopping_ && inbox_.empty() && chores_.empty()) return false;
             if (may_try) {
@@ -166,11 +167,13 @@ void Writer::run_batch(std::deque<Request> requests) {
     }
     Pending pending;
     pending.batch.at = now;
+    pass_goes_on_ = false;
     for (auto& request : requests) { pending.answers.push_back(decide_one(pending, now, request)); }
     if (schedules_ && !starts_no_more_) {
         const auto before_pass = core_.batch().size();
         (void)decide(core_, now, Pass{});
         log_facts(pending.batch, core_, now, Pass{}, before_pass);
+        pass_goes_on_ = core_.batch().size() > before_pass && pass_is_unfinished(core_.state());
     }
     commit(std::move(pending), now, std::move(requests));
 }
@@ -226,6 +229,7 @@ void Writer::commit(Pending pending, Instant now, std::deque<Request> requests) 
         if (committed.outcome == store::Outcome::unknown) parts_.stop_process(committed.error);
         if (committed.outcome == store::Outcome::not_written) {
             core_.undo_to({});
+            pass_goes_on_ = false;
             launches_over_.resize(over_before);
             try_again_ = now + retry_after_full;
             read_only_ = true;

@@ -104,6 +104,7 @@ private:
     std::vector<JobId> launches_over_;  // arrays that left State: their launches may go
     std::deque<Request> deferred_;      // reports that a full disk kept from being written
     Instant try_again_{};
+    bool pass_goes_on_ = false;  // the last one was cut off: the next batch does not wait for anybody
     Instant look_for_old_at_{};  // when rows that have outlived their retention are next looked for
 
     mutable std::mutex mutex_;

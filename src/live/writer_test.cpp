@@ -162,6 +162,25 @@ TEST_F(WriterTest, NothingIsAnsweredOrCommandedBeforeItIsWritten) {
     EXPECT_EQ(trace_.take(), (std::vector<std::string>{"written", "run", "answered"}));
 }
 
+TEST_F(WriterTest, APassThatWasCutOffGoesOnByItself) {
+    Settings settings;
+    settings.pass_steps = 8;
+    ASSERT_TRUE(ask(TakeOffice{2, settings}));
+    one_job_runs();
+    std::vector<Request> requests;
+    for (int i = 0; i < 20; ++i) {  // all different, and none of them fits beside the one that runs
+        auto wide = a_job();
+        wide.spec.min_gpus = wide.spec.max_gpus = GpuCount{2};
+        wide.spec.memory_per_rank = mebibytes(1 + i);
+        requests.push_back({wide, {}, {}, {}, {}});
+    }
+    auto fits = a_job();
+    fits.spec.time_limit = 1min;  // it ends before the first of them can start
+    requests.push_back({fits, {}, {}, {}, {}});
+    ASSERT_TRUE(writer_->post(std::move(requests)));
+    trace_.until("run");
+}
+
 TEST_F(WriterTest, AnAttemptIsForgottenOnlyOnceItsEndIsWritten) {
     one_job_runs();
     writer_->report(RanksEnded{AttemptId{1}, NodeId{1}, 1, {ExitKind::exited, 0, {}}, false, -1, 0});

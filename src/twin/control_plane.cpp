@@ -1,5 +1,7 @@
 #include "twin/control_plane.hpp"
 
+#include "core/schedule.hpp"
+
 namespace stargate::twin {
 
 namespace {
@@ -34,6 +36,7 @@ ControlPlane::Survival ControlPlane::round(Instant now, std::deque<Request>& inb
         give_back(inbox);
         return Survival::lives;
     }
+    pass_goes_on_ = false;
     store::Batch batch;
     batch.at = now;
     std::vector<Answer> answers;
@@ -48,6 +51,7 @@ ControlPlane::Survival ControlPlane::round(Instant now, std::deque<Request>& inb
     const auto before_pass = core_.batch().size();
     (void)decide(core_, now, Pass{});
     log_facts(batch, core_, now, Pass{}, before_pass);
+    const bool goes_on = core_.batch().size() > before_pass && pass_is_unfinished(core_.state());
     log_history(batch, core_);
     if (dies_here()) return Survival::died;
     std::vector<Command> commands;
@@ -69,6 +73,7 @@ ControlPlane::Survival ControlPlane::round(Instant now, std::deque<Request>& inb
         commands = due_.after(core_.state(), core_.batch());
     }
     core_.commit();
+    pass_goes_on_ = goes_on;
     auto done = std::move(inbox);
     inbox.clear();
     if (engines_ready_ && send_all(commands) == Survival::died) return Survival::died;

@@ -51,6 +51,8 @@ public:
     /// One round: decides everything in `inbox`, then a Pass, commits, sends, answers. `inbox` keeps what must be
     /// tried again.
     [[nodiscard]] Survival round(Instant now, std::deque<Request>& inbox);
+    /// The last round's pass was cut off: another round goes on with it.
+    [[nodiscard]] bool pass_goes_on() const { return pass_goes_on_; }
     /// While the store is full nothing is tried before this.
     [[nodiscard]] Instant try_again() const { return try_again_; }
 
@@ -73,6 +75,7 @@ private:
     std::uint64_t steps_to_live_ = 0;
     bool engines_ready_ = false;
     Instant try_again_{};
+    bool pass_goes_on_ = false;
 };
 
 }  // namespace stargate::twin

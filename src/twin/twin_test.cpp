@@ -77,6 +77,12 @@ TEST(Twin, NothingBreaksInChaos) {
     for (auto seed = first; seed <= last; ++seed) run("chaos.yaml", seed);
 }
 
+TEST(Twin, APassThatIsCutOffWakesItself) {
+    // The checks see whether a job could have started and nobody was woken to decide so.
+    run("chaos.yaml", 4, {"settings.pass_steps=8", "check_every=50"});
+    run("chaos.yaml", 12, {"settings.pass_steps=8", "check_every=50"});
+}
+
 TEST(Twin, SeedsThatFoundSomethingFindNothingMore) {
     std::ifstream file{std::string{STARGATE_SOURCE_DIR} + "/tests/seeds/chaos.txt"};
     std::size_t seeds = 0;
@@ -208,16 +214,16 @@ TEST(Replay, BeginsAtASnapshotWhereTheLogIsTrimmed) {
     EXPECT_FALSE(report->difference) << replay_json(*report);
     EXPECT_EQ(report->from_fact, rows[0].fact_seq + 1) << "the oldest snapshot leaves most to compare";
     EXPECT_EQ(report->compared, log->extent()->end_fact - report->from_fact);
+    ASSERT_TRUE(log->mark_verified(rows[1].fact_seq));
+    begin = where_to_begin(*log, folder.path());
+    ASSERT_TRUE(begin) << begin.error().detail;
+    EXPECT_EQ(begin->last_fact, rows[1].fact_seq) << "the older one has not been compared with the log";
     retention.inputs_before = rows[1].input_seq + 2;  // the input that would come next is gone
     while (*log->forget(retention) > 0) {}
     EXPECT_FALSE(where_to_begin(*log, folder.path()));
 }
 
 TEST(Fold, RefusesAHoleAtTheFrontAndASnapshotBeyondTheEnd) {
-    ASSERT_TRUE(log->mark_verified(rows[1].fact_seq));
-    begin = where_to_begin(*log, folder.path());
-    ASSERT_TRUE(begin) << begin.error().detail;
-    EXPECT_EQ(begin->last_fact, rows[1].fact_seq) << "the older one has not been compared with the log";
     const auto log = kept_run(5);
     const auto end = log->extent()->end_fact;
     EXPECT_TRUE(fold_log(*log));

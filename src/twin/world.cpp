@@ -231,6 +231,7 @@ void World::round() {
         meet_engines(back);
     }
     (void)store_.maintain();
+    if (control_plane_ && control_plane_->pass_goes_on()) put(Due{}, false);
     if (control_plane_) plan_wake();
     if (store_is_ours_ && !scenario_.keep_log) trim_log();
 }
@@ -488,7 +489,7 @@ void World::check() {
     checker_.whole(now_, control_plane_->state());
     const auto& deadlines = control_plane_->state().deadlines();
     const bool something_pends = !inbox_.empty() || (!deadlines.empty() && deadlines.begin()->at <= now_);
-    checker_.passes_settle(control_plane_->core(), now_, something_pends);
+    if (!control_plane_->pass_goes_on()) checker_.passes_settle(control_plane_->core(), now_, something_pends);
     checker_.probe(control_plane_->core(), now_, probes_);
     if (probes_.chance(0.2)) control_plane_->rebuild_derived();
 }
