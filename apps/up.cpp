@@ -25,6 +25,7 @@
 #include "live/clock.hpp"
 #include "live/control_plane.hpp"
 #include "live/machine.hpp"
+#include "store/room.hpp"
 #include "store/sqlite/sqlite_store.hpp"
 
 namespace stargate {
@@ -205,8 +206,9 @@ int stay_up(const UpOptions& options, Readiness readiness) {
     pthread_sigmask(SIG_BLOCK, &signals, nullptr);
     std::signal(SIGPIPE, SIG_IGN);
     const auto failed = [&](const Error& error) {
-        readiness.failed(error.detail);
-        if (!options.detach) fmt::print(stderr, "stargate: {}\n", error.detail);
+        const auto why = error.fault == Fault::full ? store::no_room(options.state).detail : error.detail;
+        readiness.failed(why);
+        if (!options.detach) fmt::print(stderr, "stargate: {}\n", why);
         return 1;
     };
     const auto prepared = prepare_folder(options.state);

@@ -13,6 +13,7 @@
 #include <thread>
 
 #include "cli/client.hpp"
+#include "cli/full_disk.hpp"
 #include "cli/run.hpp"
 #include "cli/verbs.hpp"
 #include "engine/local/end_all.hpp"
@@ -20,6 +21,7 @@
 #include "engine/local/output_log.hpp"
 #include "live/follower.hpp"
 #include "store/doctor.hpp"
+#include "store/room.hpp"
 #include "store/sqlite/sqlite_store.hpp"
 #include "twin/replay.hpp"
 #include "twin/run.hpp"
@@ -68,6 +70,7 @@ int down(const std::string& state, bool jobs) {
     }
     if (!reply) return fail_with(reply.error());
     if (reply->status >= 300) return cli::explain_failure(reply->status, reply->body);
+    const cli::SayWhenFull say_when_full{state};
     const auto until =
         std::chrono::steady_clock::now() + longest_goodbye + (jobs ? std::chrono::hours{1} : std::chrono::hours{0});
     while (pid && !is_gone(*pid)) {
@@ -97,6 +100,17 @@ void say_foreign(cli::Client client, const Say& say) {
     }
 }
 
+/// What a control plane that runs says of its disk; or whether the next one would find room. Empty: all is well.
+std::string full_disk(const std::string& state, const Result<cli::HttpReply>& info) {
+    const bool is_up = info && info->status == 200;
+    const auto said = is_up ? api::parse_json(info->body).value_or(api::Json{})["read_only"].text : std::string{};
+    if (!said.empty()) return said;
+    const auto left = store::room_left(state);
+    const auto needed = store::room_kept_back(state);  // which a control plane that runs has already
+    const bool lacks_room = store::is_full(state) || (!is_up && left && needed && *left < *needed);
+    return lacks_room ? store::no_room(state).detail : std::string{};
+}
+
 int doctor(const std::string& state, bool only_store) {
     bool well = true;
     const auto say = [&](bool good, const std::string& what, const std::string& remedy) {
@@ -122,6 +136,8 @@ int doctor(const std::string& state, bool only_store) {
     const auto reply = cli::Client{state}.call("GET", "/api/v1/info");
     say(reply && reply->status == 200, reply ? "the control plane answers" : reply.error().detail, "");
     if (reply && reply->status == 200) say_foreign(cli::Client{state}, say);
+    const auto full = full_disk(state, reply);
+    say(full.empty(), full.empty() ? "there is room on the disk of the state" : full, "");
     const auto shim = std::filesystem::read_symlink("/proc/self/exe").parent_path() / "stargate-shim";
     const auto sandbox = probe_sandbox(shim);
     say(sandbox.has_value(), sandbox ? "the default sandbox can be built here" : sandbox.error().detail, "");

@@ -53,7 +53,7 @@ struct Figures {
     std::int64_t commit_us_max = 0;
     std::int64_t store_bytes = -1;      // -1: not known
     std::int64_t foreign_attempts = 0;  // work found that the store does not know
-    std::string read_only;              // why nothing can be written; empty when it can
+    std::string read_only;              // why no new work is taken, and what to do; empty when it is
 };
 
 enum class RunningWork : std::uint8_t { goes_on, ends };

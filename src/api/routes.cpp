@@ -39,9 +39,12 @@ Reply took_too_long() {
 }
 
 Reply failure_reply(const Error& error) {
+    const std::string_view text{error.detail};
+    const auto remedy = text.find("; ");  // as store::no_room() has one
     switch (error.fault) {
         case Fault::full:
-            return error_reply(507, "store_full", error.detail, "free disk space, then send it again");
+            return error_reply(507, "store_full", text.substr(0, remedy),
+                               remedy == text.npos ? "free disk space, then send it again" : text.substr(remedy + 2));
         case Fault::not_found:
             return error_reply(404, "not_found", error.detail, "list what is there: stargate jobs");
         case Fault::conflict:

@@ -180,7 +180,8 @@ Response Api::metrics(const Request&) {
     one("stargate_commit_seconds_max", "gauge", "Longest commit since the start.",
         static_cast<double>(figures.commit_us_max) / 1e6);
     one("stargate_store_bytes", "gauge", "Size of the store, -1 when not known.", figures.store_bytes);
-    one("stargate_read_only", "gauge", "1 while the store cannot be written.", figures.read_only.empty() ? 0 : 1);
+    one("stargate_read_only", "gauge", "1 while the disk of the state is full and no new work is taken.",
+        figures.read_only.empty() ? 0 : 1);
     one("stargate_foreign_attempts", "gauge", "Work found that the store does not know.", figures.foreign_attempts);
     one("stargate_http_connections", "gauge", "Connections open now.", figures_.connections);
     one("stargate_http_turned_away_total", "counter", "Connections over the limit.", figures_.turned_away);

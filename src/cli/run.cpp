@@ -16,6 +16,7 @@
 #include "base/utf8.hpp"
 #include "cli/client.hpp"
 #include "cli/follow.hpp"
+#include "cli/full_disk.hpp"
 
 extern char** environ;
 
@@ -153,6 +154,7 @@ int run(const RunOptions& options) {
     const auto body = body_of(options);
     if (!body) return fail_with(body.error());
     cancel_on_interrupt(options.state);
+    const SayWhenFull say_when_full{options.state};
     const Client::Headers headers{{"Idempotency-Key", new_key()}};
     Client client{options.state};
     Worst worst;

@@ -6,6 +6,7 @@
 #include <future>
 
 #include "core/log.hpp"
+#include "store/room.hpp"
 
 namespace stargate::live {
 
@@ -214,7 +215,7 @@ api::Figures ControlPlane::figures() const {
     view_->read([&](const State& state) {
         state.table<Node>().for_each([&](const Node& node) { figures.foreign_attempts += node.foreign_running; });
     });
-    if (writer_->is_read_only()) figures.read_only = "the disk that holds the state is full";
+    if (writer_->is_full()) figures.read_only = store::no_room(wiring_.folder).detail;
     return figures;
 }
 

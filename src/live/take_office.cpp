@@ -41,7 +41,7 @@ Result<void> ControlPlane::recover_and_take_office() {
         const std::lock_guard lock{notify_mutex_};
         if (notify_) notify_(newest);
     });
-    writer_ = std::make_unique<Writer>(Writer::Parts{*wiring_.store, *view_, *clock_,
+    writer_ = std::make_unique<Writer>(Writer::Parts{*wiring_.store, wiring_.folder, *view_, *clock_,
                                                      [this](const Command& command) {
                                                          if (auto* engine = engine_ready_.load())
                                                              engine->carry_out(command);

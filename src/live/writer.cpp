@@ -10,6 +10,7 @@
 #include "base/overloaded.hpp"
 #include "core/owed.hpp"
 #include "core/schedule.hpp"
+#include "store/room.hpp"
 
 namespace stargate::live {
 
@@ -120,7 +121,8 @@ bool Writer::wait_for_work(std::deque<Request>& taken, std::vector<Chore>& chore
         if (!may_try) wake = std::max(wake, try_again_);
         if (!deferred_.empty()) wake = std::min(wake, try_again_);
         const bool due = may_try && (wake <= now || pass_goes_on_);
-        if (!inbox_.empty() || !chores_.empty() || due || send_owed_ || stopping_) {
+        const bool looks_for_room = is_full() && look_for_room_at_ <= now;
+        if (!inbox_.empty() || !chores_.empty() || due || looks_for_room || send_owed_ || stopping_) {
             if (stopping_ && inbox_.empty() && chores_.empty()) return false;
             if (may_try) {
                 taken = std::move(deferred_);
@@ -135,6 +137,7 @@ bool Writer::wait_for_work(std::deque<Request>& taken, std::vector<Chore>& chore
             if (due) taken.push_back({Due{}, {}, {}, {}, {}});
             return true;
         }
+        if (is_full()) wake = std::min(wake, look_for_room_at_);
         if (wake == never) {
             arrived_.wait(lock);
         } else {
@@ -149,6 +152,8 @@ void Writer::work() {
         std::vector<Chore> chores;
         bool send_owed = false;
         if (!wait_for_work(requests, chores, send_owed)) return;
+        const auto now = parts_.clock.now();
+        if (is_full() && now >= look_for_room_at_) look_for_room(now);
         if (send_owed) {
             for (const auto& command : owed(core_.state())) parts_.carry_out(command);
             schedules_ = true;
@@ -162,9 +167,13 @@ void Writer::work() {
 void Writer::run_batch(std::deque<Request> requests) {
     const auto now = parts_.clock.now();
     if (now < try_again_) {  // the disk was full a moment ago: say so without trying, keep what must not be lost
-        give_back(requests, {Fault::full, "the disk that holds the state is full: free some space on it"});
+        give_back(requests, store::no_room(parts_.folder));
         return;
     }
+    const bool takes_work = std::any_of(requests.begin(), requests.end(), [](const Request& request) {
+        return std::holds_alternative<Submit>(request.input);
+    });
+    if (takes_work && store::is_full(parts_.folder)) note_full(now);
     Pending pending;
     pending.batch.at = now;
     pass_goes_on_ = false;
@@ -180,6 +189,10 @@ void Writer::run_batch(std::deque<Request> requests) {
 
 Result<Answer> Writer::decide_one(Pending& pending, Instant now, Request& request) {
     if (auto known = known_key(pending, now, request)) return *known;
+    if (is_full()) {  // what room is left is for the ends of what runs
+        if (std::holds_alternative<Submit>(request.input)) return tl::unexpected(store::no_room(parts_.folder));
+        if (std::holds_alternative<Progress>(request.input)) return Answer{};  // a later step is told soon
+    }
     const auto from = core_.batch().size();
     auto answer = decide(core_, now, request.input);
     log_facts(pending.batch, core_, now, request.input, from);
@@ -231,9 +244,10 @@ void Writer::commit(Pending pending, Instant now, std::deque<Request> requests) 
             core_.undo_to({});
             pass_goes_on_ = false;
             launches_over_.resize(over_before);
+            const bool wants_room = committed.error.fault == Fault::full;
+            if (wants_room) note_full(now);
             try_again_ = now + retry_after_full;
-            read_only_ = true;
-            give_back(requests, committed.error);
+            give_back(requests, wants_room ? store::no_room(parts_.folder) : committed.error);
             return;
         }
         last_input_ = committed.first_input + pending.batch.inputs.size() - 1;
@@ -247,7 +261,6 @@ void Writer::commit(Pending pending, Instant now, std::deque<Request> requests) 
                                                      (ended.tv_nsec - begun.tv_nsec) / 1000);
         figures_.commit_microseconds += took;
         figures_.longest_commit_microseconds = std::max(figures_.longest_commit_microseconds, took);
-        read_only_ = false;
     }
     const auto commands = due_.after(core_.state(), core_.batch());
     View::Batch folded{now, core_.batch(), last_fact_, {}};
@@ -297,9 +310,24 @@ bool Writer::holds(const Result<T>& done) const {
 
 /// Housekeeping that no answer waits for. What fails for want of room is done after a later batch.
 void Writer::clean_up() {
+    const auto now = parts_.clock.now();
+    if (!is_full()) look_for_room(now);
+    if (is_full()) return;
     if (!launches_over_.empty()) forget_what_is_over();
-    if (parts_.clock.now() >= look_for_old_at_) forget_what_is_old();
-    (void)holds(parts_.store.maintain());
+    if (now >= look_for_old_at_) forget_what_is_old(now);
+}
+
+/// The store keeps room for the ends of what runs, and says when it cannot.
+void Writer::look_for_room(Instant now) {
+    const auto kept = parts_.store.maintain();
+    if (!holds(kept) && kept.error().fault == Fault::full) return note_full(now);
+    if (is_full() && store::is_full(parts_.folder)) return note_full(now);
+    full_ = false;
+}
+
+void Writer::note_full(Instant now) {
+    full_ = true;
+    look_for_room_at_ = now + retry_after_full;
 }
 
 void Writer::forget_what_is_over() {
@@ -308,8 +336,7 @@ void Writer::forget_what_is_over() {
     if (!holds(parts_.store.forget(retention))) launches_over_.swap(retention.launches);
 }
 
-void Writer::forget_what_is_old() {
-    const auto now = parts_.clock.now();
+void Writer::forget_what_is_old(Instant now) {
     store::Retention retention;
     retention.keys_expired_before = now;
     retention.history_before = now - history_life;

@@ -38,6 +38,7 @@ class Writer {
 public:
     struct Parts {
         store::Store& store;
+        std::string folder;  // where the store lies: people are told whose disk is full
         View& view;
         FleetClock clock;
         std::function<void(const Command&)> carry_out;
@@ -70,7 +71,8 @@ public:
     /// ended, and what waits shall not take its place.
     void start_no_more();
 
-    [[nodiscard]] bool is_read_only() const { return read_only_.load(std::memory_order_relaxed); }
+    /// The disk is full: nothing new is taken. What runs may still end, as long as the store has room kept for that.
+    [[nodiscard]] bool is_full() const { return full_.load(std::memory_order_relaxed); }
     struct Figures {
         std::uint64_t batches = 0, inputs = 0, facts = 0;
         std::uint64_t commit_microseconds = 0;
@@ -90,8 +92,10 @@ private:
     void give_back(std::deque<Request>& requests, const Error& why);
     void defer(Request report);
     void clean_up();
+    void look_for_room(Instant now);
+    void note_full(Instant now);
     void forget_what_is_over();
-    void forget_what_is_old();
+    void forget_what_is_old(Instant now);
     /// A failed fsync is the end of this process wherever it happens: nobody knows what the disk holds now.
     template <class T>
     [[nodiscard]] bool holds(const Result<T>& done) const;
@@ -103,9 +107,10 @@ private:
     std::uint64_t last_input_ = 0;
     std::vector<JobId> launches_over_;  // arrays that left State: their launches may go
     std::deque<Request> deferred_;      // reports that a full disk kept from being written
-    Instant try_again_{};
-    bool pass_goes_on_ = false;  // the last one was cut off: the next batch does not wait for anybody
-    Instant look_for_old_at_{};  // when rows that have outlived their retention are next looked for
+    Instant try_again_{};               // until then nothing is written, for the store said that it has no room at all
+    Instant look_for_room_at_{};        // while the disk is full
+    Instant look_for_old_at_{};         // when rows that have outlived their retention are next looked for
+    bool pass_goes_on_ = false;         // the last one was cut off: the next batch does not wait for anybody
 
     mutable std::mutex mutex_;
     std::condition_variable arrived_;
@@ -115,7 +120,7 @@ private:
     bool schedules_ = false;  // send_owed() was called
     std::atomic<bool> starts_no_more_{false};
     bool stopping_ = false;
-    std::atomic<bool> read_only_{false};
+    std::atomic<bool> full_{false};
     Figures figures_;
     std::thread thread_;
 };

@@ -65,10 +65,12 @@ public:
     }
     [[nodiscard]] Result<void> maintain() override {
         if (maintenance_fails) return fail(Fault::unknown_outcome, "planted");
+        if (uses_its_reserve) return fail(Fault::full, "planted");
         return MemoryStore::maintain();
     }
     std::atomic<Fate> fate{Fate::written};
     std::atomic<bool> maintenance_fails{false};
+    std::atomic<bool> uses_its_reserve{false};
     // Of the writer's thread alone, once it runs.
     std::optional<Fault> next_forget;
     std::vector<JobId> launches_forgotten;
@@ -89,7 +91,7 @@ protected:
         ASSERT_EQ(store_.commit(old).outcome, store::Outcome::written);
         view_ = std::make_unique<View>(State{}, 0);
         writer_ = std::make_unique<Writer>(
-            Writer::Parts{store_, *view_, *FleetClock::start(folder_, {}),
+            Writer::Parts{store_, folder_, *view_, *FleetClock::start(folder_, {}),
                           [this](const Command& command) {
                               trace_.add(std::visit(overloaded{[](const RunRanks&) { return "run"; },
                                                                [](const EndRanks&) { return "end"; },
@@ -196,12 +198,12 @@ TEST_F(WriterTest, AFullDiskRefusesClientsAndKeepsWhatEnginesSawUntilThereIsRoom
     const auto refused = ask(a_job());
     ASSERT_FALSE(refused);
     EXPECT_EQ(refused.error().fault, Fault::full);
-    EXPECT_TRUE(writer_->is_read_only());
+    EXPECT_TRUE(writer_->is_full());
     for (const auto& what : trace_.take()) EXPECT_TRUE(what == "not written" || what == "answered") << what;
     store_.fate = store::MemoryStore::Fate::written;
     trace_.until("forget");
     ASSERT_TRUE(ask(SetTenant{"second barrier"}));
-    EXPECT_FALSE(writer_->is_read_only());
+    EXPECT_FALSE(writer_->is_full());
     view_->read([](const State& state) {
         const auto* finished = std::get_if<Finished>(&state.at<Job>(JobId{1}).phase);
         ASSERT_NE(finished, nullptr);
@@ -209,6 +211,31 @@ TEST_F(WriterTest, AFullDiskRefusesClientsAndKeepsWhatEnginesSawUntilThereIsRoom
         EXPECT_EQ(state.find<Job>(JobId{2}), nullptr) << "what was refused left nothing";
         EXPECT_EQ(state.at<Node>(NodeId{1}).foreign, 0b10U);
     });
+}
+
+TEST_F(WriterTest, WhatRunsMayEndInTheRoomThatIsKeptForIt) {
+    one_job_runs();
+    store_.uses_its_reserve = true;
+    ASSERT_TRUE(ask(SetTenant{"barrier of its own"}));
+    on_the_writer([] {});
+    EXPECT_TRUE(writer_->is_full());
+    const auto refused = ask(a_job());
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().fault, Fault::full);
+    EXPECT_NE(refused.error().detail.find(folder_), std::string::npos) << "it names the disk";
+    writer_->report(Progress{AttemptId{1}, 5});
+    ASSERT_TRUE(ask(Cancel{JobId{1}}));
+    writer_->report(RanksEnded{AttemptId{1}, NodeId{1}, 1, {ExitKind::exited, 143, {}}, true, -1, 0});
+    trace_.until("forget");
+    view_->read([](const State& state) {
+        EXPECT_TRUE(std::holds_alternative<Finished>(state.at<Job>(JobId{1}).phase));
+        EXPECT_EQ(state.at<Job>(JobId{1}).step, -1) << "a step can wait";
+    });
+    store_.uses_its_reserve = false;
+    const auto until = std::chrono::steady_clock::now() + 10s;
+    while (writer_->is_full() && std::chrono::steady_clock::now() < until) std::this_thread::sleep_for(10ms);
+    EXPECT_FALSE(writer_->is_full()) << "found without anybody asking";
+    EXPECT_TRUE(ask(a_job()));
 }
 
 TEST_F(WriterTest, OfStepsThatAFullDiskKeptFromBeingWrittenTheNewestIsEnough) {

@@ -69,6 +69,7 @@ public:
     [[nodiscard]] virtual Result<std::uint64_t> forget(const Retention& retention) = 0;
 
     /// Housekeeping that a commit shall not wait for: call it after answering. Cheap when there is nothing to do.
+    /// Fault::full: the disk is full, and what can still be committed uses up the room that is kept for ends.
     [[nodiscard]] virtual Result<void> maintain() = 0;
 };
 

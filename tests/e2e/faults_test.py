@@ -4,6 +4,7 @@ states, killed processes. Each ends in one clear error or in safety."""
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import pathlib
@@ -28,6 +29,7 @@ FAKETIME = [str(path) for path in pathlib.Path("/usr/lib").glob("*/faketime/libf
 class FullDisk(Machine):
     def setUp(self):
         super().setUp()
+        self.numbers = itertools.count()
         self.state.mkdir()
         mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m,mode=0711", "none", str(self.state)],
                                  capture_output=True, text=True, check=False)
@@ -38,10 +40,20 @@ class FullDisk(Machine):
     def doCleanups_before_unmount(self):
         self._cleanups.insert(1, (subprocess.run, (["umount", "-l", str(self.state)],), {"check": False}))
 
+    def use_up(self):
+        """Fills the disk and has the control plane use up what it keeps back for ends, too."""
+        self.fill()
+        wait_until("nothing can be written any more", lambda: self.ask(
+            "PUT", f"/api/v1/tenants/t{next(self.numbers)}", {})[0] == 507, 20, 0)
+
     def fill(self):
         with open(self.state / "filler", "ab", buffering=0) as filler, contextlib.suppress(OSError):
             while True:
                 filler.write(bytes(4096))
+
+    def room(self):
+        disk = os.statvfs(self.state)
+        return disk.f_bavail * disk.f_frsize
 
     def free(self):
         (self.state / "filler").unlink()
@@ -71,14 +83,76 @@ class FullDisk(Machine):
         self.assertIsNone(self.stargate.job("late"))
         self.assertEqual(self.stargate.run("doctor", "--store").returncode, 0)
 
+    def test_a_job_that_fills_the_disk_of_the_state_ends_and_is_cancelled_as_any_other(self):
+        self.stargate.up()
+        self.submit("ends", "sleep 1; exit 3")
+        self.submit("fills", "yes 'something that nobody wants to read'")
+        for name in ("ends", "fills"):
+            self.stargate.wait_for(name, "running")
+        wait_until("the disk is full", lambda: self.room() < 64 << 10, 20)
+        self.assertEqual(self.stargate.wait_for("ends", "failed")["exit_status"], 3)
+        wait_until("nothing new is taken", lambda: self.submit("late", "true", check=False).returncode == 1, 10)
+        done = self.submit("late", "true", check=False)
+        for words in (str(self.state), "full", "free some space", str(self.state / "logs")):
+            self.assertIn(words, done.stderr)
+        doctor = self.stargate.run("doctor", check=False)
+        self.assertEqual(doctor.returncode, 1)
+        self.assertIn(f"BAD  the disk that holds the state folder {self.state} is full", doctor.stdout)
+        self.assertEqual(self.stargate.run("cancel", "fills").returncode, 0)
+        self.stargate.wait_for("fills", "cancelled")
+        output = self.stargate.run("logs", "fills").stdout + self.stargate.run("logs", "fills").stderr
+        self.assertLessEqual(output.count("bytes of output were lost"), 2, "not one note for each try")
+        for log in (self.state / "logs").iterdir():
+            log.unlink()
+        wait_until("new work is taken", lambda: self.submit("again", "true", check=False).returncode == 0, 10, 0.2)
+        self.stargate.wait_for("again", "succeeded")
+        self.assertEqual(self.stargate.run("doctor").returncode, 0)
+
+    def test_what_waits_on_a_full_disk_says_so(self):
+        self.stargate.up()
+        command = [str(BINARY), "run", "--state", str(self.state), "--", "sh", "-c", "sleep 2; exit 6"]
+        with subprocess.Popen(command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True) as client:
+            wait_until("it runs", lambda: self.stargate.json("jobs", "--active"))
+            self.use_up()
+            self.assertIn(f"the disk that holds the state folder {self.state} is full", client.stderr.readline())
+            self.assertIsNone(client.poll(), "its end cannot be written")
+            self.free()
+            out, errors = client.communicate(timeout=20)
+        self.assertEqual((client.returncode, out, errors), (6, "", ""))
+        wait_until("new work is taken", lambda: self.submit("stays", "sleep 1600", check=False).returncode == 0, 10)
+        self.stargate.wait_for("stays", "running")
+        self.use_up()
+        command = [str(BINARY), "down", "--jobs", "--state", str(self.state)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as client:
+            self.assertIn(f"the disk that holds the state folder {self.state} is full", client.stderr.readline())
+            self.free()
+            client.communicate(timeout=20)
+        self.assertEqual(client.returncode, 0)
+
+    def test_a_start_on_a_full_disk_names_it_and_what_to_do(self):
+        self.stargate.up()
+        self.stargate.down()
+        self.fill()
+        for options in (["--detach"], []):
+            done = self.stargate.run("up", "--cpu-gpus", "4", "--listen", "127.0.0.1:0", *options, check=False,
+                                     timeout=20)
+            self.assert_refused_to_start(done, "full", str(self.state), "free some space")
+            self.assertNotIn("SQLite", done.stderr)
+        done = self.stargate.run("doctor", check=False)
+        self.assertIn("is full; free some space", done.stdout)
+        self.assertNotIn("restore", done.stdout, "the store is not damaged")
+        self.free()
+        self.stargate.up()
+
     def test_an_end_on_a_full_disk_is_known_once_when_there_is_room(self):
         self.stargate.up()
-        self.submit("ends", "echo ran >> ran.txt; sleep 1; exit 3")
-        self.submit("ends-too", "echo ran >> ran-too.txt; sleep 1; exit 4")
+        self.submit("ends", "echo ran >> ran.txt; sleep 2; exit 3")
+        self.submit("ends-too", "echo ran >> ran-too.txt; sleep 2; exit 4")
         for name in ("ends", "ends-too"):
             self.stargate.wait_for(name, "running")
-        self.fill()
-        time.sleep(1.5)
+        self.use_up()
+        time.sleep(2.5)
         self.assertEqual(self.stargate.job("ends")["state"], "running", "an end that is not written is not told")
         self.stargate.kill()
         done = self.stargate.run("up", "--detach", "--cpu-gpus", "4", "--listen", "127.0.0.1:0", check=False)
@@ -129,10 +203,10 @@ class FullDisk(Machine):
 
     def test_an_end_on_a_full_disk_needs_no_restart(self):
         self.stargate.up()
-        self.submit("ends", "sleep 0.7; exit 3")
+        self.submit("ends", "sleep 1.5; exit 3")
         self.stargate.wait_for("ends", "running")
-        self.fill()
-        time.sleep(1.2)
+        self.use_up()
+        time.sleep(2)
         self.free()
         self.assertEqual(self.stargate.wait_for("ends", "failed", seconds=10)["exit_status"], 3)
         self.assertEqual([event["type"] for event in self.stargate.events()].count("ended"), 1)

@@ -41,7 +41,9 @@ Fault fault_of(int extended_code) {
 
 tl::unexpected<Error> fail_with(sqlite3* database) {
     const int code = sqlite3_extended_errcode(database);
-    // SQLite knows one errno of a full disk. A used-up quota is the same to us: that frame was not written.
+    // SQLite knows one errno of a full disk. A used-up quota is the same to us: that frame was not written. In a commit
+    // the WAL is all that is written, and each write of it that fails notes its errno, so what is read here is of this
+    // failure. (Of a checkpoint's, where it may be older, nobody asks more than whether an fsync failed.)
     const bool is_over_quota = code == SQLITE_IOERR_WRITE && wal_error(database) == EDQUOT;
     return fail(is_over_quota ? Fault::full : fault_of(code),
                 fmt::format("SQLite says: {} ({})", sqlite3_errmsg(database), code));

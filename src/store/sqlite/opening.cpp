@@ -4,6 +4,7 @@
 
 #include "base/digest.hpp"
 #include "base/file.hpp"
+#include "store/room.hpp"
 #include "store/sqlite/schema.hpp"
 #include "store/sqlite/sqlite_store.hpp"
 #include "store/sqlite/writer.hpp"
@@ -82,12 +83,21 @@ Result<std::unique_ptr<Store>> open_locked(const std::string& folder, std::optio
     auto opened = open_database(folder, Access::read_write, disk);
     if (!opened) return tl::unexpected(opened.error());
     opened->lock = std::move(lock);
-    auto store = std::make_unique<SqliteStore>(std::move(*opened), checkpoint_pages);
+    std::optional<Reserve> reserve;
+    if (disk == nullptr) {
+        const auto size = room_kept_back(folder);
+        if (!size) return tl::unexpected(size.error());
+        reserve.emplace(folder, *size);
+    }
+    auto store = std::make_unique<SqliteStore>(std::move(*opened), checkpoint_pages, std::move(reserve));
     if (auto begun = store->begin(); !begun) return tl::unexpected(begun.error());
     return store;
 }
 
 Error in_folder(const std::string& folder, Error error) {
+    // SQLite needs room also to look at a store, and has no word of its own for the lack of it.
+    const bool wants_room = error.fault == Fault::unavailable || error.fault == Fault::denied;
+    if (error.fault == Fault::full || (wants_room && is_full(folder))) return no_room(folder);
     return {error.fault, fmt::format("the store in {}: {}", folder, error.detail)};
 }
 

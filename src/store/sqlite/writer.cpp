@@ -248,10 +248,11 @@ Result<std::uint64_t> SqliteStore::forget_log(const Retention& retention) {
 
 Result<void> SqliteStore::maintain() {
     if (stopped_) return tl::unexpected(*stopped_);
-    if (database().wal_pages() < checkpoint_pages_) return {};
-    const auto done = database().checkpoint();
+    Result<void> done;
+    if (database().wal_pages() >= checkpoint_pages_) done = database().checkpoint();
     // Without an fsync that failed, a checkpoint left half is simply done again: the WAL still holds every page.
     if (!done && done.error().fault == Fault::unknown_outcome) return stop(done.error());
+    if (done && reserve_) done = reserve_->keep(database().wal_pages());
     return done;
 }
 

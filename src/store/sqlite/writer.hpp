@@ -5,14 +5,15 @@
 
 #include "store/port.hpp"
 #include "store/sqlite/reader.hpp"
+#include "store/sqlite/reserve.hpp"
 
 namespace stargate::store {
 
 /// The writing half. Every change is one transaction with one fsync.
 class SqliteStore final : public SqliteReader, public Store {
 public:
-    SqliteStore(Opened opened, int checkpoint_pages)
-        : SqliteReader{std::move(opened)}, checkpoint_pages_{checkpoint_pages} {}
+    SqliteStore(Opened opened, int checkpoint_pages, std::optional<Reserve> reserve)
+        : SqliteReader{std::move(opened)}, checkpoint_pages_{checkpoint_pages}, reserve_{std::move(reserve)} {}
     ~SqliteStore() override;
     /// Call it once, before anything else.
     [[nodiscard]] Result<void> begin();
@@ -38,6 +39,7 @@ private:
     [[nodiscard]] Result<std::uint64_t> forget_log(const Retention& retention);
 
     int checkpoint_pages_;
+    std::optional<Reserve> reserve_;
     std::uint64_t next_input_ = 1;
     std::uint64_t next_fact_ = 1;
     std::optional<Error> stopped_;  // why nothing may be written any more

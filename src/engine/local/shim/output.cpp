@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -10,6 +11,10 @@
 #include "engine/local/output_frame.hpp"
 
 namespace stargate::local {
+
+namespace {
+constexpr std::uint64_t room_to_go_on = 4 * OutputFrameHead::longest;  // bytes
+}
 
 bool Output::open(const std::string& path, std::int64_t limit) {
     file_ = Fd{::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600)};
@@ -46,6 +51,7 @@ void Output::drain() {
         for (int i = 0; i < most_reads && take(stream); ++i) {}
     }
     streams_.clear();
+    if (lost_ > 0) (void)note_lost(0);
 }
 
 bool Output::take(Stream& stream) {
@@ -63,9 +69,9 @@ bool Output::take(Stream& stream) {
 
 void Output::keep(const Stream& stream, const char* bytes, std::size_t length) {
     if (limit_reached_) return;
-    if (lost_ > 0) {
-        const auto note = "\n" + std::to_string(lost_) + " bytes of output were lost: the disk was full\n";
-        if (write_frame({Fd{}, stream.rank, 2}, note.data(), note.size())) lost_ = 0;
+    if (lost_ > 0 && !note_lost(stream.rank)) {
+        lost_ += length;
+        return;
     }
     const auto room = limit_ - size_ - static_cast<std::int64_t>(OutputFrameHead::size);
     const auto fits = room < static_cast<std::int64_t>(length) ? static_cast<std::size_t>(room > 0 ? room : 0) : length;
@@ -74,6 +80,17 @@ void Output::keep(const Stream& stream, const char* bytes, std::size_t length) {
         constexpr std::string_view note = "\noutput limit reached; the rest is dropped\n";
         limit_reached_ = write_frame({Fd{}, stream.rank, 2}, note.data(), note.size());
     }
+}
+
+/// Says how much is missing here, once the disk has room for what follows: not whenever a last scrap of it is found.
+bool Output::note_lost(std::int32_t rank) {
+    struct statvfs disk {};
+    const bool is_known = fstatvfs(file_.get(), &disk) == 0;
+    if (is_known && disk.f_bavail * disk.f_frsize < room_to_go_on) return false;
+    const auto note = "\n" + std::to_string(lost_) + " bytes of output were lost: the disk was full\n";
+    if (!write_frame({Fd{}, rank, 2}, note.data(), note.size())) return false;
+    lost_ = 0;
+    return true;
 }
 
 bool Output::write_frame(const Stream& stream, const char* bytes, std::size_t length) {

@@ -37,6 +37,7 @@ private:
     /// False when the stream has nothing more for now.
     bool take(Stream& stream);
     void keep(const Stream& stream, const char* bytes, std::size_t length);
+    [[nodiscard]] bool note_lost(std::int32_t rank);
     [[nodiscard]] bool write_frame(const Stream& stream, const char* bytes, std::size_t length);
 
     Fd file_;
