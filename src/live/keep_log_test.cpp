@@ -133,6 +133,21 @@ TEST_F(KeepLogTest, ASnapshotThatIsNotWhatTheLogFoldsToIsSetAsideAndNeverStarted
     EXPECT_EQ(recover(store_, folder, disk_)->state.rows(), core_.state().rows());
 }
 
+TEST_F(KeepLogTest, AStartBeginsWithASnapshotThatHasBeenComparedBeforeANewerOneThatHasNot) {
+    write(3);
+    (void)keep();
+    write(3);
+    EXPECT_EQ(keep().verified, (std::vector<std::uint64_t>{12}));
+    EXPECT_EQ(recover(store_, folder, disk_)->from_snapshot, 12U);
+    auto other = State::from_rows(rows_after()[23]).value();  // one fact is missing in it
+    ASSERT_TRUE(write_durably("/state/snapshots/24.snapshot", other.rows(), disk_));
+    ASSERT_TRUE(store_.forget_snapshot(24));
+    ASSERT_TRUE(store_.add_snapshot({24, 24, "24.snapshot", digest_of(other.rows()), false}));
+    EXPECT_EQ(recover(store_, folder, disk_)->state.rows(), core_.state().rows());
+    ASSERT_TRUE(write_durably("/state/snapshots/12.snapshot", "damaged", disk_));
+    EXPECT_EQ(recover(store_, folder, disk_)->from_snapshot, 24U) << "better than nothing";
+}
+
 TEST_F(KeepLogTest, ADamagedVerifiedSnapshotCostsTimeOnlyAndSealsNothing) {
     write(3);
     (void)keep();
