@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <csignal>
@@ -25,6 +26,7 @@ namespace stargate::live {
 namespace {
 /// Also where few facts come, the log is looked after this often: output of forgotten jobs goes with it.
 constexpr std::chrono::hours longest_pause{24};
+constexpr std::chrono::hours longest_retry{1};
 /// Rows forgotten between two batches: a few milliseconds' work, which the next batch waits for.
 constexpr std::uint32_t rows_forgotten_at_once = 5'000;
 
@@ -77,24 +79,32 @@ void Follower::log_reached(std::uint64_t fact) {
 }
 
 void Follower::work(const std::stop_token& stop) {
+    std::chrono::milliseconds pause = longest_pause;
+    bool has_failed = false;
     std::unique_lock lock{mutex_};
     while (!stop.stop_requested()) {
-        reached_.wait_for(lock, stop, longest_pause,
+        reached_.wait_for(lock, stop, pause,
                           [this] { return newest_ - looked_after_ >= limits_.facts_between_snapshots; });
-        if (stop.stop_requested() || newest_ == looked_after_) continue;
-        looked_after_ = newest_;  // also when it fails: tried again after as many facts, not at once
+        if (stop.stop_requested() || (newest_ == looked_after_ && !has_failed)) continue;
+        looked_after_ = newest_;  // also when it fails: tried again after a while or as many facts, not at once
         lock.unlock();
-        look_after_the_log(stop);
+        const bool is_done = look_after_the_log(stop);
         lock.lock();
+        if (is_done) {
+            pause = longest_pause;
+        } else {
+            pause = has_failed ? std::min<std::chrono::milliseconds>(pause * 2, longest_retry) : limits_.first_retry;
+        }
+        has_failed = !is_done;
     }
 }
 
-void Follower::look_after_the_log(const std::stop_token& stop) {
+bool Follower::look_after_the_log(const std::stop_token& stop) {
     const auto kept = keep_log_(stop);
     if (!kept) {
-        if (stop.stop_requested()) return;
+        if (stop.stop_requested()) return false;
         fmt::print(stderr, "stargate: no snapshot was made: {}; the log still has everything\n", kept.error().detail);
-        return;
+        return false;
     }
     const auto recorded = have_written([&](store::Store& store) -> Result<std::uint64_t> {
         return record_snapshots(store, *kept).map([] { return std::uint64_t{1}; });
@@ -104,6 +114,7 @@ void Follower::look_after_the_log(const std::stop_token& stop) {
         more = have_written([&](store::Store& store) { return forget_sealed(store, *kept, rows_forgotten_at_once); });
     }
     if (!more) fmt::print(stderr, "stargate: old rows of the log stay for now: {}\n", more.error().detail);
+    return more && kept->not_sealed.empty();
 }
 
 /// Waits for the writer to do it between two batches.

@@ -28,7 +28,8 @@ public:
 
 private:
     void work(const std::stop_token& stop);
-    void look_after_the_log(const std::stop_token& stop);
+    /// False when it is worth another try soon.
+    bool look_after_the_log(const std::stop_token& stop);
     Result<std::uint64_t> have_written(const std::function<Result<std::uint64_t>(store::Store&)>& change);
 
     KeepLog keep_log_;

@@ -40,8 +40,14 @@ public:
         if (done) done = verify();
         if (done) done = fold_to(~std::uint64_t{0});
         if (done) done = write_next();
-        if (done) done = seal();
         if (!done) return tl::unexpected(done.error());
+        const auto sealed = seal();
+        if (!sealed && sealed.error().fault == Fault::unknown_outcome) return tl::unexpected(sealed.error());
+        if (!sealed) {  // what was found out about snapshots holds all the same
+            fmt::print(stderr, "stargate: old rows of the log stay where they are: {}\n", sealed.error().detail);
+            kept_.sealed_fact = kept_.sealed_input = 0;
+            kept_.not_sealed = sealed.error().detail;
+        }
         return std::move(kept_);
     }
 
@@ -94,6 +100,11 @@ private:
             kept_.verified.push_back(row.fact_seq);
             return {};
         }
+        if (!loaded && loaded.error().fault != Fault::malformed && loaded.error().fault != Fault::not_found) {
+            fmt::print(stderr, "stargate: the snapshot {} cannot be compared now: {}\n", row.file,
+                       loaded.error().detail);
+            return {};
+        }
         std::fprintf(stderr,
                      "stargate: the snapshot %s is NOT what the log folds to: it was set aside as %s%.*s. The log goes "
                      "on as it was; keep that file and tell us\n",
@@ -120,27 +131,22 @@ private:
         return write_durably(store::snapshot_path(folder_, row), bytes, disk_);
     }
 
-    /// Segments of which no row has been forgotten are made anew: their rows are still here, and whether such a file
-    /// is durable nobody knows. Where rows have been forgotten, somebody had seen that it is.
     Result<void> seal() {
         const auto log = store_.extent();
         if (!log) return tl::unexpected(log.error());
         const auto identity = store_.identity();
         if (!identity) return tl::unexpected(identity.error());
-        auto files = store::list_segments(folder_, disk_);
-        if (!files) return tl::unexpected(files.error());
-        while (!files->empty() && files->back().first_fact >= log->first_fact) {
-            if (auto removed = remove_durably(files->back().path, disk_); !removed) return removed;
-            files->pop_back();
-        }
+        auto newest = newest_segment(*log, identity->incarnation);
+        if (!newest) return tl::unexpected(newest.error());
         store::SegmentHead next;
         next.incarnation = identity->incarnation;
         next.first_fact = log->first_fact;
         next.first_input = log->first_input;
-        if (!files->empty()) {
-            const auto newest = store::read_segment(files->back().path, disk_);
-            if (!newest) return tl::unexpected(newest.error());
-            next = follower_of(*newest, next);
+        if (*newest) {
+            const auto follows = follower_of(**newest, next);
+            // Else the one that came next is gone, and with it what the log no longer has: the chain begins anew.
+            const bool is_whole = follows.first_fact >= log->first_fact && follows.first_input >= log->first_input;
+            if (is_whole) next = follows;
         }
         kept_.sealed_fact = next.first_fact - 1;
         kept_.sealed_input = next.first_input - 1;
@@ -157,6 +163,40 @@ private:
             if (auto removed = remove_oldest(); !removed) return removed;
         }
         return {};
+    }
+
+    /// The newest segment of this log, of which rows have been forgotten: somebody had seen then that it is durable.
+    /// Whether a later one is nobody knows, and its rows are still here, so it is removed and made anew. What is no
+    /// segment of this log is set aside, once, and with it the chain up to there ends.
+    Result<std::optional<store::Segment>> newest_segment(const store::LogExtent& log,
+                                                         const store::Incarnation& incarnation) {
+        auto files = store::list_segments(folder_, disk_);
+        if (!files) return tl::unexpected(files.error());
+        for (; !files->empty(); files->pop_back()) {
+            const auto& file = files->back();
+            auto segment = store::read_segment(file.path, disk_);
+            const bool is_damaged = !segment && segment.error().fault == Fault::malformed;
+            if (!segment && !is_damaged) return tl::unexpected(segment.error());
+            const bool is_ours = segment && segment->head.incarnation == incarnation &&
+                                 segment->head.first_fact == file.first_fact &&
+                                 segment->head.last_fact == file.last_fact && file.last_fact < log.end_fact;
+            const bool is_in_log = file.first_fact >= log.first_fact && file.last_fact < log.end_fact &&
+                                   (is_damaged || (is_ours && segment->head.first_input >= log.first_input));
+            if (is_ours && !is_in_log) return std::optional{std::move(*segment)};
+            auto gone = is_in_log ? remove_durably(file.path, disk_)
+                                  : set_segment_aside(file.path, is_damaged ? "damaged" : "of another log");
+            if (!gone) return tl::unexpected(gone.error());
+        }
+        return std::optional<store::Segment>{};
+    }
+
+    Result<void> set_segment_aside(const std::string& path, std::string_view why) {
+        fmt::print(stderr,
+                   "stargate: the segment {0} is {1}: it was set aside as {0}{2}, and the next one begins a new chain; "
+                   "put the file back from a backup if events that old are wanted; nothing that runs needs it\n",
+                   path, why, store::segment_set_aside);
+        if (auto renamed = disk_.rename(path, path + std::string{store::segment_set_aside}); !renamed) return renamed;
+        return disk_.sync_folder(store::segments_folder(folder_));
     }
 
     static store::SegmentHead follower_of(const store::Segment& segment, store::SegmentHead next) {

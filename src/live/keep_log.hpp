@@ -1,6 +1,7 @@
 #pragma once
 
 #include <boost/describe.hpp>
+#include <chrono>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -22,6 +23,8 @@ struct LogLimits {
     /// Segments kept, some 30 MB each with these numbers; older ones are removed. Events older than the database are in
     /// them for an audit; nothing that runs needs them.
     std::uint64_t segments_kept = 100;
+    /// After a failure, as for want of room, it is tried again this soon, and then ever later.
+    std::chrono::milliseconds first_retry{60'000};
 };
 
 /// What the follower did to files: what the rows of the store should follow.
@@ -34,14 +37,16 @@ struct LogKept {
     Digest written_digest{};
     std::uint64_t sealed_fact = 0;  // everything up to these lies in durable segments, or is too old to be kept
     std::uint64_t sealed_input = 0;
+    std::string not_sealed;  // why nothing could be sealed, which is worth another try soon; empty: all went well
 };
 BOOST_DESCRIBE_STRUCT(LogKept, (),
                       (verified, differing, written_fact, written_input, written_file, written_digest, sealed_fact,
-                       sealed_input))
+                       sealed_input, not_sealed))
 
 /// The follower's side. Folds from the newest verified snapshot (or from nothing) and compares every later snapshot,
 /// read back from its file, with what the log folds to; folds on to the end and writes the next snapshot; seals what is
-/// older than two verified ones. Leaves in `state` what the log folds to. One at a time for each folder; may be cut off
+/// older than two verified ones. A segment that cannot be read or is of another log is set aside and told of once, and
+/// sealing goes on behind it. Leaves in `state` what the log folds to. One at a time for each folder; may be cut off
 /// at any point and run again.
 [[nodiscard]] Result<LogKept> keep_log(store::Reader& store, const std::string& folder, const LogLimits& limits,
                                        Folded& state, Disk& disk = real_disk());

@@ -184,6 +184,60 @@ TEST_F(KeepLogTest, OldSegmentsAreRemovedAndTheRestStaysAChain) {
     EXPECT_EQ(store::read_segment(files[2].path, disk_)->head.previous, before->digest);
 }
 
+TEST_F(KeepLogTest, WhatIsNoSegmentOfThisLogIsSetAsideOnceAndTheChainBeginsAnew) {
+    for (int round = 0; round < 6; ++round) {
+        write(3);
+        ASSERT_TRUE(look_after(store_, disk_));
+    }
+    const auto before = store::list_segments(folder, disk_).value();
+    const auto first_kept = store_.extent()->first_fact;
+    ASSERT_EQ(before.back().last_fact + 1, first_kept);
+    ASSERT_TRUE(write_durably(before.back().path, "damaged", disk_));
+    store::SegmentHead foreign;  // of another store, and from beyond the end of this log
+    store::MemoryStore other{{2}};
+    Core core{State{}};
+    for (int i = 0; i < 100; ++i) ASSERT_TRUE(write_batch(other, core));
+    foreign.incarnation = other.identity()->incarnation;
+    foreign.first_fact = foreign.first_input = 301;
+    foreign.last_fact = foreign.last_input = 310;
+    ASSERT_TRUE(store::seal_segment(other, folder, foreign, disk_));
+    for (int round = 0; round < 3; ++round) {
+        write(3);
+        ASSERT_TRUE(look_after(store_, disk_)) << "the rest of the housekeeping goes on";
+    }
+    EXPECT_GT(store_.extent()->first_fact, first_kept) << "and so does sealing";
+    int set_aside = 0;
+    const auto names = disk_.list("/state/segments").value();
+    for (const auto& name : names) set_aside += name.ends_with(".set-aside") ? 1 : 0;
+    EXPECT_EQ(set_aside, 2);
+    const auto after = store::list_segments(folder, disk_).value();
+    std::optional<store::Segment> last;
+    for (const auto& file : after) {
+        const auto segment = store::read_segment(file.path, disk_);
+        ASSERT_TRUE(segment) << segment.error().detail;
+        if (file.first_fact == first_kept) {
+            EXPECT_EQ(segment->head.previous, Digest{});
+        } else if (last) {
+            EXPECT_EQ(segment->head.previous, last->digest);
+        }
+        last = *segment;
+    }
+    EXPECT_EQ(last->head.last_fact + 1, store_.extent()->first_fact);
+}
+
+TEST_F(KeepLogTest, ASegmentOfWhichInputsWereForgottenIsNotMadeAnew) {
+    for (int round = 0; round < 3; ++round) {
+        write(3);
+        ASSERT_TRUE(keep().written_fact > 0);
+    }
+    ASSERT_EQ(store::list_segments(folder, disk_)->size(), 2U);
+    store::Retention retention;
+    retention.inputs_before = 13;
+    ASSERT_TRUE(store_.forget(retention));  // cut off here: the facts stay for now
+    write(3);
+    EXPECT_GT(keep().sealed_fact, 12U);
+}
+
 TEST_F(KeepLogTest, AJobIsForgottenOnceNeitherStateNorHistoryKnowsIt) {
     State state;
     state.change<Counters>(0, [](Counters& row) { row.jobs = 5; });

@@ -12,6 +12,7 @@
 
 #include "base/overloaded.hpp"
 #include "core/log.hpp"
+#include "live/follower.hpp"
 #include "live/machine.hpp"
 #include "store/memory_store.hpp"
 
@@ -278,6 +279,23 @@ TEST_F(WriterTest, WhatCouldNotBeForgottenIsForgottenAfterALaterBatch) {
     ASSERT_TRUE(ask(SetTenant{"second barrier"}));
     ASSERT_TRUE(ask(SetTenant{"third barrier"}));
     on_the_writer([&] { EXPECT_EQ(store_.launches_forgotten, std::vector<JobId>{JobId{1}}); });
+}
+
+TEST_F(WriterTest, TheLogIsLookedAfterAgainSoonAfterAFailure) {
+    std::promise<void> done;
+    int looks = 0;
+    Follower follower{[&](const std::stop_token&) -> Result<LogKept> {
+                          if (++looks < 3) return fail(Fault::full, "planted");
+                          done.set_value();
+                          return LogKept{};
+                      },
+                      {10, 100, 1ms},
+                      *writer_,
+                      0};
+    follower.log_reached(10);
+    EXPECT_EQ(done.get_future().wait_for(10s), std::future_status::ready) << "without a single new fact";
+    follower.stop();
+    EXPECT_EQ(looks, 3);
 }
 
 TEST_F(WriterTest, AFailedSyncOutsideACommitStopsTheProcessToo) {

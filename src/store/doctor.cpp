@@ -137,8 +137,16 @@ private:
         }
     }
 
-    /// Snapshots that the follower found to differ from what the log folds to.
+    /// Snapshots that the follower found to differ from what the log folds to, and segments that did not fit.
     void check_set_aside() {
+        const auto segments = segments_folder(folder_);
+        for (const auto& name : real_disk().list(segments).value_or(std::vector<std::string>{})) {
+            if (!name.ends_with(segment_set_aside)) continue;
+            find(fmt::format("the segment {} was damaged or of another log: it was set aside", name),
+                 fmt::format("put the file back from a backup, without its last ending, or remove {}/{}; nothing that "
+                             "runs needs it",
+                             segments, name));
+        }
         const auto place = snapshots_folder(folder_);
         const auto names = real_disk().list(place);
         for (const auto& name : names.value_or(std::vector<std::string>{})) {
@@ -178,8 +186,13 @@ private:
             head.incarnation != report_.identity.incarnation || head.last_fact >= report_.log.end_fact) {
             find(fmt::format("the segment {} is not one of this log", file.path), remedy);
         }
-        if (before && (head.previous != before->digest || head.first_fact != before->head.last_fact + 1 ||
-                       head.first_input != before->head.last_input + 1)) {
+        if (before && head.previous == Digest{} && head.first_fact > before->head.last_fact + 1) {
+            // What came between was lost, and a new chain begun.
+            find(fmt::format("facts {} to {} are neither in a segment nor in the log", before->head.last_fact + 1,
+                             head.first_fact - 1),
+                 "put the missing segments back from a backup; nothing that runs needs them");
+        } else if (before && (head.previous != before->digest || head.first_fact != before->head.last_fact + 1 ||
+                              head.first_input != before->head.last_input + 1)) {
             find(fmt::format("the segment {} does not follow the one before it", file.path), remedy);
         }
     }

@@ -68,6 +68,16 @@ TEST_F(DoctorTest, FindsASegmentThatDoesNotFollowTheOneBeforeIt) {
     EXPECT_NE(findings().find("21-25.segment does not follow"), std::string::npos);
 }
 
+TEST_F(DoctorTest, FindsWhereAChainOfSegmentsWasBegunAnew) {
+    ASSERT_TRUE(remove_durably(folder_ / "segments/11-20.segment"));
+    auto store = open_sqlite_store(folder_.path()).value();
+    const SegmentHead anew{1, store->identity()->incarnation, 13, 20, 13, 20, {}};
+    ASSERT_TRUE(seal_segment(*store, folder_.path(), anew));
+    EXPECT_EQ(findings(), "facts 11 to 12 are neither in a segment nor in the log\n");
+    ASSERT_TRUE(write_durably(folder_ / "segments/11-20.segment.set-aside", "x"));
+    EXPECT_NE(findings().find("11-20.segment.set-aside was damaged"), std::string::npos);
+}
+
 TEST_F(DoctorTest, FindsASegmentOfAnotherLifeOfTheStore) {
     { ASSERT_TRUE(open_sqlite_store(folder_.path()).value()->renew_incarnation()); }
     EXPECT_NE(findings().find("is not one of this log"), std::string::npos);

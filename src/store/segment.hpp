@@ -3,6 +3,7 @@
 #include <boost/describe.hpp>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/digest.hpp"
@@ -34,6 +35,9 @@ struct Segment {
     SegmentHead head;
     Digest digest{};
 };
+
+/// What is added to the name of a segment that was found to be damaged or of another log.
+inline constexpr std::string_view segment_set_aside = ".set-aside";
 
 /// By its name; the file has not been read.
 struct SegmentFile {
