@@ -99,8 +99,13 @@ void go_on(Core& core, Instant now, const Attempt& attempt) {
     core.apply(now, fact);
 }
 
+/// What a shell would say of ranks that were told to end: SIGTERM ended them, or SIGKILL where they did not go.
+/// last  how the last of them ended. All of them have one deadline, so one that was killed at it is the last to go.
+std::int32_t status_when_told(const Exit& last) { return last.kind == ExitKind::killed ? 137 : 143; }
+
 /// Every rank that was to go is gone: what becomes of the attempt.
-void conclude(Core& core, Instant now, AttemptId id) {
+/// last  how the ranks ended that were the last to go; by default they went before it was decided that this is the end
+void conclude(Core& core, Instant now, AttemptId id, const Exit& last = {}) {
     const auto attempt = core.state().at<Attempt>(id);
     const auto cause = attempt.ending ? attempt.ending->cause : EndCause::none;
     const auto natural = attempt.exit && !attempt.infrastructure_failed;  // an end that no warning asked for
@@ -111,10 +116,10 @@ void conclude(Core& core, Instant now, AttemptId id) {
     if (!goes_on && has_survivors(attempt)) return warn(core, now, id, EndCause::gang_broken, {}, {});
     switch (cause) {
         case EndCause::cancel:
-            return end(core, now, attempt, Outcome::cancelled, 143, "cancelled");
+            return end(core, now, attempt, Outcome::cancelled, status_when_told(last), "cancelled");
         case EndCause::time_limit:
             if (natural && (failed(*attempt.exit) || succeeded)) break;  // it ended by itself before it was told
-            return end(core, now, attempt, Outcome::failed, 143, "its time limit ended it");
+            return end(core, now, attempt, Outcome::failed, status_when_told(last), "its time limit ended it");
         case EndCause::none:
         case EndCause::gang_broken:
         case EndCause::superseded:
@@ -143,7 +148,7 @@ void conclude(Core& core, Instant now, AttemptId id) {
 void part_is_gone(Core& core, Instant now, const PartEnded& fact) {
     core.apply(now, fact);
     const auto& attempt = core.state().at<Attempt>(fact.attempt);
-    if (all_gone(core.state(), attempt)) return conclude(core, now, fact.attempt);
+    if (all_gone(core.state(), attempt)) return conclude(core, now, fact.attempt, fact.exit);
     // One part failed while others run: a gang is whole or not at all.
     const bool bad = !fact.acknowledged && (fact.infrastructure || failed(fact.exit));
     if (bad && (!attempt.ending || !attempt.ending->next.empty())) {

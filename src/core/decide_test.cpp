@@ -253,6 +253,23 @@ TEST(Cancel, WaitingAndRunning) {
     EXPECT_EQ(given.ask(Cancel{JobId{99}}), Why::not_found);
 }
 
+TEST(Cancel, TellsWhetherTheGraceWasEnough) {
+    for (const auto kind : {ExitKind::exited, ExitKind::killed}) {
+        auto given = Given{}.node("n1", 2);
+        given.running(job("told").limit(hours{2})).running(job("late").limit(hours{1}));
+        given.cancel("told");
+        given.later(hours{1});
+        for (const auto* name : {"told", "late"}) {
+            const auto one = given.attempt(name);
+            given.decide_now(RanksEnded{one.id, one.parts[0].node, 1, {kind, 0, ""}, true, -1, 0});
+            const auto& finished = std::get<Finished>(given.row(name).phase);
+            EXPECT_EQ(finished.exit_status, kind == ExitKind::killed ? 137 : 143) << name;
+        }
+        EXPECT_EQ(given.phase("told"), "cancelled");
+        EXPECT_EQ(given.phase("late"), "failed");
+    }
+}
+
 TEST(Cancel, GivesNoMoreTimeThanAnEarlierWarning) {
     auto given = Given{}.node("n1", 8);
     given.running(job("a").gpus(2, 8));

@@ -161,6 +161,13 @@ class Contract(unittest.TestCase):
         row = self.stargate.wait_for("endless", "failed")
         self.assertNotEqual(row["exit_status"], 0)
 
+    def test_the_exit_status_tells_whether_a_cancelled_job_left_by_itself_or_was_killed(self):
+        for name, ignores, status in (("leaves", "", 143), ("stays", "trap '' TERM; ", 137)):
+            self.submit(f"kind: batch\nname: {name}\ncheckpoint: {{grace: 300ms}}\nrun: {ignores}touch {name}.up; sleep 1000\n")
+            wait_until("it has begun", (self.folder / f"{name}.up").exists)
+            self.stargate.run("cancel", name)
+            self.assertEqual(self.stargate.wait_for(name, "cancelled")["exit_status"], status, name)
+
     def test_drain_and_undrain(self):
         node = self.stargate.json("fleet")
         name = (node["nodes"] if isinstance(node, dict) else node)[0]["name"]
