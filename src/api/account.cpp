@@ -122,6 +122,18 @@ std::string why_not_startable(const Launch& launch) {
     return why;
 }
 
+std::string why_not_mountable(const Launch& launch) {
+    for (const auto& mount : launch.mounts) {
+        const int source = open(mount.source.c_str(), O_PATH | O_CLOEXEC);
+        if (source < 0) {
+            return fmt::format("mounts: {} cannot be reached by {}: {}; make it, or correct its path", mount.source,
+                               launch.account.name, std::strerror(errno));
+        }
+        close(source);
+    }
+    return {};
+}
+
 template <class Look>
 Result<Account> look_up(const std::string& who, Look look) {
     std::vector<char> buffer(16U << 10);
@@ -169,6 +181,12 @@ Result<Account> job_account(const std::string& name) {
 Result<void> can_start(const Launch& launch) {
     const RightsOf rights{launch.account};
     const auto why = why_not_startable(launch);
+    return why.empty() ? Result<void>{} : fail(Fault::malformed, why);
+}
+
+Result<void> can_mount(const Launch& launch) {
+    const RightsOf rights{launch.account};
+    const auto why = why_not_mountable(launch);
     return why.empty() ? Result<void>{} : fail(Fault::malformed, why);
 }
 

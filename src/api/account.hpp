@@ -21,4 +21,8 @@ namespace stargate::api {
 /// themselves. Errors read `FIELD: what; remedy`. Says yes where a sandbox will show other files than the host.
 [[nodiscard]] Result<void> can_start(const Launch& launch);
 
+/// Whether all that the launch mounts is there and within the account's reach, asked and told in the same way: nobody
+/// learns of a file that they could not see themselves.
+[[nodiscard]] Result<void> can_mount(const Launch& launch);
+
 }  // namespace stargate::api

@@ -18,14 +18,23 @@ constexpr std::chrono::seconds account_life{60};
 constexpr std::chrono::seconds startable_life{1};
 constexpr std::size_t most_startable = 1'000;
 
-/// What can_start looks at, as a key.
-std::string start_of(const Launch& launch) {
+/// What is_startable looks at, as a key.
+std::string start_of(const ParsedJob& job) {
+    const auto& launch = job.launch;
     std::string_view path;
     for (const auto& [name, value] : launch.env) {
         if (name == "PATH") path = value;
     }
-    return fmt::format("{}\n{}\n{}\n{}\n{}", launch.account.uid, launch.folder,
-                       launch.argv.empty() ? "" : launch.argv.front(), path, launch.mounts.empty());
+    auto key = fmt::format("{}\n{}\n{}\n{}\n{}", launch.account.uid, launch.folder,
+                           launch.argv.empty() ? "" : launch.argv.front(), path, job.submit.after.empty());
+    for (const auto& mount : launch.mounts) key += "\n" + mount.source;
+    return key;
+}
+
+/// What a job mounts may be made by those that it comes after, so only a job that comes after none is asked for it.
+Result<void> is_startable(const ParsedJob& job) {
+    auto fits = can_start(job.launch);
+    return fits && job.submit.after.empty() ? can_mount(job.launch) : fits;
 }
 
 /// `dir: what; remedy` with the line where the file says so.
@@ -124,10 +133,9 @@ void Api::read_job(const Pending& pending, const Account& account) {
     check_start(pending);
 }
 
-/// Whether the folder and the program are there, which may ask a file server.
+/// Whether the folder, the program and what is mounted are there, which may ask a file server.
 void Api::check_start(const Pending& pending) {
-    const auto& launch = pending->job.launch;
-    const auto key = start_of(launch);
+    const auto key = start_of(pending->job);
     bool known = false;
     {
         const std::scoped_lock lock{known_mutex_};
@@ -137,8 +145,8 @@ void Api::check_start(const Pending& pending) {
     if (known) return hand_in(pending);
     lookups_.run(
         pending->request.caller.uid,
-        [this, pending, key, launch]() -> Lookups::Outcome {
-            const auto fits = can_start(launch);
+        [this, pending, key, job = pending->job]() -> Lookups::Outcome {
+            const auto fits = is_startable(job);
             return [this, pending, key, fits] {
                 if (!fits) return refuse(pending, malformed(with_line(pending->job, fits.error().detail)));
                 {

@@ -60,8 +60,30 @@ TEST_F(ServerTest, WhatIsWrongWithAFileIsToldWithItsLine) {
     EXPECT_EQ(message("run: x\ndir: /no/such\n").substr(0, 38), "j.yaml:4: dir: /no/such cannot be ente");
     EXPECT_EQ(message("run: [no-such-program]\n").substr(0, 31), "j.yaml:3: run: no-such-program ");
     EXPECT_EQ(message("command: [no-such-program]\n").substr(0, 31), "j.yaml:3: run: no-such-program ");
+    EXPECT_EQ(message("run: x\nmounts: [/etc:/data, /no-such:/more]\n").substr(0, 44),
+              "j.yaml:4: mounts: /no-such cannot be reached");
     EXPECT_EQ(message("run: x\nmemory: 9TB\n").substr(0, 18), "j.yaml:4: memory: ");
     EXPECT_EQ(message("run: x\npriority: system\n").substr(0, 20), "j.yaml:4: priority: ");
+}
+
+TEST_F(ServerTest, WhatIsMountedMustBeWithinTheSubmittersReach) {
+    start();
+    chmod(folder_.path().c_str(), 0755);
+    const auto made = folder_.path() + "/made";
+    ASSERT_EQ(mkdir(made.c_str(), 0700), 0);
+    const auto status = [&](const std::string& source, const std::string& more) {
+        std::string body = R"({"folder":"/","file":"j.yaml","yaml":)";
+        json_string(body, "kind: batch\nname: a\nrun: x\nmounts: ['" + source + ":/data']\n" + more);
+        return wire().ask("POST", "/api/v1/jobs", body + "}").status;
+    };
+    EXPECT_EQ(status("/etc", ""), 201);
+    EXPECT_EQ(status(folder_.path() + "/no-such", ""), 422);
+    EXPECT_EQ(status(folder_.path() + "/no-such", "after: a\n"), 201) << "job a may make it";
+    // Whether there is something in a folder that the job's account cannot enter is not told.
+    if (geteuid() != 0) return;
+    EXPECT_EQ(status(made + "/here", ""), status(made + "/there", ""));
+    ASSERT_EQ(mkdir((made + "/here").c_str(), 0755), 0);
+    EXPECT_EQ(status(made + "/here", ""), 422);
 }
 
 TEST_F(ServerTest, AnAcceptedRequestIsFoundByItsKeyThoughItCouldNotStartAgain) {
