@@ -1,23 +1,23 @@
 #include "up.hpp"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <thread>
 
 #include "api/account.hpp"
 #include "api/server.hpp"
 #include "base/file.hpp"
 #include "base/posix.hpp"
+#include "cli/verbs.hpp"
+#include "detach.hpp"
 #include "engine/local/local_engine.hpp"
 #include "engine/local/output_frame.hpp"
 #include "engine/local/output_log.hpp"
@@ -31,23 +31,6 @@
 namespace stargate {
 
 namespace {
-
-/// Tells whoever started us, once, whether we are ready.
-class Readiness {
-public:
-    explicit Readiness(int to) : to_{to} {}
-    void ready() { tell("ready\n"); }
-    void failed(const std::string& why) { tell(why + "\n"); }
-
-private:
-    void tell(const std::string& text) {
-        if (to_ < 0) return;
-        (void)!::write(to_, text.data(), text.size());
-        ::close(to_);
-        to_ = -1;
-    }
-    int to_;
-};
 
 std::string this_program() { return std::filesystem::read_symlink("/proc/self/exe").string(); }
 
@@ -107,7 +90,8 @@ Result<std::vector<api::OutputPiece>> read_output(const std::string& folder, Job
     return pieces;
 }
 
-Result<std::unique_ptr<live::ControlPlane>> start(const UpOptions& options, const std::string& folder) {
+Result<std::unique_ptr<live::ControlPlane>> start(const UpOptions& options) {
+    const auto& folder = options.state;
     auto node = live::this_machine(options.cpu_gpus);
     if (!node) return tl::unexpected(node.error());
     auto store = store::open_sqlite_store(folder);  // and with it the lock of the folder
@@ -151,6 +135,16 @@ Result<std::unique_ptr<live::ControlPlane>> start(const UpOptions& options, cons
     return live::ControlPlane::start(std::move(wiring));
 }
 
+/// The account that root's own submissions run as; none where we are not root. The default one may be absent, and then
+/// what root submits is refused; one that was asked for may not.
+Result<std::optional<Account>> find_job_user(const std::string& name) {
+    if (::geteuid() != 0) return std::nullopt;
+    auto account = api::job_account(name);
+    if (account) return *account;
+    if (account.error().fault == Fault::not_found && name == UpOptions{}.job_user) return std::nullopt;
+    return tl::unexpected(account.error());
+}
+
 /// What serves the API, and must go before the control plane it asks.
 struct Served {
     std::unique_ptr<api::Tokens> tokens;  // the API refers to it, so it stays where it is when this is moved
@@ -158,27 +152,15 @@ struct Served {
     std::unique_ptr<api::Server> server;
 };
 
-Result<Served> serve(const UpOptions& options, const std::string& folder, live::ControlPlane& plane) {
+Result<Served> serve(const UpOptions& options, const std::optional<Account>& job_user, live::ControlPlane& plane) {
+    const auto& folder = options.state;
     Served served;
     auto tokens = api::Tokens::open(folder);
     if (!tokens) return tl::unexpected(tokens.error());
     served.tokens = std::make_unique<api::Tokens>(std::move(*tokens));
     api::ApiSetting setting;
     setting.version = STARGATE_VERSION;
-    if (::geteuid() == 0) {
-        auto account = api::job_account(options.job_user);
-        if (account) {
-            setting.job_user = std::move(*account);
-        } else if (account.error().fault == Fault::denied) {
-            return tl::unexpected(account.error());
-        } else {
-            fmt::print(
-                stderr,
-                "stargate: there is no user {}: what root submits is refused; make the user, or name another with "
-                "--job-user\n",
-                options.job_user);
-        }
-    }
+    setting.job_user = job_user;
     served.api = std::make_unique<api::Api>(plane, *served.tokens, std::move(setting));
     api::ServerSetting listen;
     listen.socket = folder + "/stargate.sock";
@@ -198,6 +180,47 @@ void stop_on_signals(live::ControlPlane& plane, const sigset_t& signals) {
     }}.detach();
 }
 
+/// What a control plane that is up says, once.
+/// address  of its API, empty when it listens on its socket alone
+std::string greeting(const UpOptions& options, const std::string& address, bool can_run_roots_jobs) {
+    auto text = fmt::format("Stargate is up\n  state  {}\n", options.state);
+    if (!address.empty()) text += fmt::format("  API    {}, with the token that lies in the state folder\n", address);
+    text += fmt::format("  pid    {}\n", ::getpid());
+    std::error_code failed;
+    const bool is_usual = std::filesystem::weakly_canonical(cli::default_state(), failed) == options.state;
+    const auto state = is_usual ? "" : " --state " + options.state;
+    text += fmt::format("Next: stargate run{0} -- hostname\n      stargate submit{0} FILE\n      stargate down{0}\n",
+                        state);
+    if (!can_run_roots_jobs) {
+        text += fmt::format(
+            "There is no user {}: what root submits is refused; make the user, or name another with --job-user\n",
+            options.job_user);
+    }
+    return text;
+}
+
+/// Where scripts read who we are: our pid, and the API's address with the port that the kernel chose for `:0`.
+class Notes {
+public:
+    explicit Notes(const std::string& folder)
+        : pid_{folder + "/stargate.pid"}, address_{folder + "/stargate.address"} {}
+    [[nodiscard]] Result<void> write(const std::string& address) const {
+        if (auto written = address.empty() ? remove_durably(address_) : write_durably(address_, address + "\n");
+            !written) {
+            return written;
+        }
+        return write_durably(pid_, fmt::format("{}\n", ::getpid()));
+    }
+    void remove() const {
+        (void)remove_durably(pid_);
+        (void)remove_durably(address_);
+    }
+
+private:
+    std::string pid_;
+    std::string address_;
+};
+
 int stay_up(const UpOptions& options, Readiness readiness) {
     sigset_t signals;
     sigemptyset(&signals);
@@ -206,92 +229,39 @@ int stay_up(const UpOptions& options, Readiness readiness) {
     pthread_sigmask(SIG_BLOCK, &signals, nullptr);
     std::signal(SIGPIPE, SIG_IGN);
     const auto failed = [&](const Error& error) {
-        const auto why = error.fault == Fault::full ? store::no_room(options.state).detail : error.detail;
-        readiness.failed(why);
-        if (!options.detach) fmt::print(stderr, "stargate: {}\n", why);
+        readiness.failed(error.fault == Fault::full ? store::no_room(options.state).detail : error.detail);
         return 1;
     };
-    const auto prepared = prepare_folder(options.state);
-    if (!prepared) return failed(prepared.error());
-    const auto& folder = *prepared;
-    auto plane = start(options, folder);
+    const auto job_user = find_job_user(options.job_user);
+    if (!job_user) return failed(job_user.error());
+    auto plane = start(options);
     if (!plane) return failed(plane.error());
     stop_on_signals(**plane, signals);
-    auto served = serve(options, folder, **plane);
+    auto served = serve(options, *job_user, **plane);
     if (!served) return failed(served.error());
-    const auto pid_file = folder + "/stargate.pid";
-    if (const auto written = write_durably(pid_file, fmt::format("{}\n", ::getpid())); !written) {
-        return failed(written.error());
-    }
-    if (!options.detach) {
-        fmt::print("Stargate is up: state {}, API on its socket and 127.0.0.1:{}. Try: stargate run -- hostname\n",
-                   folder, served->server->port());
-        std::fflush(stdout);
-    }
-    readiness.ready();
+    const auto address = served->server->address();
+    const Notes notes{options.state};
+    if (const auto written = notes.write(address); !written) return failed(written.error());
+    readiness.ready(greeting(options, address, ::geteuid() != 0 || *job_user));
     (*plane)->wait();
     served->server.reset();
-    (void)remove_durably(pid_file);
+    notes.remove();
     plane->reset();
     return 0;
 }
 
-constexpr int ready_descriptor = STDERR_FILENO + 1;  // of a detached child, to tell its parent that it is ready
-
-/// In the child: keeps nothing of the caller's but `ready`, moved to ready_descriptor. Neither its terminal, nor its
-/// folder, which may be on a disk that shall be unmounted, nor any descriptor that it left open.
-void leave_caller(const std::string& state, int ready) {
-    ::setsid();
-    if (::chdir("/") != 0) std::_Exit(1);
-    const auto log = state + "/stargate.log";
-    const int out = ::open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600);
-    const int in = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
-    if (out < 0 || in < 0) {
-        Readiness{ready}.failed(fail_with_errno("open", log).value().detail);
-        std::_Exit(1);
-    }
-    ::dup2(in, STDIN_FILENO);
-    ::dup2(out, STDOUT_FILENO);
-    ::dup2(out, STDERR_FILENO);
-    if (ready != ready_descriptor) ::dup2(ready, ready_descriptor);
-    ::fcntl(ready_descriptor, F_SETFD, FD_CLOEXEC);
-    ::close_range(ready_descriptor + 1, ~0U, 0);
-}
-
-/// Leaves the terminal and the caller: the child stays up, the parent returns once it is ready or has failed.
-int detach(UpOptions options) {
-    auto prepared = prepare_folder(options.state);
-    if (!prepared) {
-        fmt::print(stderr, "stargate: {}\n", prepared.error().detail);
-        return 1;
-    }
-    options.state = std::move(*prepared);  // from the root: the child leaves the folder that we are in
-    int ends[2];
-    if (::pipe2(ends, O_CLOEXEC) != 0) return 1;
-    const auto child = ::fork();
-    if (child == 0) {
-        leave_caller(options.state, ends[1]);
-        const int status = stay_up(options, Readiness{ready_descriptor});
-        std::fflush(nullptr);
-        std::_Exit(status);
-    }
-    ::close(ends[1]);
-    std::string said;
-    std::array<char, 1024> buffer{};
-    for (ssize_t got = 0; (got = ::read(ends[0], buffer.data(), buffer.size())) > 0;) {
-        said.append(buffer.data(), static_cast<std::size_t>(got));
-        if (said.back() == '\n') break;
-    }
-    ::close(ends[0]);
-    if (said == "ready\n") return 0;
-    if (child > 0) ::waitpid(child, nullptr, 0);  // it has failed: whoever tries again at once finds nothing in the way
-    fmt::print(stderr, "stargate: {}",
-               said.empty() ? fmt::format("it ended at once; look at {}/stargate.log\n", options.state) : said);
-    return 1;
-}
-
 }  // namespace
 
-int up(const UpOptions& options) { return options.detach ? detach(options) : stay_up(options, Readiness{-1}); }
+int up(UpOptions options) {
+    fill_standard_descriptors();
+    auto prepared = prepare_folder(options.state);
+    if (!prepared) {
+        Readiness{}.failed(prepared.error().detail);
+        return 1;
+    }
+    options.state = std::move(*prepared);  // from the root: a detached child leaves the folder that we are in
+    if (!options.detach) return stay_up(options, {});
+    return detach(options.state, [&](Readiness readiness) { return stay_up(options, readiness); });
+}
 
 }  // namespace stargate

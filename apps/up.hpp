@@ -18,7 +18,7 @@ struct UpOptions {
 };
 
 /// Starts the control plane of this machine and stays until it is told to go down; with `detach` returns once it is
-/// ready. Returns an exit status: 0, or 1 with a sentence on standard error.
-int up(const UpOptions& options);
+/// ready. Says where it is, and what to do next. Returns an exit status: 0, or 1 with a sentence on standard error.
+int up(UpOptions options);
 
 }  // namespace stargate

@@ -141,8 +141,11 @@ Result<Account> look_up(const std::string& who, Look look) {
     passwd* found = nullptr;
     const int error = look(&entry, buffer.data(), buffer.size(), &found);
     if (found != nullptr) return from_entry(*found);
-    return fail(error == 0 ? Fault::not_found : Fault::unavailable,
-                fmt::format("there is no account {} on this machine; make it with useradd", who));
+    if (error != 0) {
+        return fail(Fault::unavailable,
+                    fmt::format("account {} cannot be looked up: {}; try again later", who, std::strerror(error)));
+    }
+    return fail(Fault::not_found, fmt::format("there is no account {} on this machine; make it with useradd", who));
 }
 
 }  // namespace
@@ -172,7 +175,11 @@ Result<Account> account_named(const std::string& name) {
 
 Result<Account> job_account(const std::string& name) {
     auto account = account_named(name);
-    if (account && account->uid == 0) {
+    if (!account) {
+        return tl::unexpected<Error>(
+            {account.error().fault, fmt::format("--job-user {}: {}", name, account.error().detail)});
+    }
+    if (account->uid == 0) {
         return fail(Fault::denied, fmt::format("--job-user {}: jobs never run as root; name another account", name));
     }
     return account;

@@ -376,6 +376,7 @@ public:
         thread_ = std::thread{[this] { io().run(); }};
     }
     [[nodiscard]] std::uint16_t port() const override { return port_; }
+    [[nodiscard]] std::string address() const override { return address_; }
 
 private:
     using Acceptor = asio::basic_socket_acceptor<Protocol>;
@@ -400,6 +401,7 @@ private:
     Control& control_;
     std::optional<Acceptor> unix_, tcp_;
     std::uint16_t port_ = 0;
+    std::string address_;
     std::list<std::shared_ptr<Session>> sessions_;
     std::atomic<bool> wake_pending_ = false;
     std::thread thread_;
@@ -450,6 +452,7 @@ Result<void> Impl::listen_tcp() {
                                                  std::strerror(errno)));
     }
     port_ = bound.port();
+    address_ = fmt::format("{}:{}", address.is_v6() ? "[" + address.to_string() + "]" : address.to_string(), port_);
     tcp_.emplace(io(), Protocol{endpoint.protocol().family(), 0}, fcntl(socket.get(), F_DUPFD_CLOEXEC, 0));
     return {};
 }

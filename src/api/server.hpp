@@ -33,6 +33,8 @@ public:
 
     /// Where TCP is listened on, with the port that the kernel chose for `:0`; 0 when it is not.
     [[nodiscard]] virtual std::uint16_t port() const = 0;
+    /// The same as `127.0.0.1:7433`; empty when TCP is not listened on.
+    [[nodiscard]] virtual std::string address() const = 0;
 
 protected:
     Server() = default;

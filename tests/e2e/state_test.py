@@ -52,7 +52,8 @@ class Folder(Machine):
         read_end, write_end = os.pipe()
         try:
             command = [str(BINARY), "up", "--state", "state", "--detach", "--listen", "127.0.0.1:0"]
-            subprocess.run(command, cwd=self.folder, pass_fds=(read_end, write_end), check=True, timeout=60)
+            subprocess.run(command, cwd=self.folder, pass_fds=(read_end, write_end), stdout=subprocess.DEVNULL, check=True,
+                           timeout=60)
             pid = self.stargate.pid()
             self.assertEqual(os.readlink(f"/proc/{pid}/cwd"), "/")
             ours = os.readlink(f"/proc/self/fd/{write_end}")
@@ -62,6 +63,30 @@ class Folder(Machine):
             os.close(read_end)
             os.close(write_end)
         self.stargate.run("run", "--", "true")
+
+    def test_a_caller_may_have_closed_the_standard_descriptors(self):
+        command = f"exec {BINARY} up --state {self.state} --detach --listen 127.0.0.1:0 <&- >&- 2>&-"
+        self.assertEqual(subprocess.run(["sh", "-c", command], timeout=60, check=False).returncode, 0)
+        self.assertEqual(os.readlink(f"/proc/{self.stargate.pid()}/fd/0"), "/dev/null")
+        self.stargate.run("run", "--", "true")
+
+    def test_up_says_where_it_is_and_notes_the_port_that_it_was_given(self):
+        said = self.stargate.up().stdout
+        address = (self.state / "stargate.address").read_text().strip()
+        for word in (str(self.state), address, str(self.stargate.pid()), f"stargate down --state {self.state}"):
+            self.assertIn(word, said)
+        with socket.create_connection((address.split(":")[0], int(address.split(":")[1])), timeout=20) as peer:
+            peer.sendall(b"GET /healthz HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n")
+            self.assertIn(b" 200 ", peer.recv(100))
+        self.stargate.down()
+        self.assertFalse((self.state / "stargate.address").exists())
+
+    @unittest.skipUnless(os.geteuid() == 0, "only root's jobs need an account of their own")
+    def test_an_account_for_roots_jobs_that_is_not_there_is_refused_at_once(self):
+        for name, word in (("no-such-account", "useradd"), ("root", "another account")):
+            done = self.stargate.run("up", "--detach", "--listen", "127.0.0.1:0", "--job-user", name, check=False)
+            self.assert_refused_to_start(done, f"--job-user {name}", word)
+        self.assertFalse((self.state / "stargate.db").exists())
 
     def test_a_port_in_use_is_found_before_anything_is_changed(self):
         self.stargate.up()
