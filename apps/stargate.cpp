@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "cli/complaint.hpp"
 #include "cli/verbs.hpp"
 #include "verbs.hpp"
 
@@ -26,6 +27,7 @@ int main(int argc, char** argv) {
     CLI::App app{"Stargate: one elastic computer out of many. Every verb has --help."};
     app.set_version_flag("--version", STARGATE_VERSION);
     app.require_subcommand(1);
+    app.failure_message(stargate::cli::complaint);
     std::function<int()> action;
     stargate::add_up(app, action);
     stargate::add_down(app, action);

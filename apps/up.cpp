@@ -44,7 +44,8 @@ Result<std::string> prepare_folder(const std::string& folder) {
     std::error_code failed;
     const bool made = std::filesystem::create_directories(folder, failed);
     if (failed)
-        return fail(Fault::denied, fmt::format("the state folder {} cannot be made: {}", folder, failed.message()));
+        return fail(Fault::denied, fmt::format("the state folder {} cannot be made: {}; name another one with --state",
+                                               folder, failed.message()));
     if (made) ::chmod(folder.c_str(), ::geteuid() == 0 ? 0711 : 0700);
     const auto path = std::filesystem::canonical(folder, failed).string();
     struct stat status {};

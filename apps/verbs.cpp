@@ -8,14 +8,16 @@
 #include <chrono>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <memory>
 #include <thread>
 
+#include "api/json.hpp"
 #include "cli/client.hpp"
+#include "cli/complaint.hpp"
 #include "cli/full_disk.hpp"
 #include "cli/run.hpp"
 #include "cli/verbs.hpp"
+#include "core/command.hpp"
 #include "engine/local/end_all.hpp"
 #include "engine/local/local_engine.hpp"
 #include "engine/local/output_log.hpp"
@@ -23,8 +25,6 @@
 #include "store/doctor.hpp"
 #include "store/room.hpp"
 #include "store/sqlite/sqlite_store.hpp"
-#include "twin/replay.hpp"
-#include "twin/run.hpp"
 #include "up.hpp"
 
 namespace stargate {
@@ -35,17 +35,6 @@ namespace {
 constexpr std::chrono::seconds longest_goodbye{30};
 constexpr std::chrono::seconds grace_without_control_plane{5};
 
-int fail_with(const Error& error) {
-    fmt::print(stderr, "stargate: {}\n", error.detail);
-    return 1;
-}
-
-CLI::App* add_verb(CLI::App& app, const char* name, const char* what, const char* example) {
-    auto* verb = app.add_subcommand(name, what);
-    verb->footer(std::string{"Example: stargate "} + example);
-    return verb;
-}
-
 std::optional<pid_t> noted_pid(const std::string& state) {
     std::ifstream file{state + "/stargate.pid"};
     pid_t pid = 0;
@@ -55,30 +44,61 @@ std::optional<pid_t> noted_pid(const std::string& state) {
 
 bool is_gone(pid_t pid) { return ::kill(pid, 0) != 0 && errno == ESRCH; }
 
+/// `1 running job`, `3 running jobs`.
+std::string counted(std::int64_t count, std::string_view what) {
+    return fmt::format("{} {}{}", count, what, count == 1 ? "" : "s");
+}
+
+/// What became of the jobs that ran when the control plane was told to go; `reply` is its answer to that.
+std::string fate_of_jobs(const std::string& reply, bool ended) {
+    const auto told = api::parse_json(reply);
+    const auto running = told ? (*told)["running"].whole : 0;
+    if (running == 0) return "nothing was running";
+    if (!ended) {
+        return running == 1 ? "1 running job goes on, and the next `up` adopts it"
+                            : fmt::format("{} running jobs go on, and the next `up` adopts them", running);
+    }
+    std::string names;
+    for (const auto& job : (*told)["jobs"].items) {
+        names += fmt::format("{}{} (job {})", names.empty() ? "" : ", ", job["name"].text, job["id"].whole);
+    }
+    const bool is_all = (*told)["jobs"].items.size() == static_cast<std::size_t>(running);
+    return fmt::format("{} {} ended: {}{}", counted(running, "running job"), running == 1 ? "was" : "were", names,
+                       is_all ? "" : ", ...");
+}
+
+int end_without_control_plane(const std::string& state) {
+    const auto ended = end_all_attempts(state, grace_without_control_plane);
+    if (!ended) return say_failed(ended.error());
+    fmt::print("no control plane answers at {}; {}\n", state,
+               *ended == 0
+                   ? "nothing was running"
+                   : fmt::format("{} {} ended", counted(*ended, "running attempt"), *ended == 1 ? "was" : "were"));
+    return 0;
+}
+
 int down(const std::string& state, bool jobs) {
     const auto pid = noted_pid(state);
     const auto reply = cli::Client{state}.call("POST", "/api/v1/shutdown", jobs ? R"({"jobs":true})" : "{}");
     if (!reply && reply.error().fault == Fault::unavailable) {
-        if (!jobs) {
-            fmt::print("no control plane answers at {}: it is down already\n", state);
-            return 0;
-        }
-        const auto ended = end_all_attempts(state, grace_without_control_plane);
-        if (!ended) return fail_with(ended.error());
-        fmt::print("no control plane answers at {}; {} running attempts were ended\n", state, *ended);
+        if (jobs) return end_without_control_plane(state);
+        fmt::print("no control plane answers at {}: it is down already\n", state);
         return 0;
     }
-    if (!reply) return fail_with(reply.error());
+    if (!reply) return say_failed(reply.error());
     if (reply->status >= 300) return cli::explain_failure(reply->status, reply->body);
     const cli::SayWhenFull say_when_full{state};
     const auto until =
         std::chrono::steady_clock::now() + longest_goodbye + (jobs ? std::chrono::hours{1} : std::chrono::hours{0});
     while (pid && !is_gone(*pid)) {
-        if (std::chrono::steady_clock::now() > until)
-            return fail_with({Fault::timed_out, "the control plane does not go"});
+        if (std::chrono::steady_clock::now() > until) {
+            return say_failed(
+                {Fault::timed_out,
+                 fmt::format("the control plane, pid {}, does not go; look at {}/stargate.log", *pid, state)});
+        }
         std::this_thread::sleep_for(std::chrono::milliseconds{5});
     }
-    fmt::print("the control plane is down{}\n", jobs ? "" : "; work goes on, and the next `up` adopts it");
+    fmt::print("the control plane is down; {}\n", fate_of_jobs(reply->body, jobs));
     return 0;
 }
 
@@ -145,12 +165,12 @@ int doctor(const std::string& state, bool only_store) {
 }
 
 void add_log_limits(CLI::App& verb, live::LogLimits& limits) {
-    verb.add_option("--snapshot-every", limits.facts_between_snapshots, "facts between two snapshots of the state")
-        ->capture_default_str()
-        ->check(CLI::PositiveNumber);
-    verb.add_option("--keep-segments", limits.segments_kept,
-                    "sealed segments of the log that are kept, each of --snapshot-every facts")
-        ->capture_default_str();
+    auto* every =
+        verb.add_option("--snapshot-every", limits.facts_between_snapshots, "facts between two snapshots of the state");
+    cli::check_whole(every->capture_default_str(), 1);
+    auto* kept = verb.add_option("--keep-segments", limits.segments_kept,
+                                 "sealed segments of the log that are kept, each of --snapshot-every facts");
+    cli::check_whole(kept->capture_default_str(), 0);
 }
 
 /// Removes the output of jobs that nobody can ask for any more: those that have left the history too.
@@ -166,89 +186,23 @@ void remove_old_output(store::Reader& store, const std::string& folder, const St
 
 int follower(const std::string& folder, const live::LogLimits& limits) {
     const auto reader = store::open_sqlite_reader(folder);
-    if (!reader) return fail_with(reader.error());
+    if (!reader) return say_failed(reader.error());
     return live::follow_once(**reader, folder, limits,
                              [&](const State& state) { remove_old_output(**reader, folder, state); });
 }
 
-struct TwinAsked {
-    std::string file;
-    std::string folder;
-    std::string state = cli::default_state();
-    std::string output = "table";
-    std::vector<std::string> overrides;
-    std::uint64_t seed = 1;
-};
-
-int twin_run(const TwinAsked& asked) {
-    std::ifstream file{asked.file, std::ios::binary};
-    if (!file) {
-        fmt::print(stderr, "stargate: {}: cannot be read; name a scenario file\n", asked.file);
-        return 2;
-    }
-    twin::RunOptions options;
-    options.scenario.assign(std::istreambuf_iterator<char>{file}, {});
-    options.seed = asked.seed;
-    options.overrides = asked.overrides;
-    options.commit = STARGATE_VERSION;
-    const bool watched = asked.output != "json" && ::isatty(STDERR_FILENO) != 0;
-    if (watched) {
-        options.progress = [](double hours, std::uint64_t events) {
-            fmt::print(stderr, "\r{:8.2f} h simulated, {} events", hours, events);
-        };
-    }
-    std::unique_ptr<store::Store> store;
-    if (!asked.folder.empty()) {
-        std::error_code failed;
-        std::filesystem::create_directories(asked.folder, failed);
-        auto opened = store::open_sqlite_store(asked.folder);
-        if (!opened) return fail_with(opened.error());
-        store = std::move(*opened);
-        options.store = store.get();
-    }
-    const auto report = twin::run_scenario(options);
-    if (watched) fmt::print(stderr, "\r{:60}\r", "");
-    if (!report) {
-        fmt::print(stderr, "{}: {}\n", asked.file, report.error().detail);
-        return 2;
-    }
-    if (asked.output == "json") {
-        fmt::print("{}\n", twin::report_json(*report));
-    } else {
-        fmt::print(
-            "digest  {:016x}\nseed    {}\ncommit  {}\n{:.2f} simulated hours: {} jobs, {} attempts, {} inputs, {} "
-            "facts, {} "
-            "events, {} checks\n",
-            report->digest, report->seed, report->commit, report->simulated_hours, report->jobs, report->attempts,
-            report->inputs, report->facts, report->events, report->checks);
-        for (const auto& [kind, times] : report->faults) fmt::print("  {:<24} {}\n", kind, times);
-    }
-    if (!report->broken.empty()) fmt::print(stderr, "broken: {}\n", report->broken);
-    return report->broken.empty() ? 0 : 1;
-}
-
-int twin_replay(const TwinAsked& asked) {
-    const auto folder = asked.folder.empty() ? asked.state : asked.folder;
-    const auto reader = store::open_sqlite_reader(folder);
-    if (!reader) return fail_with(reader.error());
-    auto begin = twin::where_to_begin(**reader, folder);
-    if (!begin) return fail_with(begin.error());
-    const auto report = twin::replay(**reader, std::move(*begin));
-    if (!report) return fail_with(report.error());
-    if (asked.output == "json") {
-        fmt::print("{}\n", twin::replay_json(*report));
-    } else {
-        fmt::print("replayed from fact {}: {} inputs decided again, {} facts compared, {}\n", report->from_fact,
-                   report->inputs, report->compared, report->difference ? "a difference" : "no difference");
-        if (report->difference) {
-            fmt::print("first difference at fact {}:\n  logged  {}\n  decided {}\n", report->difference->seq,
-                       report->difference->logged, report->difference->decided);
-        }
-    }
-    return report->difference ? 1 : 0;
-}
-
 }  // namespace
+
+CLI::App* add_verb(CLI::App& app, const char* name, const char* what, const char* example) {
+    auto* verb = app.add_subcommand(name, what);
+    verb->footer(std::string{"Example: stargate "} + example);
+    return verb;
+}
+
+int say_failed(const Error& error) {
+    fmt::print(stderr, "stargate: {}\n", error.detail);
+    return 1;
+}
 
 void add_up(CLI::App& app, std::function<int()>& action) {
     auto options = std::make_shared<UpOptions>();
@@ -259,8 +213,9 @@ void add_up(CLI::App& app, std::function<int()>& action) {
         ->capture_default_str();
     verb->add_option("--gateway", options->gateway, "address of the gateway; nothing is started for it yet")
         ->capture_default_str();
-    verb->add_option("--cpu-gpus", options->cpu_gpus, "shares of this machine's CPU that count as GPUs; 0: one a core")
-        ->capture_default_str();
+    auto* shares = verb->add_option("--cpu-gpus", options->cpu_gpus,
+                                    "shares of this machine's CPU that count as GPUs; 0: one a core");
+    cli::check_whole(shares->capture_default_str(), 0, max_gpus_per_node);
     verb->add_option("--job-user", options->job_user, "whom root's own submissions run as")->capture_default_str();
     verb->add_flag("--detach", options->detach, "return once it is ready, and leave it running");
     add_log_limits(*verb, options->log_limits);
@@ -289,28 +244,6 @@ void add_doctor(CLI::App& app, std::function<int()>& action) {
     cli::add_state(*verb, asked->state);
     verb->add_flag("--store", asked->only_store, "look at the store alone; the control plane may be down");
     verb->callback([&action, asked] { action = [asked] { return doctor(asked->state, asked->only_store); }; });
-}
-
-void add_twin(CLI::App& app, std::function<int()>& action) {
-    auto asked = std::make_shared<TwinAsked>();
-    auto* verb =
-        add_verb(app, "twin", "the same decisions in a simulated world", "twin run tests/scenario/chaos.yaml --seed 7");
-    verb->require_subcommand(1);
-    cli::add_state(*verb, asked->state);
-    auto* run =
-        add_verb(*verb, "run", "run a scenario", "twin run tests/scenario/chaos.yaml --seed 7 --set duration=1h");
-    run->add_option("file", asked->file, "the scenario")->required();
-    run->add_option("--seed", asked->seed, "same scenario, same seed: same run")->capture_default_str();
-    run->add_option("--set", asked->overrides, "path=value, overrides the file")->allow_extra_args(false);
-    run->add_option("--store", asked->folder, "write the log to a store in this folder");
-    run->add_option("-o,--output", asked->output, "table or json")->check(CLI::IsMember({"table", "json"}));
-    run->callback([&action, asked] { action = [asked] { return twin_run(*asked); }; });
-    auto* replay =
-        add_verb(*verb, "replay", "decide a log again from its inputs and compare every fact", "twin replay STATE");
-    replay->add_option("state", asked->folder, "the state folder; a control plane may be using it");
-    cli::add_state(*replay, asked->state);
-    replay->add_option("-o,--output", asked->output, "table or json")->check(CLI::IsMember({"table", "json"}));
-    replay->callback([&action, asked] { action = [asked] { return twin_replay(*asked); }; });
 }
 
 void add_follower(CLI::App& app, std::function<int()>& action) {

@@ -9,6 +9,7 @@
 #include "api/words.hpp"
 #include "api/yaml.hpp"
 #include "base/names.hpp"
+#include "base/spelling.hpp"
 
 namespace stargate::api {
 
@@ -249,7 +250,7 @@ private:
             if (key.text == "require") spec().require = wanted;
         });
     }
-    void count(const YamlNode& node) { job_.submit.count = number(node, "count", 1, 1'000'000); }
+    void count(const YamlNode& node) { job_.submit.count = number(node, "count", 1, setting_.max_array); }
     void after(const YamlNode& node) {
         job_.submit.after = words(node, "after");
         for (const auto& before : job_.submit.after) {

@@ -18,6 +18,7 @@ struct JobFileSetting {
     Account account;                     // that the job will run as
     std::uint32_t owner = 0;             // uid of the one who submits
     std::vector<std::string> gpu_types;  // of this fleet, in the order of Settings::gpu_types
+    std::int32_t max_array = 100'000;    // as Settings::max_array
 };
 
 /// A job as it was asked for: what decisions see, and how it is run.

@@ -215,9 +215,9 @@ const std::vector<Bad> bad{
      "job.yaml:4: topology: a group of fields belongs here; write `topology: {require: ...}`"},
     {head + "topology: {require: galaxy}\n",
      "job.yaml:4: topology.require: `galaxy` is not known; write node or rack or pod or hall or site or fleet"},
-    {head + "count: 0\n", "job.yaml:4: count: `0` is no number from 1 to 1000000; write one"},
-    {head + "count: 1000001\n", "job.yaml:4: count: `1000001` is no number from 1 to 1000000; write one"},
-    {head + "count: two\n", "job.yaml:4: count: `two` is no number from 1 to 1000000; write one"},
+    {head + "count: 0\n", "job.yaml:4: count: `0` is no number from 1 to 100000; write one"},
+    {head + "count: 100001\n", "job.yaml:4: count: `100001` is no number from 1 to 100000; write one"},
+    {head + "count: two\n", "job.yaml:4: count: `two` is no number from 1 to 100000; write one"},
     {head + "after: ['a b']\n",
      "job.yaml:4: after: `a b`: not a name that commands can take; use 1 to 63 letters, digits, `.`, `_` and `-`, the "
      "first a letter or digit"},

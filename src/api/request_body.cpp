@@ -6,6 +6,7 @@
 
 #include "api/json.hpp"
 #include "api/words.hpp"
+#include "base/spelling.hpp"
 #include "base/utf8.hpp"
 
 namespace stargate::api {
@@ -45,7 +46,7 @@ public:
         word("tenant", [&](const std::string& text) { return job_.submit.tenant = text, Result<void>{}; });
         word("kind", [&](const std::string& text) { return kind(text); });
         word("ranks", [&](const std::string& text) { return ranks(text); });
-        word("count", [&](const std::string&) { return count(); });
+        word("count", [&](const std::string&) { return count(setting.max_array); });
         word("gpu_type", [&](const std::string& text) { return gpu_type(text, setting); });
         held();
         env();
@@ -123,10 +124,10 @@ private:
         spec().one_rank_a_node = job_.launch.one_rank_a_node = text == "per_node";
         return {};
     }
-    Result<void> count() {
+    Result<void> count(std::int32_t most) {
         const auto& value = body_["count"];
-        if (value.kind != Json::Kind::number || value.whole < 1 || value.whole > 1'000'000) {
-            return refuse_text(fmt::format("`{}` is no number from 1 to 1000000; write one", value.word()));
+        if (value.kind != Json::Kind::number || value.whole < 1 || value.whole > most) {
+            return refuse_text(fmt::format("`{}` is no number from 1 to {}; write one", value.word(), most));
         }
         job_.submit.count = static_cast<std::int32_t>(value.whole);
         return {};

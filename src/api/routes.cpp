@@ -10,14 +10,19 @@
 #include "api/references.hpp"
 #include "api/sentences.hpp"
 #include "api/words.hpp"
+#include "base/spelling.hpp"
 
 namespace stargate::api {
 
-Reply not_found(std::string_view what) {
-    return error_reply(404, "not_found", fmt::format("there is no {}", what), "list what is there: stargate jobs");
+Reply no_job(std::string_view reference) {
+    return error_reply(404, "not_found", fmt::format("there is no job `{}`", reference), "list them: stargate jobs");
 }
 
 Reply forbidden(std::string_view what) { return error_reply(403, "denied", what, "ask its owner or an operator"); }
+
+Reply for_operators(std::string_view what) {
+    return error_reply(403, "denied", fmt::format("{} by operators", what), "ask an operator");
+}
 
 Reply malformed(std::string_view detail) {
     const auto remedy = detail.rfind("; ");
@@ -128,6 +133,31 @@ void Api::handle(const Request& request, const Finish& finish) {
     finish_with(finish, error_reply(404, "not_found", "there is no such route", "docs/api.md lists them all"));
 }
 
+namespace {
+
+/// How many of these jobs hold something still: what was cancelled has its grace.
+std::size_t count_active(const Control& control, const std::vector<JobId>& jobs) {
+    std::size_t active = 0;
+    control.read([&](const State& state, Instant, std::uint64_t) {
+        for (const auto id : jobs) {
+            const auto* job = state.find<Job>(id);
+            if (job != nullptr && std::holds_alternative<Active>(job->phase)) ++active;
+        }
+    });
+    return active;
+}
+
+/// It was to be held or released, and waits no more.
+Reply waits_no_more(const std::string& reference, const std::string& verb) {
+    if (verb == "release") {
+        return error_reply(409, "wrong_state", fmt::format("{} runs already", reference), "it needs no release");
+    }
+    return error_reply(409, "wrong_state", fmt::format("{} runs, and only a job that waits can be held", reference),
+                       fmt::format("end it: stargate cancel {}", reference));
+}
+
+}  // namespace
+
 void Api::act_on_jobs(const Request& request, const Finish& finish) {
     const auto& verb = request.target.path[4];
     std::int32_t gpus = 0;
@@ -163,7 +193,7 @@ void Api::act_on_jobs(const Request& request, const Finish& finish) {
     if (!named.rivals.empty()) return finish_with(finish, ambiguous(reference, named.rivals));
     if (named.jobs.empty()) {
         const auto retired = retired_of(control_, request.caller, reference);
-        if (!retired || !*retired) return finish_with(finish, not_found("job " + reference));
+        if (!retired || !*retired) return finish_with(finish, no_job(reference));
     }
     if (is_denied) return finish_with(finish, forbidden("this job belongs to somebody else"));
     if (jobs.empty()) {
@@ -193,7 +223,11 @@ void Api::act_on_jobs(const Request& request, const Finish& finish) {
                 }
             }
             // Elements that end meanwhile do not spoil what was done to the others.
-            if (!done.empty() || refused == nullptr) return Reply{200, "{\"jobs\":[" + done + "]}\n"};
+            if (!done.empty() || refused == nullptr) {
+                return Reply{200, fmt::format("{{\"jobs\":[{}],\"active\":{}}}\n", done, count_active(control_, jobs))};
+            }
+            const bool is_hold = verb == "hold" || verb == "release";
+            if (refused->why.why == Why::wrong_state && is_hold) return waits_no_more(reference, verb);
             Reply reply;
             control_.read([&](const State& state, Instant, std::uint64_t) {
                 const auto* job = state.find<Job>(of);
@@ -223,7 +257,7 @@ void ask_one(Control& control, const Caller& caller, Input input, const Api::Fin
 }  // namespace
 
 void Api::drain(const Request& request, const Finish& finish) {
-    if (!request.caller.is_operator) return finish_with(finish, forbidden("nodes are drained by operators"));
+    if (!request.caller.is_operator) return finish_with(finish, for_operators("nodes are drained"));
     NodeId node;
     control_.read([&](const State& state, Instant, std::uint64_t) {
         node = state.node_named(request.target.path[3]);
@@ -232,7 +266,11 @@ void Api::drain(const Request& request, const Finish& finish) {
             node = NodeId{*id};
         }
     });
-    if (!node) return finish_with(finish, not_found("node " + request.target.path[3]));
+    if (!node) {
+        return finish_with(finish,
+                           error_reply(404, "not_found", fmt::format("there is no node `{}`", request.target.path[3]),
+                                       "list them: stargate fleet"));
+    }
     ask_one(control_, request.caller, Drain{node, request.target.path[4] == "drain"}, finish);
 }
 
@@ -328,7 +366,7 @@ Result<SetTenant> read_tenant(const std::string& text) {
 }  // namespace
 
 void Api::set_tenant(const Request& request, const Finish& finish) {
-    if (!request.caller.is_operator) return finish_with(finish, forbidden("tenants are set by operators"));
+    if (!request.caller.is_operator) return finish_with(finish, for_operators("tenants are set"));
     if (!is_tenant_path(request.target.path, 3)) {
         return finish_with(finish, malformed("name: not a tenant's path; write words with `/` between, as lab/nlp"));
     }

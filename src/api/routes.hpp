@@ -101,9 +101,10 @@ private:
 [[nodiscard]] std::optional<std::uint64_t> as_id(std::string_view text);
 
 // What the routes answer alike.
-[[nodiscard]] Reply not_found(std::string_view what);
-[[nodiscard]] Reply forbidden(std::string_view what);
-[[nodiscard]] Reply malformed(std::string_view detail);  // `what; remedy`
+[[nodiscard]] Reply no_job(std::string_view reference);
+[[nodiscard]] Reply forbidden(std::string_view what);      // to who is neither its owner nor an operator
+[[nodiscard]] Reply for_operators(std::string_view what);  // `tokens are made`
+[[nodiscard]] Reply malformed(std::string_view detail);    // `what; remedy`
 [[nodiscard]] Reply ambiguous(std::string_view reference, const std::vector<JobId>& rivals);
 [[nodiscard]] Reply took_too_long();
 /// A failure of the control plane itself.

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "api/job_rows.hpp"
 #include "api/json.hpp"
 #include "api/routes.hpp"
 #include "base/json_text.hpp"
@@ -11,15 +12,14 @@
 namespace stargate::api {
 
 Response Api::make_token(const Request& request) {
-    if (!request.caller.is_operator) {
-        return error_reply(403, "denied", "tokens are made by operators", "ask an operator");
-    }
+    if (!request.caller.is_operator) { return for_operators("tokens are made"); }
     const auto body = parse_json(request.body.empty() ? "{}" : request.body);
     if (!body) return error_reply(422, "malformed", body.error().detail, "send {\"name\": NAME}");
     const auto name = (*body)["name"].text.empty() ? std::string{"token"} : (*body)["name"].text;
     const bool fits =
         name.size() <= 63 && std::none_of(name.begin(), name.end(), [](char c) { return c <= ' ' || c == 0x7F; });
-    if (!fits) return error_reply(422, "malformed", "name: not one short word", "send {\"name\": NAME}");
+    if (!fits)
+        return error_reply(422, "malformed", "name: not one word of at most 63 letters", "give another one, as ci");
     auto uid = request.caller.uid;
     if (const auto* given = body->find("uid"); given != nullptr) {
         if (given->kind != Json::Kind::number || given->whole < 0 || given->whole > 0xFFFFFFFEL) {
@@ -37,9 +37,7 @@ Response Api::make_token(const Request& request) {
 }
 
 Response Api::list_tokens(const Request& request) {
-    if (!request.caller.is_operator) {
-        return error_reply(403, "denied", "tokens are listed by operators", "ask an operator");
-    }
+    if (!request.caller.is_operator) { return for_operators("tokens are listed"); }
     Reply reply;
     JsonList rows{reply.body};
     for (const auto& token : tokens_.all()) {
@@ -54,28 +52,48 @@ Response Api::list_tokens(const Request& request) {
 }
 
 Response Api::revoke_token(const Request& request) {
-    if (!request.caller.is_operator) {
-        return error_reply(403, "denied", "tokens are revoked by operators", "ask an operator");
-    }
+    if (!request.caller.is_operator) { return for_operators("tokens are revoked"); }
     const auto revoked = tokens_.revoke(request.target.path[3]);
     if (revoked) return Reply{200, "{\"ok\":true}\n"};
     if (revoked.error().fault != Fault::not_found) return failure_reply(revoked.error());
     return error_reply(404, "not_found", revoked.error().detail, "list them: stargate token list");
 }
 
+namespace {
+
+/// How many jobs run, and which; of many the first.
+void append_running(std::string& out, const Control& control) {
+    constexpr int most_named = 10;
+    int count = 0;
+    std::string named;
+    JsonList jobs{named};
+    control.read([&](const State& state, Instant, std::uint64_t) {
+        state.table<Attempt>().for_each([&](const Attempt& attempt) {
+            if (++count > most_named) return;
+            jobs.item() += fmt::format(R"({{"id":{},"name":)", attempt.job.value);
+            json_string(named, label_of(state, state.at<Job>(attempt.job)));
+            named += "}";
+        });
+    });
+    jobs.close();
+    out += fmt::format(R"({},"jobs":{})", count, named);
+}
+
+}  // namespace
+
 Response Api::shut_down(const Request& request) {
-    if (!request.caller.is_operator) {
-        return error_reply(403, "denied", "the control plane is taken down by operators", "ask an operator");
-    }
+    if (!request.caller.is_operator) { return for_operators("the control plane is taken down"); }
     const auto body = parse_json(request.body.empty() ? "{}" : request.body);
     if (!body) return malformed(body.error().detail);
     const auto& jobs = (*body)["jobs"];
     if (jobs.kind != Json::Kind::boolean && jobs.kind != Json::Kind::null) {
         return malformed("jobs: neither true nor false; give one of them, or leave it out");
     }
-    const bool ends = jobs.boolean;
-    control_.shut_down(ends ? RunningWork::ends : RunningWork::goes_on);
-    return Reply{202, fmt::format("{{\"pid\":{}}}\n", getpid())};
+    Reply reply{202, fmt::format(R"({{"pid":{},"running":)", getpid())};
+    append_running(reply.body, control_);
+    reply.body += "}\n";
+    control_.shut_down(jobs.boolean ? RunningWork::ends : RunningWork::goes_on);
+    return reply;
 }
 
 }  // namespace stargate::api

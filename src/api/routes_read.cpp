@@ -24,10 +24,6 @@ constexpr std::size_t rows_a_look = 1'000;      // written under the view's lock
 constexpr std::size_t skipped_a_look = 50'000;  // passed over under the lock at once
 constexpr std::size_t most_history = 100'000;   // rows of the history looked at for one listing
 
-Reply no_job(const std::string& reference) {
-    return error_reply(404, "not_found", fmt::format("there is no job {}", reference), "list them: stargate jobs");
-}
-
 void append_reason(std::string& out, const Sight& sight, const Refusal& why, const JobSpec& spec, JobId job) {
     const auto sentence = sentence_of(sight, why, {&spec, nullptr, job});
     const auto* other = is_about_a_job(why.why) ? sight.state().find<Job>(JobId{why.about}) : nullptr;
@@ -308,11 +304,15 @@ Response Api::logs(const Request& request) {
     Named named;
     std::optional<JobId> id;
     bool may_act = false;
+    AttemptId last;
     control_.read([&](const State& state, Instant, std::uint64_t) {
         const Sight sight{request.caller, state};
         named = jobs_of(sight, reference);
         id = one_of(state, named.jobs);
-        if (id) may_act = sight.may_act(state.spec_of(state.at<Job>(*id)));
+        if (!id) return;
+        const auto& job = state.at<Job>(*id);
+        may_act = sight.may_act(state.spec_of(job));
+        last = job.last_attempt;
     });
     if (!named.rivals.empty()) return ambiguous(reference, named.rivals);
     if (!id) {
@@ -320,13 +320,24 @@ Response Api::logs(const Request& request) {
         if (!retired) return failure_reply(retired.error());
         if (!*retired) return no_job(reference);
         id = (*retired)->job.id;
+        last = (*retired)->job.last_attempt;
         may_act = request.caller.is_operator || (*retired)->spec.owner == request.caller.uid;
     }
     if (!may_act) return forbidden("this job's output is its owner's");
+    const AttemptId attempt{as_id(request.target.value("attempt")).value_or(0)};
+    if (attempt) {
+        const auto first = control_.read_output(*id, attempt, 0, 1);
+        if (!first) return failure_reply(first.error());
+        if (first->empty() && attempt != last) {
+            return error_reply(404, "not_found",
+                               fmt::format("job {} has no output of an attempt {}", reference, attempt.value),
+                               fmt::format("its last one is {}; `stargate events` shows all", last.value));
+        }
+    }
     FollowOptions options;
     options.until_end = request.target.is_set("follow");
     options.framing = request.target.is_set("frames") ? Framing::frames : Framing::plain;
-    options.attempt = AttemptId{as_id(request.target.value("attempt")).value_or(0)};
+    options.attempt = attempt;
     options.resume = request.target.value("resume");
     // A name may mean another job when the client asks again after a break: it is told which one this is.
     options.accepted = fmt::format(R"({{"id":{},"count":1}})", id->value);

@@ -36,6 +36,18 @@ std::string tenant_words(const State& state, std::uint64_t id) {
     return row == nullptr ? std::string{"its tenant"} : "tenant " + row->tenant.name;
 }
 
+/// The classes that a tenant may use, each with a comma behind.
+std::string classes_of(const State& state, TenantId id) {
+    std::string words;
+    const auto* row = state.find<TenantRow>(id);
+    for (std::size_t c = 0; row != nullptr && c < priority_classes; ++c) {
+        const auto priority = static_cast<PriorityClass>(c);
+        const bool may = (row->tenant.may_use & bit_of(priority)) != 0;
+        if (may && priority != PriorityClass::system) words += fmt::format("{}, ", name_of(priority));
+    }
+    return words;
+}
+
 std::string node_words(const State& state, std::uint64_t id) {
     const auto* node = state.find<Node>(NodeId{id});
     return node == nullptr ? std::string{"any node"} : "node " + node->shape.name;
@@ -231,8 +243,9 @@ Sentence sentence_of(const Sight& sight, const Refusal& why, const Subject& subj
             return {fmt::format("there is no tenant `{}`", asked == nullptr ? "" : asked->tenant),
                     "list them: stargate tenants"};
         case Why::class_not_allowed:
-            return {fmt::format("{} may not use this priority class", tenant_words(state, why.about)),
-                    "use research or opportunistic, or ask an operator"};
+            return {fmt::format("{} may not use {}", tenant_words(state, why.about),
+                                spec == nullptr ? "this priority class" : name_of(spec->priority)),
+                    fmt::format("use {}or ask an operator", classes_of(state, TenantId{why.about}))};
         case Why::unknown_dependency:
             return {fmt::format("its tenant has no job `{}` that it could come after", missing_dependency(why, asked)),
                     "submit that one first; list them: stargate jobs"};

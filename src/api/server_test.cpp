@@ -48,7 +48,7 @@ TEST_F(ServerTest, WhatCanNeverRunIsRefusedAtOnce) {
     EXPECT_EQ(message(R"({"argv":["true"],"folder":"x"})").substr(0, 7), "folder:");
     EXPECT_EQ(message(R"({"argv":["true"],"folder":"/","tenant":"lab"})"), "there is no tenant `lab`");
     EXPECT_EQ(message(R"({"argv":["true"],"folder":"/","gpuz":1})"), "gpuz: no such member (did you mean `gpus`?)");
-    EXPECT_EQ(message(R"({"argv":["true"],"folder":"/","count":0})"), "count: `0` is no number from 1 to 1000000");
+    EXPECT_EQ(message(R"({"argv":["true"],"folder":"/","count":0})"), "count: `0` is no number from 1 to 100000");
     EXPECT_EQ(message(R"({"argv":[],"folder":"/"})"), "argv: is missing");
     EXPECT_EQ(message("{").substr(0, 8), "not JSON");
     EXPECT_EQ(message("[1]"), "body: not a JSON object");

@@ -104,7 +104,10 @@ void Api::read_job(const Pending& pending, const Account& account) {
     JobFileSetting setting;
     setting.account = account;
     setting.owner = request.caller.uid;
-    control_.read([&](const State& state, Instant, std::uint64_t) { setting.gpu_types = state.settings().gpu_types; });
+    control_.read([&](const State& state, Instant, std::uint64_t) {
+        setting.gpu_types = state.settings().gpu_types;
+        setting.max_array = static_cast<std::int32_t>(state.settings().max_array);
+    });
     auto job = parse_submit(request.body, setting, account.uid == request.caller.uid);
     if (!job) return finish_with(pending->finish, malformed(job.error().detail));
     pending->job = std::move(*job);
@@ -127,8 +130,9 @@ void Api::read_job(const Pending& pending, const Account& account) {
     }
     const bool may_go_without = request.caller.is_operator || setting_.anyone_without_sandbox;
     if (pending->job.launch.sandbox == Sandbox::none && !may_go_without) {
-        return refuse(pending,
-                      forbidden(pending->job.where("sandbox") + "`sandbox: none` is for operators here; leave it out"));
+        return refuse(
+            pending, error_reply(403, "denied", pending->job.where("sandbox") + "`sandbox: none` is for operators here",
+                                 "leave it out, or ask an operator"));
     }
     check_start(pending);
 }

@@ -5,8 +5,9 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
-#include <numeric>
 #include <optional>
+
+#include "base/spelling.hpp"
 
 namespace stargate::api {
 
@@ -39,21 +40,6 @@ std::optional<std::int64_t> thousandths(std::string_view text) {
     }
     after.resize(3, '0');
     return (before.empty() ? 0 : *whole<std::int64_t>(before)) * 1000 + *whole<std::int64_t>(after);
-}
-
-/// How many letters must change to make one word of the other: Wagner and Fischer, 1974.
-std::size_t distance(std::string_view a, std::string_view b) {
-    std::vector<std::size_t> row(b.size() + 1);
-    std::iota(row.begin(), row.end(), std::size_t{0});
-    for (std::size_t i = 1; i <= a.size(); ++i) {
-        auto diagonal = row[0]++;
-        for (std::size_t j = 1; j <= b.size(); ++j) {
-            const auto above = row[j];
-            row[j] = std::min({above + 1, row[j - 1] + 1, diagonal + (a[i - 1] == b[j - 1] ? 0U : 1U)});
-            diagonal = above;
-        }
-    }
-    return row.back();
 }
 
 struct Unit {
@@ -183,20 +169,6 @@ Result<Sandbox> read_sandbox(std::string_view text) {
     if (text == "default") return Sandbox::standard;
     if (text == "strict") return Sandbox::strict;
     return refuse(fmt::format("`{}` is no sandbox; write none, default or strict", text));
-}
-
-std::string did_you_mean(std::string_view word, const std::vector<std::string_view>& known) {
-    if (word.size() > 32) return {};
-    std::string_view best;
-    std::size_t least = std::max<std::size_t>(1, word.size() / 3) + 1;
-    for (const auto candidate : known) {
-        const auto far = distance(word, candidate);
-        if (far < least) {
-            least = far;
-            best = candidate;
-        }
-    }
-    return best.empty() ? std::string{} : fmt::format(" (did you mean `{}`?)", best);
 }
 
 }  // namespace stargate::api

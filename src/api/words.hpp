@@ -2,7 +2,6 @@
 
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "base/names.hpp"
 #include "base/result.hpp"
@@ -21,9 +20,6 @@ namespace stargate::api {
 [[nodiscard]] Result<MilliCpus> read_cpus(std::string_view text);
 [[nodiscard]] Result<PriorityClass> read_priority(std::string_view text);
 [[nodiscard]] Result<Sandbox> read_sandbox(std::string_view text);
-
-/// ` (did you mean `gpus`?)` when one of `known` is close to `word`, else nothing.
-[[nodiscard]] std::string did_you_mean(std::string_view word, const std::vector<std::string_view>& known);
 
 /// What a job gets that does not ask.
 constexpr std::string_view default_tenant = "default";

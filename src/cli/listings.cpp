@@ -82,12 +82,12 @@ std::vector<Column> node_columns() {
 std::vector<Column> tenant_columns() {
     return {
         {"TENANT", [](const Json& row) { return row["name"].word(); }},
-        {"QUOTA", [](const Json& row) { return row["quota"].kind == Json::Kind::null ? "-" : row["quota"].word(); },
+        {"QUOTA", [](const Json& row) { return row["quota"].kind == Json::Kind::null ? "none" : row["quota"].word(); },
          true},
         {"USED", [](const Json& row) { return row["used"].word(); }, true},
         {"WEIGHT", [](const Json& row) { return row["weight"].word(); }, true},
         {"GPU-HOURS", [](const Json& row) { return fmt::format("{:.2f}", row["charged_gpu_s"].number / 3600); }, true},
-        {"MEMBERS", [](const Json& row) { return row["members"].items.empty() ? "-" : row["members"].word(); }},
+        {"MEMBERS", [](const Json& row) { return row["members"].items.empty() ? "all" : row["members"].word(); }},
         {"CLASSES", [](const Json& row) { return row["priorities"].word(); }, false, true},
     };
 }
@@ -167,7 +167,7 @@ void print_job(const Json& job) {
     line("gpus", job["gpus"].word() + (least == most ? "" : fmt::format(" (elastic: {}..{})", least, most)));
     line("nodes", job["nodes"].word());
     if (job["attempt"].whole > 0) {
-        line("attempt", fmt::format("{}, generation {}", job["attempt"].word(), job["generation"].word()));
+        line("attempt", fmt::format("id {}, generation {}", job["attempt"].word(), job["generation"].word()));
     }
     line("failures", job["failures"].whole == 0 ? "" : job["failures"].word());
     line("step", job["step"].whole < 0 ? "" : job["step"].word());

@@ -5,16 +5,21 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cerrno>
+#include <charconv>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <memory>
 
 #include "api/json.hpp"
 #include "base/json_text.hpp"
 #include "base/utf8.hpp"
 #include "cli/client.hpp"
+#include "cli/complaint.hpp"
 #include "cli/listings.hpp"
 #include "cli/run.hpp"
 #include "cli/table.hpp"
@@ -86,9 +91,14 @@ std::string job_target(const Asked& asked, std::string_view verb = {}) {
 int submit(Asked& asked) {
     std::error_code failed;
     const auto path = std::filesystem::canonical(asked.file, failed);
+    if (!failed && std::filesystem::is_directory(path, failed)) {
+        fmt::print(stderr, "stargate: {}: is a folder; name a job file\n", asked.file);
+        return 2;
+    }
     std::ifstream file{path, std::ios::binary};
     if (failed || !file) {
-        fmt::print(stderr, "stargate: {}: cannot be read; name a job file\n", asked.file);
+        const auto why = failed ? failed.message() : std::string{std::strerror(errno)};
+        fmt::print(stderr, "stargate: {}: cannot be read: {}; name a job file\n", asked.file, why);
         return 2;
     }
     constexpr std::size_t longest = 256U << 10;  // the server refuses more; do not read a disk to find out
@@ -138,6 +148,25 @@ int act(Asked& asked, std::string_view verb, std::string_view past, const std::s
     });
 }
 
+/// Cancelled jobs that run have their grace: it would be untrue to call them cancelled yet.
+int cancel(Asked& asked) {
+    return ask(asked, "POST", job_target(asked, "cancel"), {}, [&](const std::string& reply, const Json& done) {
+        if (asked.output == "json") return std::fwrite(reply.data(), 1, reply.size(), stdout), 0;
+        const auto active = done["active"].whole;
+        if (active == 0) {
+            fmt::print("{} is cancelled\n", asked.reference);
+        } else if (done["jobs"].items.size() <= 1) {
+            fmt::print("{} is told to end, and killed if it is still there after its grace\n", asked.reference);
+        } else {
+            fmt::print(
+                "{} is cancelled; {} of {} elements are told to end, and killed if they are still there after "
+                "their grace\n",
+                asked.reference, active, done["jobs"].items.size());
+        }
+        return 0;
+    });
+}
+
 int token(Asked& asked) {
     std::ifstream file{asked.state + "/token"};
     std::string text;
@@ -171,13 +200,30 @@ std::string json_words(const std::string& words) {
     return out + "]";
 }
 
+/// A quota as it is sent: a number, or null for `none`.
+Result<std::string> quota_json(const std::string& text) {
+    if (text == "none") return "null";
+    double gpus = 0;
+    const auto* end = text.data() + text.size();
+    const auto [read_to, bad] = std::from_chars(text.data(), end, gpus);
+    if (bad != std::errc{} || read_to != end || !(gpus >= 0 && gpus <= 1e9)) {
+        return fail(Fault::malformed,
+                    fmt::format("--quota {}: no number of GPUs; give one from 0 on, or `none` for no limit", text));
+    }
+    return fmt::format("{}", gpus);
+}
+
 /// Only what was said is sent: the rest stays as it is.
 int set_tenant(Asked& asked) {
     std::string body;
     const auto add = [&](const char* member, const std::string& json) {
         body += fmt::format("{}\"{}\":{}", body.empty() ? "{" : ",", member, json);
     };
-    if (!asked.quota.empty()) add("quota", asked.quota == "none" ? "null" : asked.quota);
+    if (!asked.quota.empty()) {
+        const auto quota = quota_json(asked.quota);
+        if (!quota) return fail_with(quota.error());
+        add("quota", *quota);
+    }
     if (asked.weight != 0) add("weight", std::to_string(asked.weight));
     if (!asked.classes.empty()) add("priorities", json_words(asked.classes));
     if (!asked.members.empty()) add("members", asked.members == "all" ? "[]" : json_words(asked.members));
@@ -253,7 +299,9 @@ void add_verbs(CLI::App& app, std::function<int()>& action, const std::vector<st
     auto* run_verb = verb("run", "run a command here and now, and wait for it", "run -g 2 -- python3 train.py",
                           [&a] { return run_command(a); });
     run_verb->add_option("-g,--gpus", a.gpus, "GPUs: 1, 1..4 (elastic), 0, or 0.5 of one")->capture_default_str();
-    run_verb->add_option("--count", a.count, "run it so many times, as an array; STARGATE_TASK tells which");
+    check_whole(
+        run_verb->add_option("--count", a.count, "run it so many times, as an array; STARGATE_TASK tells which"), 1,
+        std::numeric_limits<int>::max());
     run_verb->add_option("--name", a.name, "a name for people");
     run_verb->add_option("--priority", a.priority, "opportunistic, research, production or serving");
     run_verb->add_option("--time", a.time, "time limit, as 30m or 2h");
@@ -279,7 +327,7 @@ void add_verbs(CLI::App& app, std::function<int()>& action, const std::vector<st
         return list(a, fmt::format("/api/v1/jobs?limit={}&active={}", a.limit, a.active ? 1 : 0), job_columns());
     }));
     jobs->add_flag("--active", a.active, "without the finished ones");
-    jobs->add_option("--limit", a.limit, "rows at most")->check(CLI::PositiveNumber);
+    check_whole(jobs->add_option("--limit", a.limit, "rows at most"), 1, 100'000);
 
     output(verb("fleet", "list nodes", "fleet -o wide", [&a] { return list(a, "/api/v1/fleet", node_columns()); }));
     auto* tenants = output(verb("tenants", "list tenants: quota, use and weight", "tenants",
@@ -289,7 +337,7 @@ void add_verbs(CLI::App& app, std::function<int()>& action, const std::vector<st
     add_state(*set, a.state);
     set->add_option("name", a.name, "path, as lab/nlp")->required();
     set->add_option("--quota", a.quota, "GPUs held at once, or none");
-    set->add_option("--weight", a.weight, "of fair share among siblings, 1 at first")->check(CLI::PositiveNumber);
+    check_whole(set->add_option("--weight", a.weight, "of fair share among siblings, 1 at first"), 1, 1'000'000);
     set->add_option("--classes", a.classes, "priority classes it may use, as research,opportunistic");
     set->add_option("--members", a.members, "users who may use it and what is below it, as ada,ben; or all");
     set->callback([&action, &a, asked] { action = [&a, asked] { return set_tenant(a); }; });
@@ -310,18 +358,17 @@ void add_verbs(CLI::App& app, std::function<int()>& action, const std::vector<st
         return logs({a.state, a.reference, a.follow, a.attempt});
     }));
     logs_verb->add_flag("-f,--follow", a.follow, "until it ends");
-    logs_verb->add_option("--attempt", a.attempt, "of this attempt instead of the newest");
-    on_job(
-        verb("cancel", "end a job, with its grace", "cancel train", [&a] { return act(a, "cancel", "is cancelled"); }));
+    check_whole(logs_verb->add_option("--attempt", a.attempt, "of the attempt of this id instead of the newest"), 1);
+    on_job(verb("cancel", "end a job, with its grace", "cancel train", [&a] { return cancel(a); }));
     on_job(verb("hold", "keep a waiting job waiting", "hold train", [&a] { return act(a, "hold", "is held"); }));
     on_job(verb("release", "let a held job run", "release train", [&a] { return act(a, "release", "is released"); }));
     auto* resize = on_job(verb("resize", "ask an elastic job to run at another size", "resize train 2", [&a] {
-        return act(
-            a, "resize",
-            a.count == 0 ? "takes as many GPUs as it can have" : fmt::format("is asked to run at {} GPUs", a.count),
-            fmt::format("{{\"gpus\":{}}}", a.count));
+        return act(a, "resize",
+                   a.count == 0 ? "takes as many GPUs as it can have"
+                                : fmt::format("is asked to run at {} GPU{}", a.count, a.count == 1 ? "" : "s"),
+                   fmt::format("{{\"gpus\":{}}}", a.count));
     }));
-    resize->add_option("gpus", a.count, "GPUs; 0: as many as can be had")->required()->check(CLI::NonNegativeNumber);
+    check_whole(resize->add_option("gpus", a.count, "GPUs; 0: as many as can be had")->required(), 0, 10'000'000);
 
     const auto drain = [&](const char* name, const char* what, const char* past) {
         auto* sub = verb(name, what, name == std::string{"drain"} ? "drain node7" : "undrain node7", [&a, name, past] {
@@ -337,7 +384,7 @@ void add_verbs(CLI::App& app, std::function<int()>& action, const std::vector<st
         return events({a.state, a.from, a.follow, output_of(a.output)});
     }));
     events_verb->add_flag("-f,--follow", a.follow, "and what comes");
-    events_verb->add_option("--from", a.from, "the seq to begin with")->check(CLI::PositiveNumber);
+    check_whole(events_verb->add_option("--from", a.from, "the seq to begin with"), 1);
 
     auto* token_verb =
         verb("token", "print the owner's token for the loopback API", "token", [&a] { return token(a); });

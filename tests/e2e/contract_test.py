@@ -104,6 +104,43 @@ class Contract(unittest.TestCase):
             self.assertTrue(done.stderr.strip(), words)
         self.assertEqual(len(self.stargate.jobs()), before)
 
+    def test_what_is_written_wrong_is_refused_in_one_line_with_its_remedy(self):
+        self.submit("kind: batch\nname: here\nrun: sleep 1000\n")
+        self.stargate.wait_for("here", "running")
+        for words, remedy in ((["tenants", "set", "lab", "--quota", "abc"], "`none` for no limit"),
+                              (["tenants", "set", "lab", "--quota", "-1"], "`none` for no limit"),
+                              (["tenants", "set", "lab", "--weight", "0"], "from 1 to 1000000"),
+                              (["tenants", "frobnicate"], "--help"),
+                              (["submit", str(self.folder)], "is a folder; name a job file"),
+                              (["submit", "no-such-file"], "name a job file"),
+                              (["drain", "no-such-node"], "stargate fleet"),
+                              (["show", "no-such-job"], "stargate jobs"),
+                              (["show"], "stargate show --help"),
+                              (["hold", "here"], "stargate cancel here"),
+                              (["logs", "--attempt", "999999", "here"], "its last one is"),
+                              (["logs", "--attempt", "-1", "here"], "from 1 on"),
+                              (["run", "--count", "0", "--", "true"], "from 1 on"),
+                              (["run", "--count", "100001", "--", "true"], "from 1 to 100000"),
+                              (["jobs", "--limit", "0"], "from 1 to 100000"),
+                              (["resize", "here", "many"], "from 0 to 10000000"),
+                              (["events", "--from", "0"], "from 1 on"),
+                              (["up", "--cpu-gpus", "65"], "from 0 to 64"),
+                              (["frobnicate"], "stargate --help"),
+                              (["twin", "frobnicate"], "stargate twin --help"),
+                              (["twin", "run", str(self.folder)], "name a scenario file")):
+            done = subprocess.run([str(BINARY), *words], capture_output=True, text=True, check=False, timeout=60,
+                                  env=dict(os.environ, STARGATE_STATE=str(self.stargate.state)))
+            self.assertEqual((done.returncode, done.stdout), (2, ""), words)
+            self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
+            self.assertIn(remedy, done.stderr, words)
+
+    def test_cancel_says_whether_a_job_has_its_grace(self):
+        self.submit("kind: batch\nname: busy\nrun: trap '' TERM; touch busy.up; sleep 1000\ncheckpoint: {grace: 200ms}\n")
+        self.submit("kind: batch\nname: idle\nheld: true\nrun: 'true'\n", "idle.yaml")
+        wait_until("it has begun", (self.folder / "busy.up").exists)
+        self.assertIn("told to end", self.stargate.run("cancel", "busy").stdout)
+        self.assertIn("is cancelled", self.stargate.run("cancel", "idle").stdout)
+
     def test_a_bad_file_is_refused_with_file_line_and_field(self):
         before = len(self.stargate.jobs())
         done = self.submit("kind: batch\nname: x\ngpus: many\nrun: 'true'\n", "bad.yaml")

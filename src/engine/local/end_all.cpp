@@ -60,6 +60,7 @@ void kill_shim(const Live& live) {
 
 Result<int> end_all_attempts(const std::string& state, Duration grace) {
     const auto attempts = open_attempts(state);
+    if (!attempts && errno == ENOENT) return 0;  // nothing has ever run here
     if (!attempts) return fail(Fault::unavailable, failure("folder " + state + "/attempts"));
     auto live = live_attempts(attempts.get());
     const auto count = static_cast<int>(live.size());

@@ -107,6 +107,10 @@ Result<Opened> open_for_reading(const std::string& folder, Disk* disk) {
     if (!(disk == nullptr ? real_disk() : *disk).exists(database_path(folder))) {
         return fail(Fault::not_found, fmt::format("there is no store in {}; name a state folder with --state", folder));
     }
+    if (disk == nullptr && ::access(database_path(folder).c_str(), R_OK) != 0 && errno == EACCES) {
+        return fail(Fault::denied,
+                    fmt::format("the store in {} may be read by its owner alone; ask as that user or as root", folder));
+    }
     return open_database(folder, Access::read_only, disk).map_error([&](Error error) {
         return in_folder(folder, std::move(error));
     });

@@ -1,0 +1,41 @@
+#include "base/spelling.hpp"
+
+#include <algorithm>
+#include <numeric>
+
+namespace stargate {
+
+namespace {
+
+/// How many letters must change to make one word of the other: Wagner and Fischer, 1974.
+std::size_t distance(std::string_view a, std::string_view b) {
+    std::vector<std::size_t> row(b.size() + 1);
+    std::iota(row.begin(), row.end(), std::size_t{0});
+    for (std::size_t i = 1; i <= a.size(); ++i) {
+        auto diagonal = row[0]++;
+        for (std::size_t j = 1; j <= b.size(); ++j) {
+            const auto above = row[j];
+            row[j] = std::min({above + 1, row[j - 1] + 1, diagonal + (a[i - 1] == b[j - 1] ? 0U : 1U)});
+            diagonal = above;
+        }
+    }
+    return row.back();
+}
+
+}  // namespace
+
+std::string did_you_mean(std::string_view word, const std::vector<std::string_view>& known) {
+    if (word.size() > 32) return {};
+    std::string_view best;
+    std::size_t least = std::max<std::size_t>(1, word.size() / 3) + 1;
+    for (const auto candidate : known) {
+        const auto far = distance(word, candidate);
+        if (far < least) {
+            least = far;
+            best = candidate;
+        }
+    }
+    return best.empty() ? std::string{} : " (did you mean `" + std::string{best} + "`?)";
+}
+
+}  // namespace stargate

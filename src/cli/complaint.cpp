@@ -1,0 +1,63 @@
+#include "cli/complaint.hpp"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <cctype>
+#include <charconv>
+#include <vector>
+
+#include "base/spelling.hpp"
+
+namespace stargate::cli {
+
+namespace {
+
+/// The verbs that people may use after this one.
+std::vector<std::string_view> verbs_of(const CLI::App& app) {
+    std::vector<std::string_view> names;
+    for (const auto* verb : app.get_subcommands({})) {
+        if (!verb->get_group().empty()) names.push_back(verb->get_name());
+    }
+    return names;
+}
+
+std::string unknown_verb(const CLI::App& app, const std::string& path) {
+    const auto words = app.remaining();
+    const auto help = "; list them: " + path + " --help";
+    if (words.empty()) return fmt::format("{}: a verb is missing{}\n", path, help);
+    return fmt::format("{}: there is no verb `{}`{}{}\n", path, words.front(),
+                       did_you_mean(words.front(), verbs_of(app)), help);
+}
+
+}  // namespace
+
+std::string complaint(const CLI::App* app, const CLI::Error& error) {
+    std::string path = "stargate";
+    while (!app->get_subcommands().empty()) {
+        app = app->get_subcommands().front();
+        path += " " + app->get_name();
+    }
+    const auto verbs_missing = app->get_require_subcommand_min() > 0;
+    if (verbs_missing && error.get_name() == "RequiredError") return unknown_verb(*app, path);
+    std::string what = error.what();
+    if (!what.empty()) what[0] = static_cast<char>(std::tolower(static_cast<unsigned char>(what[0])));
+    const auto remedy = what.find("; ") == std::string::npos ? fmt::format("; see: {} --help", path) : std::string{};
+    return fmt::format("{}: {}{}\n", path, what, remedy);
+}
+
+void check_whole(CLI::Option* option, std::int64_t least, std::int64_t most) {
+    const bool is_open = most >= std::numeric_limits<std::int32_t>::max();  // a bound that is our type's
+    const auto range = is_open ? fmt::format("from {} on", least) : fmt::format("from {} to {}", least, most);
+    option->check(CLI::Validator{[=](std::string& text) {
+                                     std::int64_t value = 0;
+                                     const auto* end = text.data() + text.size();
+                                     const auto [read_to, bad] = std::from_chars(text.data(), end, value);
+                                     const bool fits = bad == std::errc{} && read_to == end && !text.empty();
+                                     if (fits && value >= least && value <= most) return std::string{};
+                                     return fmt::format("`{}` is no number {}; write one", text, range);
+                                 },
+                                 range});
+}
+
+}  // namespace stargate::cli

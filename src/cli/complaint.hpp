@@ -1,0 +1,21 @@
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <string>
+
+namespace CLI {
+class App;
+class Error;
+class Option;
+}  // namespace CLI
+
+namespace stargate::cli {
+
+/// What is wrong with a command line, as one sentence with its remedy: `stargate VERB: what; remedy`.
+std::string complaint(const CLI::App* app, const CLI::Error& error);
+
+/// The option takes a whole number of that range and nothing else.
+void check_whole(CLI::Option* option, std::int64_t least, std::int64_t most = std::numeric_limits<std::int64_t>::max());
+
+}  // namespace stargate::cli
