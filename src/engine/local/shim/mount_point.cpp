@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <climits>
 #include <vector>
 
@@ -125,21 +126,25 @@ std::string parent_of(const std::string& path) {
 
 }  // namespace
 
-Outcome make_mount_point(const RunAs& submitter, const std::string& path, bool for_folder) {
+Outcome make_mount_point(const RunAs& submitter, const std::vector<std::string>& hidden, const std::string& path,
+                         bool for_folder) {
     const auto refuse = [&](EndKind kind) { return SandboxFault{kind, failure("cannot mount at " + path)}; };
     auto nearest = path;
     Fd folder;
     {
         const AsAccount rights{submitter};
         if (!rights.is_ok()) return refuse(EndKind::refused);
-        if (create(path, for_folder)) return std::nullopt;
         auto place = open_place(nearest);
         while (!place && errno == ENOENT && nearest != "/") {
             nearest = parent_of(nearest);
             place = open_place(nearest);
         }
         if (!place) return refuse(EndKind::could_not_start);
-        if (nearest == path) return std::nullopt;
+        const auto real = canonical_path(place);
+        if (std::any_of(hidden.begin(), hidden.end(), [&](const auto& closed) { return is_within(real, closed); })) {
+            return SandboxFault{EndKind::could_not_start, "mount target " + path + " lies inside the state folder"};
+        }
+        if (nearest == path || create(path, for_folder)) return std::nullopt;
         folder = Fd{open(nearest.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
         // "." is found only by who may search, and opened for reading only by who may read.
         if (!folder || !Fd{openat(folder.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)}) {

@@ -103,8 +103,10 @@ bool make_folders(const std::string& path) {
     }
 }
 
-std::vector<MountPoint> mount_table() {
-    const auto text = read_kernel_file("/proc/self/mountinfo", 1U << 20);
+std::optional<std::vector<MountPoint>> mount_table() {
+    constexpr std::size_t longest = 64U << 20;  // the kernel's limit is 100,000 mounts, of some 200 bytes each
+    const auto text = read_kernel_file("/proc/self/mountinfo", longest);
+    if (text.empty() || text.size() >= longest) return std::nullopt;
     std::string_view left = text;
     std::vector<MountPoint> table;
     while (!left.empty()) {

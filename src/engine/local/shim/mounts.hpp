@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -39,7 +40,8 @@ struct MountPoint {
     std::string path;  // where
     std::string type;  // of file system: "ext4", "proc"
 };
-[[nodiscard]] std::vector<MountPoint> mount_table();
+/// The whole table, or nothing: what is hidden by a part of it may be seen by the rest.
+[[nodiscard]] std::optional<std::vector<MountPoint>> mount_table();
 
 /// Every path under which the folder at `path` can be seen, when its file system is mounted in several places.
 [[nodiscard]] std::vector<std::string> aliases_of(const std::vector<MountPoint>& table, const std::string& path);

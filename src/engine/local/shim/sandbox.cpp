@@ -81,9 +81,9 @@ public:
         if (mount(nullptr, "/", nullptr, MS_REC | MS_SLAVE, nullptr) != 0)
             return ours("cannot leave the host's mounts");
         if (auto fault = take_job_folder()) return fault;
+        if (auto fault = look_at_mounts()) return fault;
         if (auto fault = make_mount_points()) return fault;
-        table_ = mount_table();
-        hidden_ = aliases_of(table_, spec_.state);
+        if (auto fault = look_at_mounts()) return fault;
         if (auto fault = open_everything()) return fault;
         if (auto fault = hide_state()) return fault;
         if (auto fault = take_along()) return fault;
@@ -101,6 +101,14 @@ public:
     }
 
 private:
+    Outcome look_at_mounts() {
+        auto table = mount_table();
+        if (!table) return SandboxFault{EndKind::refused, "the table of mounts cannot be read whole"};
+        table_ = std::move(*table);
+        hidden_ = aliases_of(table_, spec_.state);
+        return std::nullopt;
+    }
+
     /// Makes mount points that are not there. First of all, because it may replace the root: a place that was opened
     /// before would lead to the old one.
     Outcome make_mount_points() {
@@ -117,7 +125,7 @@ private:
                 if (!source) return theirs(failure("cannot mount " + mounted.source));
                 for_folder = is_folder(source);
             }
-            if (auto fault = make_mount_point(spec_.account, mounted.target, for_folder)) return fault;
+            if (auto fault = make_mount_point(spec_.account, hidden_, mounted.target, for_folder)) return fault;
         }
         return std::nullopt;
     }
