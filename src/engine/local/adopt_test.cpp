@@ -1,10 +1,13 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
 #include <csignal>
 #include <set>
 
 #include "engine/local/attempt_folder.hpp"
+#include "engine/local/attempt_records.hpp"
 #include "engine/local/end_all.hpp"
 #include "engine/local/testing.hpp"
 
@@ -118,7 +121,7 @@ TEST_F(Adopt, TheRecordOfAnOlderShimTellsNoGpus) {
     newer(read);
     EXPECT_TRUE(newer.is_complete());
     EXPECT_EQ(read.gpus, 7U);
-    bytes.resize(bytes.size() - sizeof record.gpus);
+    bytes.resize(bytes.size() - sizeof record.gpus - sizeof record.init.pid - sizeof record.init.start_ticks);
     Reader older{bytes};
     read = {};
     older(read);
@@ -135,6 +138,29 @@ TEST_F(Adopt, AFolderThatWasOnlyLeftToBeRemovedIsNotForeign) {
     start_engine(2);
     EXPECT_TRUE(soon([&] { return adopt({}).empty(); }));
     EXPECT_TRUE(soon([&] { return fs::is_empty(state_ / "attempts"); }));
+}
+
+/// A rank that the kernel cannot kill at once keeps its init from dying, though the lock is free.
+TEST_F(Adopt, AnAttemptIsLostOnlyWhenTheInitOfItsRanksIsDead) {
+    const auto attempt = start_and_wait();
+    lose_engine();
+    auto record = record_of(attempt);
+    EXPECT_TRUE(has_living_init(record, boot_id()));
+    ASSERT_EQ(kill(record.pid, SIGKILL), 0);
+    ASSERT_TRUE(soon([&] { return lock_is_free(attempt) && !has_living_init(record, boot_id()); }));
+    const auto lives_on = fork();
+    ASSERT_GE(lives_on, 0);
+    if (lives_on == 0) {
+        while (true) pause();
+    }
+    record.init = {.pid = lives_on, .start_ticks = start_ticks(lives_on)};
+    ASSERT_TRUE((AttemptRecords{state_, attempt.value}.keep_shim(record)));
+    start_engine(2);
+    adopt({{attempt, true}});
+    EXPECT_FALSE(reports_.next<AttemptLost>(attempt, milliseconds{200}));
+    ASSERT_EQ(kill(lives_on, SIGKILL), 0);
+    EXPECT_TRUE(reports_.next<AttemptLost>(attempt)) << "it is a zombie, which nobody has to take away";
+    waitpid(lives_on, nullptr, 0);
 }
 
 TEST_F(Adopt, AShimThatIsKilledTakesEverythingWithItAndIsLost) {

@@ -18,9 +18,10 @@ constexpr std::int64_t first_look_pause_us = 2'000;
 constexpr std::int64_t foreign_pause_us = 500'000;  // its GPUs may stay taken this long after its end
 
 /// Whether somebody else's attempt lives, and what it holds. Takes nothing from it and leaves nothing there.
-Unknown look_at_stranger(int folder, AttemptId attempt) {
-    if (!has_file(folder, lock_name) || take_lock(folder)) return {attempt, false, 0};
+Unknown look_at_stranger(int folder, AttemptId attempt, const std::string& boot_id) {
     const auto record = read_record<ShimRecord>(folder, shim_record_name);
+    const bool is_locked = has_file(folder, lock_name) && !take_lock(folder);
+    if (!is_locked && !(record && has_living_init(*record, boot_id))) return {attempt, false, 0};
     return {attempt, true, record ? record->gpus : 0};
 }
 
@@ -46,7 +47,7 @@ std::vector<Unknown> Supervisor::adopt(const std::vector<Believed>& believed) {
         if (was_dismissed(*attempt)) {
             trash_.take(*attempt);
         } else if (const auto folder = open_attempt(attempts_.get(), *attempt)) {
-            foreign_[*attempt] = look_at_stranger(folder.get(), AttemptId{*attempt});
+            foreign_[*attempt] = look_at_stranger(folder.get(), AttemptId{*attempt}, boot_id_);
         }
     }
     closedir(listing);
@@ -65,7 +66,8 @@ void Supervisor::look_at_foreign() {
         left.attempts.push_back(found.attempt);
         if (!found.is_alive) continue;
         const auto folder = open_attempt(attempts_.get(), attempt);
-        const auto now = folder ? look_at_stranger(folder.get(), found.attempt) : Unknown{found.attempt, false, 0};
+        const auto now =
+            folder ? look_at_stranger(folder.get(), found.attempt, boot_id_) : Unknown{found.attempt, false, 0};
         has_ended = has_ended || now != found;
         found = now;
         left.gpus |= found.gpus;
@@ -104,7 +106,7 @@ void Supervisor::examine(Entry& entry) {
     tracked_.erase(attempt);  // never begun; its RunRanks is still owed
 }
 
-/// We hold the lock: nothing of this attempt is alive, and nothing can begin while we look.
+/// We hold the lock: nothing of this attempt can begin while we look.
 void Supervisor::examine_locked(Entry& entry) {
     const auto id = AttemptId{entry.first};
     const AttemptRecords records{options_.state, entry.first};
@@ -113,6 +115,8 @@ void Supervisor::examine_locked(Entry& entry) {
         report.generation = std::max(report.generation, entry.second.generation);
         return tell_end(entry, std::move(report));
     }
+    const auto record = records.shim();
+    if (record && has_living_init(*record, boot_id_)) return look_later(entry.second);  // its ranks are about to die
     if (records.is_buried()) {
         // Left when an earlier control plane found it dead, and died before that was written down.
         if (entry.second.was_started) {
@@ -128,7 +132,6 @@ void Supervisor::examine_locked(Entry& entry) {
     }
     // A shim may be on its way to the lock, started by a control plane that has died since. It shall find this.
     if (!bury(entry.first)) return look_later(entry.second);
-    const auto record = records.shim();
     const bool other_boot = record && record->boot_id != boot_id_;
     tell_end(entry,
              AttemptLost{id, options_.node,

@@ -43,6 +43,10 @@ Fd take_lock(int folder) {
 
 bool has_file(int folder, const char* name) { return faccessat(folder, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0; }
 
+bool has_living_init(const ShimRecord& record, const std::string& boot_id) {
+    return record.init.pid != 0 && record.boot_id == boot_id && is_alive(record.init.pid, record.init.start_ticks);
+}
+
 bool is_shortage(int error) {
     return error == ENOSPC || error == EDQUOT || error == ENOMEM || error == EMFILE || error == ENFILE;
 }

@@ -30,6 +30,16 @@ constexpr const char* socket_name = "shim.sock";
 constexpr const char* job_folder_name = "job";
 constexpr const char* authority_name = "authority";
 
+/// A process of one boot, for ever: its number alone is used again. The default stands for none.
+struct ProcessName {
+    std::int32_t pid = 0;
+    std::uint64_t start_ticks = 0;
+    template <class Self, class Coder>
+    static void fields(Self& self, Coder& coder) {
+        coder(self.pid, self.start_ticks);
+    }
+};
+
 struct ShimRecord {
     std::string boot_id;
     std::int32_t pid = 0;
@@ -37,10 +47,12 @@ struct ShimRecord {
     Speaker obeys;
     std::uint64_t job = 0;
     std::uint64_t gpus = 0;  // of the generation that runs: bit i is GPU i of this node
+    ProcessName init;        // of that generation
     template <class Self, class Coder>
     static void fields(Self& self, Coder& coder) {
         coder(self.boot_id, self.pid, self.start_ticks, self.obeys, self.job);
         coder.appended(self.gpus);
+        coder.appended(self.init);
     }
 };
 
@@ -111,6 +123,10 @@ template <class Record>
 [[nodiscard]] Fd take_lock(int folder);
 
 [[nodiscard]] bool has_file(int folder, const char* name);
+
+/// Whether the init of its ranks is not dead yet. When it dies it closes its files first, and with them the lock; only
+/// then does the kernel kill what is left of its PID namespace, and it is a zombie once all of that is dead.
+[[nodiscard]] bool has_living_init(const ShimRecord& record, const std::string& boot_id);
 
 /// Something that everybody on this machine shares has run out: room on a disk, memory, descriptors. It may pass.
 [[nodiscard]] bool is_shortage(int error);

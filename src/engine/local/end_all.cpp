@@ -49,6 +49,12 @@ bool ask_to_end(Live& live, Duration grace) {
     return true;
 }
 
+bool is_dead(const Live& live) {
+    if (!take_lock(live.folder.get())) return false;
+    const auto record = read_record<ShimRecord>(live.folder.get(), shim_record_name);
+    return !record || !has_living_init(*record, boot_id());
+}
+
 void kill_shim(const Live& live) {
     const auto record = read_record<ShimRecord>(live.folder.get(), shim_record_name);
     if (!record || record->boot_id != boot_id()) return;
@@ -70,7 +76,7 @@ Result<int> end_all_attempts(const std::string& state, Duration grace) {
     const auto kill_at = boot_time_us() + grace.count() + kill_patience_us / 2;
     bool killed = false;
     while (true) {
-        std::erase_if(live, [](const Live& each) { return static_cast<bool>(take_lock(each.folder.get())); });
+        std::erase_if(live, is_dead);
         if (live.empty()) return count;
         const auto now = boot_time_us();
         if (now > kill_at && !std::exchange(killed, true)) {

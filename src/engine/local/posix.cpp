@@ -75,13 +75,31 @@ std::string boot_id() {
     return id;
 }
 
-std::uint64_t start_ticks(int pid) {
+namespace {
+/// From the state on (field 3): the command name (field 2) may hold blanks and brackets; the last bracket ends it.
+std::string process_fields(int pid) {
     const auto path = "/proc/" + std::to_string(pid) + "/stat";
     const auto line = read_kernel_file(path.c_str());
-    // The command name (field 2) may hold blanks and brackets; the last bracket ends it. Start time is field 22.
-    auto at = line.rfind(')');
-    for (int field = 2; field < 22 && at != std::string::npos; ++field) at = line.find(' ', at + 1);
-    return at == std::string::npos ? 0 : std::strtoull(line.c_str() + at + 1, nullptr, 10);
+    const auto name_end = line.rfind(") ");
+    return name_end == std::string::npos ? std::string{} : line.substr(name_end + 2);
+}
+
+/// Field 22; 0 when there is none.
+std::uint64_t start_time_in(const std::string& fields) {
+    std::size_t at = 0;
+    for (int field = 3; field < 22 && at != std::string::npos; ++field) {
+        at = fields.find(' ', at);
+        if (at != std::string::npos) ++at;
+    }
+    return at == std::string::npos || fields.empty() ? 0 : std::strtoull(fields.c_str() + at, nullptr, 10);
+}
+}  // namespace
+
+std::uint64_t start_ticks(int pid) { return start_time_in(process_fields(pid)); }
+
+bool is_alive(int pid, std::uint64_t start_ticks) {
+    const auto fields = process_fields(pid);
+    return start_time_in(fields) == start_ticks && !fields.empty() && fields[0] != 'Z' && fields[0] != 'X';
 }
 
 // By number: glibc 2.36 declares these without C linkage.

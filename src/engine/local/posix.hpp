@@ -56,6 +56,9 @@ private:
 /// names a process for ever, where a pid alone is used again.
 [[nodiscard]] std::uint64_t start_ticks(int pid);
 
+/// Whether that process, of this boot, has not died: a zombie has.
+[[nodiscard]] bool is_alive(int pid, std::uint64_t start_ticks);
+
 /// Opens a process by number; signals the process that was opened, whoever has its number now.
 [[nodiscard]] Fd open_process(int pid);
 bool signal_process(const Fd& process, int number);

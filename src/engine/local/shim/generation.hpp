@@ -41,6 +41,8 @@ public:
     /// It was running once, and may be over by now: a short job is, before anybody has looked.
     [[nodiscard]] bool has_run() const { return has_run_; }
     [[nodiscard]] std::uint32_t number() const { return run_.generation; }
+    /// The pid of its init; 0 when there is none.
+    [[nodiscard]] pid_t init() const { return init_ ? init_->pid : 0; }
     /// What there is to tell once it is resized or over.
     [[nodiscard]] Ended outcome() const;
 

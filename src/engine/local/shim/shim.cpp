@@ -49,8 +49,9 @@ int Shim::run() {
     if (!trouble && spec_.account.uid == 0) trouble = "jobs never run as root";
     generation_.emplace(AttemptPlace{spec_, lock_.get(), job_folder_.get(), output_}, spec_.first);
     if (!trouble) generation_->begin();
-    // Init builds the sandbox while the folder becomes durable and we can be found; only then may anything of the job
-    // run.
+    // Init builds the sandbox while it is written down, the folder becomes durable and we can be found; only then may
+    // anything of the job run.
+    if (!trouble && !note_record()) trouble = failure("cannot write the shim's record");
     if (!trouble && !links_.listen()) trouble = failure("cannot listen");
     if (!trouble) {
         if (const auto kept = records_->keep_claim(); !kept) trouble = kept.error().detail;
@@ -137,20 +138,26 @@ std::optional<Refused> Shim::open_files() {
     }
     if (!output_.open(spec_.log, spec_.output_limit)) return refused("cannot open the output file " + spec_.log);
     gpus_ = spec_.first.gpus;
-    // Who we are is a hint for finding us while we live; it need not survive a power cut, which we do not either.
-    const Fd record{openat(folder_.get(), shim_record_name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600)};
-    if (!record || !write_all(record.get(), to_file(about_us()))) return refused("cannot write the shim's record");
+    if (!note_record()) return refused("cannot write the shim's record");  // with room for the init's name
     look_at_progress_us_ = boot_time_us() + progress_pause_us;
     return std::nullopt;
 }
 
+/// Who we are is a hint for finding us while we live; it need not survive a power cut, which we do not either.
+bool Shim::note_record() const {
+    const Fd record{openat(folder_.get(), shim_record_name, O_WRONLY | O_CREAT | O_CLOEXEC, 0600)};
+    return record && write_all(record.get(), to_file(about_us()));  // as long as the last one, so in its place
+}
+
 ShimRecord Shim::about_us() const {
+    const auto init = generation_ ? generation_->init() : 0;
     return {.boot_id = spec_.boot_id,
             .pid = getpid(),
             .start_ticks = start_ticks(getpid()),
             .obeys = obeys_,
             .job = spec_.job,
-            .gpus = gpus_};
+            .gpus = gpus_,
+            .init = {.pid = init, .start_ticks = init != 0 ? start_ticks(init) : 0}};
 }
 
 bool Shim::has_right(const Speaker& speaker) {
@@ -188,17 +195,20 @@ void Shim::next_generation(const Run& run) {
     if (is_later && last_end_->final) last_end_->generation = run.generation;
     const bool is_awaited = told_ == Standing::resized || (told_ == Standing::over && !last_end_->final);
     if (!is_later || !is_awaited) return tell_standing();
+    gpus_ = run.gpus;
+    // For a store that does not know us, at worst it sees what we used before; and for who finds us killed.
+    const auto keep = [this] { (void)records_->keep_shim(about_us()); };
     if (generation_->standing() == Standing::resized) {
         generation_->go_on(run);
+        keep();
     } else {
         generation_->wait_for_init();
         unlinkat(job_folder_.get(), "notice", 0);  // it spoke to the last generation
         generation_.emplace(AttemptPlace{spec_, lock_.get(), job_folder_.get(), output_}, run);
         generation_->begin();
+        keep();
         generation_->release();
     }
-    gpus_ = run.gpus;
-    (void)records_->keep_shim(about_us());  // for a store that does not know us: at worst it sees what we used before
     told_ = Standing::starting;
     settle();
 }

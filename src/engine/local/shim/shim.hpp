@@ -31,6 +31,7 @@ private:
     [[nodiscard]] std::optional<Refused> open_files();
     /// Undoes take_folder: nothing has run. From now on nothing may.
     void give_folder_back();
+    [[nodiscard]] bool note_record() const;
     [[nodiscard]] ShimRecord about_us() const;
 
     [[nodiscard]] bool obey(const Order& order);
