@@ -32,11 +32,6 @@ Result<void> write_durably(const std::string& path, std::string_view bytes, Disk
     return disk.sync_folder(folder_of(path));
 }
 
-Result<void> make_folder_exclusively(const std::string& path, Disk& disk) {
-    if (auto made = disk.make_folder(path); !made) return made;
-    return disk.sync_folder(folder_of(path));
-}
-
 Result<void> make_folder_durably(const std::string& path, Disk& disk) {
     auto made = disk.make_folder(path);
     if (!made && made.error().fault != Fault::conflict) return made;

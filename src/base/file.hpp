@@ -17,10 +17,7 @@ namespace stargate {
 /// Replaces the file by `bytes` in one step: a reader, or a start after a power cut, finds the old content or the new.
 [[nodiscard]] Result<void> write_durably(const std::string& path, std::string_view bytes, Disk& disk = real_disk());
 
-/// Makes a folder that must not exist: of several callers exactly one succeeds, the others get Fault::conflict.
-[[nodiscard]] Result<void> make_folder_exclusively(const std::string& path, Disk& disk = real_disk());
-
-/// The same for whom it does not matter who made it: it is there, durably, when this answers.
+/// Makes a folder, or finds it made: it is there, durably, when this answers.
 [[nodiscard]] Result<void> make_folder_durably(const std::string& path, Disk& disk = real_disk());
 
 /// The whole file. Fault::malformed when it is longer than `limit`, which guards memory against a foreign file.

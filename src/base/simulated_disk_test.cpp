@@ -71,7 +71,7 @@ TEST(DurableFiles, SurviveAPowerCutAtEveryStep) {
                 ASSERT_TRUE(write_durably("/state/a", std::string(3000, 'o'), disk));
                 disk.set_plan({.cut_at_step = disk.steps() + step, .cut = cut, .seed = seed});
                 const auto written = write_durably("/state/a", std::string(4000, 'n'), disk);
-                const auto made = make_folder_exclusively("/state/attempt", disk);
+                const auto made = make_folder_durably("/state/attempt", disk);
                 const auto removed = remove_durably("/state/a", disk);
                 was_cut = disk.is_cut();
                 disk.reboot();

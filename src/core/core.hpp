@@ -19,7 +19,7 @@ struct RetiredJob {
 BOOST_DESCRIBE_STRUCT(RetiredJob, (), (job, spec, submitted, count))
 
 /// State and what the current batch has done to it. One thread owns it. Deciding changes State only through apply, at
-/// once, so that a later decision in the batch sees it; commit() forgets how to go back, undo_batch() goes back.
+/// once, so that a later decision in the batch sees it; commit() forgets how to go back, undo_to() goes back.
 class Core {
 public:
     /// How far the batch had come: for a probe, or to go back.

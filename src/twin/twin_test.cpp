@@ -198,7 +198,7 @@ TEST(Replay, BeginsAtASnapshotWhereTheLogIsTrimmed) {
         }));
         const auto bytes = half.state.rows();
         rows.push_back({half.last_fact, half.last_input, std::to_string(share), digest_of(bytes), false});
-        if (share == 3U) { ASSERT_TRUE(make_folder_exclusively(folder.path() + "/snapshots")); }
+        if (share == 3U) { ASSERT_TRUE(make_folder_durably(folder.path() + "/snapshots")); }
         ASSERT_TRUE(write_durably(store::snapshot_path(folder.path(), rows.back()), bytes));
         ASSERT_TRUE(log->add_snapshot(rows.back()));
     }

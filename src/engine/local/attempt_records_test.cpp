@@ -71,6 +71,17 @@ void cut_everywhere(Scenario scenario) {
     }
 }
 
+/// The records of an attempt whose shim died with its claim kept and nothing else; the plan's cut counts from there.
+AttemptRecords claimed_before(Machine& machine, const FaultPlan& plan) {
+    machine.disk.set_plan({});
+    AttemptRecords records{"/state", attempt, machine.disk};
+    EXPECT_TRUE(records.claim() && records.keep_claim());
+    auto later = plan;
+    later.cut_at_step += machine.disk.steps();
+    machine.disk.set_plan(later);
+    return records;
+}
+
 TEST(AttemptRecords, AShimThatLosesPowerAnywhereRunsItsAttemptOnce) {
     cut_everywhere([](Machine& machine, const FaultPlan&) {
         machine.run_shim();
@@ -88,13 +99,7 @@ TEST(AttemptRecords, AShimThatLosesPowerAnywhereRunsItsAttemptOnce) {
 
 TEST(AttemptRecords, WhatWasSaidToBeLostStaysSoWhenThePowerGoesAgain) {
     cut_everywhere([](Machine& machine, const FaultPlan& plan) {
-        // Died with its claim kept and nothing else.
-        machine.disk.set_plan({});
-        AttemptRecords records{"/state", attempt, machine.disk};
-        EXPECT_TRUE(records.claim() && records.keep_claim());
-        auto second = plan;
-        second.cut_at_step += machine.disk.steps();
-        machine.disk.set_plan(second);
+        (void)claimed_before(machine, plan);
         const auto told = machine.look();
         const bool was_cut = machine.disk.is_cut();
         machine.disk.reboot();
@@ -121,12 +126,7 @@ TEST(AttemptRecords, AnEndThatOvertookItsStartHoldsAfterAPowerCut) {
 
 TEST(AttemptRecords, AnEndIsKeptWholeOrNotAtAll) {
     cut_everywhere([](Machine& machine, const FaultPlan& plan) {
-        machine.disk.set_plan({});
-        AttemptRecords records{"/state", attempt, machine.disk};
-        EXPECT_TRUE(records.claim() && records.keep_claim());
-        auto second = plan;
-        second.cut_at_step += machine.disk.steps();
-        machine.disk.set_plan(second);
+        auto records = claimed_before(machine, plan);
         const bool was_kept = records.keep_end({.obeyed = {}, .ended = {.code = 3}}).has_value();
         const bool was_cut = machine.disk.is_cut();
         machine.disk.reboot();
