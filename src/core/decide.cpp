@@ -103,16 +103,6 @@ void lose_foreign_on(Core& core, Instant now, NodeId id) {
     if (node.foreign_running != 0) core.apply(now, ForeignNoted{id, 0, node.foreign_attempts, 0});
 }
 
-bool can_be_reshaped(const Node& node, const NodeShape& to) {
-    const GpuMask in_use = node.leased | node.claimed | node.foreign;
-    const auto all = to.gpus.count() >= max_gpus_per_node ? ~GpuMask{0} : (GpuMask{1} << to.gpus.count()) - 1;
-    const auto& from = node.shape;
-    const bool same_place =
-        std::tie(from.rack, from.pod, from.hall, from.site) == std::tie(to.rack, to.pod, to.hall, to.site);
-    return from.gpu_type == to.gpu_type && same_place && (in_use & ~all) == 0 &&
-           node.cpus_leased + node.cpus_claimed <= to.cpus && node.memory_leased + node.memory_claimed <= to.memory;
-}
-
 void node_up(Core& core, Instant now, const NodeUp& in) {
     const auto id = core.state().node_named(in.shape.name);
     if (!id) {
@@ -348,6 +338,16 @@ Refusal fits_some_domain(const State& state, const JobSpec& spec, std::int32_t g
 }
 
 }  // namespace
+
+bool can_be_reshaped(const Node& node, const NodeShape& to) {
+    const GpuMask in_use = node.leased | node.claimed | node.foreign;
+    const auto all = to.gpus.count() >= max_gpus_per_node ? ~GpuMask{0} : (GpuMask{1} << to.gpus.count()) - 1;
+    const auto& from = node.shape;
+    const bool same_place =
+        std::tie(from.rack, from.pod, from.hall, from.site) == std::tie(to.rack, to.pod, to.hall, to.site);
+    return from.gpu_type == to.gpu_type && same_place && (in_use & ~all) == 0 &&
+           node.cpus_leased + node.cpus_claimed <= to.cpus && node.memory_leased + node.memory_claimed <= to.memory;
+}
 
 Refusal can_ever_run(const State& state, const JobSpec& spec) {
     const auto want = spec.min_gpus.count();

@@ -224,6 +224,21 @@ TEST_F(ControlPlaneTest, WhatRunsGoesOnAcrossARestartAndIsNotStartedAgain) {
     EXPECT_TRUE(until(*plane, [&](const State& s) { return is_finished(s, answer->job, Outcome::failed); }));
 }
 
+TEST_F(ControlPlaneTest, ASmallerMachineIsKnownAsSuchWhenWhatItLostIsLetGo) {
+    auto plane = start();
+    const auto answer = submit(*plane, spec("a", 3));
+    const auto attempt = machine_.wait_for_a_start();
+    ASSERT_TRUE(attempt);
+    plane.reset();
+    gpus_ = 2;
+    plane = start();
+    EXPECT_TRUE(
+        until(*plane, [&](const State& s) { return s.all_gpus(0) == 4 && s.find<Attempt>(attempt) != nullptr; }));
+    machine_.end(attempt, 0);
+    EXPECT_TRUE(until(*plane, [&](const State& s) { return is_finished(s, answer->job, Outcome::succeeded); }));
+    EXPECT_TRUE(until(*plane, [&](const State& s) { return s.all_gpus(0) == 2 && s.free_gpus(0) == 2; }));
+}
+
 TEST_F(ControlPlaneTest, ANewBootIdEndsTheOldAttemptAndTheJobRunsAgain) {
     auto plane = start();
     (void)submit(*plane, spec("a", 2));
