@@ -19,6 +19,7 @@
 #include "cli/verbs.hpp"
 #include "detach.hpp"
 #include "engine/local/local_engine.hpp"
+#include "engine/local/obeyed_term.hpp"
 #include "engine/local/output_frame.hpp"
 #include "engine/local/output_log.hpp"
 #include "free_address.hpp"
@@ -130,6 +131,7 @@ Result<std::unique_ptr<live::ControlPlane>> start(const UpOptions& options) {
             return std::unique_ptr<Engine>{std::move(engine)};
         });
     };
+    wiring.obeyed_term = [folder](const auto& incarnation) { return obeyed_term(folder, incarnation); };
     wiring.read_output = [folder](JobId job, AttemptId attempt, std::int64_t offset, std::size_t most) {
         return read_output(folder, job, attempt, offset, most);
     };

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <condition_variable>
 #include <deque>
@@ -35,6 +36,8 @@ struct Wiring {
     NodeShape node;  // this machine
     std::string boot;
     std::function<Result<std::unique_ptr<Engine>>(EngineNeeds)> make_engine;
+    /// The highest term of this incarnation that executors obey already, 0 when none does. Empty: nobody looks.
+    std::function<std::uint64_t(const std::array<std::uint8_t, 16>&)> obeyed_term;
     ReadOutput read_output;
     std::function<std::int64_t()> store_bytes;  // room that the store takes on its disk, -1 when not known
     Follower::KeepLog keep_log;                 // empty: no snapshots are made, and the log only grows

@@ -27,7 +27,9 @@ Result<void> ControlPlane::recover_and_take_office() {
     auto recovered = recover(*wiring_.store, wiring_.folder);
     if (!recovered) return tl::unexpected(recovered.error());
     const auto newest_known = recovered->state.counters().attempts;
-    auto identity = wiring_.store->begin_term();
+    const auto before = wiring_.store->identity();
+    if (!before) return tl::unexpected(before.error());
+    auto identity = wiring_.store->begin_term(wiring_.obeyed_term ? wiring_.obeyed_term(before->incarnation) : 0);
     if (!identity) return tl::unexpected(identity.error());
     identity_ = *identity;
     const auto clock = FleetClock::start(wiring_.folder, recovered->state.counters().now);

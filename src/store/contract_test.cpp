@@ -89,16 +89,21 @@ TYPED_TEST(StoreContract, BeginsEmpty) {
 }
 
 TYPED_TEST(StoreContract, ATermRisesAndStays) {
-    const auto first = this->store().begin_term().value();
+    const auto first = this->store().begin_term(0).value();
     EXPECT_EQ(first.term, 1U);
     this->world.reopen();
-    const auto second = this->store().begin_term().value();
+    const auto second = this->store().begin_term(0).value();
     EXPECT_EQ(second.term, 2U);
     EXPECT_EQ(second.incarnation, first.incarnation);
     const auto restored = this->store().renew_incarnation().value();
     EXPECT_NE(restored.incarnation, first.incarnation);
     EXPECT_EQ(restored.term, 2U);
     EXPECT_EQ(this->store().identity().value(), restored);
+}
+
+TYPED_TEST(StoreContract, ATermRisesBeyondWhatExecutorsObey) {
+    EXPECT_EQ(this->store().begin_term(40)->term, 41U);
+    EXPECT_EQ(this->store().begin_term(3)->term, 42U);
 }
 
 TYPED_TEST(StoreContract, NumbersInputsAndFactsWithoutAGap) {

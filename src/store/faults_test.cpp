@@ -56,7 +56,7 @@ Told live(SimulatedDisk& disk, Told told = {}) {
     auto opened = open_sqlite_store_on(disk, folder, checkpoint_pages);
     if (!opened) return (void)note(opened.error()), told;
     auto& store = **opened;
-    const auto identity = store.begin_term();
+    const auto identity = store.begin_term(0);
     if (!identity) return (void)note(identity.error()), told;
     told.term = identity->term;
     for (int n = told.written + 1; n <= batches; ++n) {
@@ -277,7 +277,7 @@ TEST(StoreFaults, NothingIsTriedAfterAnUnknownOutcome) {
     ASSERT_EQ(store->commit(batch_number(2)).outcome, Outcome::unknown);
     const auto steps = disk.steps();
     EXPECT_EQ(store->commit(batch_number(3)).outcome, Outcome::unknown);
-    EXPECT_EQ(store->begin_term().error().fault, Fault::unknown_outcome);
+    EXPECT_EQ(store->begin_term(0).error().fault, Fault::unknown_outcome);
     EXPECT_EQ(store->forget({}).error().fault, Fault::unknown_outcome);
     EXPECT_EQ(store->maintain().error().fault, Fault::unknown_outcome);
     EXPECT_EQ(disk.steps(), steps);
@@ -286,7 +286,7 @@ TEST(StoreFaults, NothingIsTriedAfterAnUnknownOutcome) {
 TEST(StoreFaults, ACommitIsOneSync) {
     SimulatedDisk disk{folder};
     auto store = open_sqlite_store_on(disk, folder, checkpoint_pages).value();
-    ASSERT_TRUE(store->begin_term());
+    ASSERT_TRUE(store->begin_term(0));
     for (int n = 1; n <= batches; ++n) {
         const auto before = disk.syncs();
         ASSERT_EQ(store->commit(batch_number(n)).outcome, Outcome::written);

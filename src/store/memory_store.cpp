@@ -88,9 +88,9 @@ Result<std::vector<SnapshotRow>> MemoryStore::snapshots() {
     return rows;
 }
 
-Result<Identity> MemoryStore::begin_term() {
+Result<Identity> MemoryStore::begin_term(std::uint64_t above) {
     if (auto running = check_running(); !running) return tl::unexpected(running.error());
-    ++identity_.term;
+    identity_.term = std::max(identity_.term, above) + 1;
     return identity_;
 }
 

@@ -30,7 +30,7 @@ public:
     [[nodiscard]] Result<std::vector<HistoryRow>> newest_history(std::size_t limit, const HistoryRow* before) override;
     [[nodiscard]] Result<std::vector<SnapshotRow>> snapshots() override;
 
-    [[nodiscard]] Result<Identity> begin_term() override;
+    [[nodiscard]] Result<Identity> begin_term(std::uint64_t above) override;
     [[nodiscard]] Result<Identity> renew_incarnation() override;
     [[nodiscard]] Committed commit(const Batch& batch) override;
     [[nodiscard]] Result<void> add_snapshot(const SnapshotRow& row) override;

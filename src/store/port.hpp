@@ -49,8 +49,9 @@ public:
 /// Outcome::unknown or Fault::unknown_outcome everything answers the same: nothing is tried again.
 class Store : public virtual Reader {
 public:
-    /// Raises the term. Called once by each start or takeover, before anything is commanded.
-    [[nodiscard]] virtual Result<Identity> begin_term() = 0;
+    /// Raises the term, also beyond `above`: an older copy of a store may have been put back beside executors that obey
+    /// a later term of it. Called once by each start or takeover, before anything is commanded.
+    [[nodiscard]] virtual Result<Identity> begin_term(std::uint64_t above) = 0;
     /// A restored backup is another life: a new incarnation, which executors do not know.
     [[nodiscard]] virtual Result<Identity> renew_incarnation() = 0;
 

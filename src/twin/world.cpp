@@ -259,7 +259,7 @@ void World::start_control_plane() {
     auto folded = fold();
     if (!folded) return broken("the log cannot be folded: " + folded.error().detail);
     if (scenario_.check_every > 0) checker_.recovered(folded->state);
-    const auto identity = store_.begin_term();
+    const auto identity = store_.begin_term(0);
     if (!identity) return broken("no new term: " + identity.error().detail);
     ControlPlane::Ports ports;
     ports.next_commit = [this] { return next_commit(); };

@@ -395,6 +395,24 @@ class Starting(Machine):
         wait_until("an operator's word ends what runs here", lambda: not any(map(is_alive, foreign.values())))
 
 
+    def test_an_older_copy_of_the_state_still_rules_the_work_that_it_knows(self):
+        self.stargate.up()
+        self.submit("stays", "sleep 1700")
+        self.stargate.wait_for("stays", "running")
+        self.stargate.down()
+        shutil.copy2(self.state / "stargate.db", self.folder / "older.db")
+        for _ in range(3):  # the shim obeys later terms
+            self.stargate.up()
+            self.stargate.kill()
+        for extra in ("stargate.db-wal", "stargate.db-shm"):
+            (self.state / extra).unlink(missing_ok=True)
+        shutil.copy2(self.folder / "older.db", self.state / "stargate.db")
+        self.stargate.up()
+        self.assertEqual(self.stargate.json("jobs")[0]["state"], "running")
+        self.stargate.run("cancel", "stays")
+        self.stargate.wait_for("stays", "cancelled", seconds=10)
+
+
 @unittest.skipUnless(IS_ROOT and shutil.which("setpriv"), "only root can become somebody else")
 class OrdinaryUser(Machine):
     def setUp(self):

@@ -9,6 +9,7 @@
 #include "engine/local/attempt_folder.hpp"
 #include "engine/local/attempt_records.hpp"
 #include "engine/local/end_all.hpp"
+#include "engine/local/obeyed_term.hpp"
 #include "engine/local/testing.hpp"
 
 // The control plane dies and returns, the shim dies, two of either meet.
@@ -97,6 +98,20 @@ TEST_F(Adopt, UnknownWorkIsForeignAndLeftAlone) {
     ASSERT_NE(gpus, 0U);
     EXPECT_EQ(adopt({}), (std::vector{Unknown{attempt, true, gpus}}));
     EXPECT_FALSE(lock_is_free(attempt));
+}
+
+TEST_F(Adopt, TheHighestTermThatIsObeyedHereIsFound) {
+    std::array<std::uint8_t, 16> incarnation{};
+    incarnation.fill(9);  // of start_engine()
+    EXPECT_EQ(obeyed_term(state_, incarnation), 1U) << "who leads here";
+    start_engine(7);
+    (void)start_and_wait();
+    EXPECT_EQ(obeyed_term(state_, incarnation), 7U);
+    fs::remove(state_ / "authority");
+    EXPECT_EQ(obeyed_term(state_, incarnation), 7U) << "the shim's own record tells too";
+    auto other = incarnation;
+    ++other[0];
+    EXPECT_EQ(obeyed_term(state_, other), 0U);
 }
 
 TEST_F(Adopt, WhatIsLeftOfForeignWorkIsToldWhenSomeOfItEnds) {

@@ -23,7 +23,7 @@ protected:
         auto store = open_sqlite_store(folder_.path());
         ASSERT_TRUE(store) << store.error().detail;
         store_ = std::move(*store);
-        ASSERT_TRUE(store_->begin_term());
+        ASSERT_TRUE(store_->begin_term(0));
         ASSERT_TRUE(store_->maintain());
     }
     void TearDown() override {

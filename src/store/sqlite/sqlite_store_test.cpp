@@ -25,7 +25,7 @@ constexpr Instant at(std::int64_t seconds) { return Instant{std::chrono::seconds
 /// Some rows of each kind, and a snapshot beside them.
 void fill(const ScratchFolder& folder) {
     auto store = open_sqlite_store(folder.path()).value();
-    ASSERT_TRUE(store->begin_term());
+    ASSERT_TRUE(store->begin_term(0));
     Batch batch;
     batch.at = at(1);
     for (int i = 0; i < 40; ++i) {
@@ -59,7 +59,7 @@ void place_file(const std::string& path, std::string_view bytes) {
 TEST(SqliteStore, KeepsItsFilesToItsUser) {
     const ScratchFolder folder;
     auto store = open_sqlite_store(folder.path()).value();
-    ASSERT_TRUE(store->begin_term());
+    ASSERT_TRUE(store->begin_term(0));
     for (const auto* name : {"stargate.db", "stargate.db-wal", "stargate.db-shm", "lock"}) {
         struct stat status {};
         ASSERT_EQ(::stat((folder / name).c_str(), &status), 0) << name;

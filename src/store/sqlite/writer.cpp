@@ -87,8 +87,8 @@ Result<Identity> SqliteStore::change_identity(const std::function<void(Identity&
     return identity;
 }
 
-Result<Identity> SqliteStore::begin_term() {
-    return change_identity([](Identity& identity) { ++identity.term; });
+Result<Identity> SqliteStore::begin_term(std::uint64_t above) {
+    return change_identity([above](Identity& identity) { identity.term = std::max(identity.term, above) + 1; });
 }
 
 Result<Identity> SqliteStore::renew_incarnation() {

@@ -18,7 +18,7 @@ public:
     /// Call it once, before anything else.
     [[nodiscard]] Result<void> begin();
 
-    [[nodiscard]] Result<Identity> begin_term() override;
+    [[nodiscard]] Result<Identity> begin_term(std::uint64_t above) override;
     [[nodiscard]] Result<Identity> renew_incarnation() override;
     [[nodiscard]] Committed commit(const Batch& batch) override;
     [[nodiscard]] Result<void> add_snapshot(const SnapshotRow& row) override;
