@@ -35,13 +35,14 @@ Response Api::fleet(const Request& request) {
             json_string(out, node.shape.name);
             const auto free = node.takes_work() ? std::popcount(node.free()) : 0;
             out += fmt::format(
-                R"(,"state":"{}","reason":{},"gpu_type":"{}","gpus":{},"gpus_free":{},"gpus_leased":{},"gpus_claimed":{},"gpus_foreign":{},"foreign_running":{})",
+                R"(,"state":"{}","reason":{},"gpu_type":"{}","gpus":{},"gpus_free":{},"gpus_leased":{},"gpus_claimed":{},"gpus_foreign":{},"foreign_running":{},"cpus_foreign":{},"memory_foreign":{})",
                 node.reach != Reach::up ? name_of(node.reach)
                 : node.draining         ? "draining"
                                         : "up",
                 reason_of(node), state.settings().gpu_types[node.shape.gpu_type], node.shape.gpus.count(), free,
                 std::popcount(node.leased), std::popcount(node.claimed), std::popcount(node.foreign),
-                node.foreign_running);
+                node.foreign_running, static_cast<double>(node.cpus_foreign.count()) / 1000,
+                node.memory_foreign.count());
             out +=
                 fmt::format(R"(,"cpus":{},"cpus_leased":{},"memory":{},"memory_leased":{},"rack":{},"pod":{},"jobs":)",
                             static_cast<double>(node.shape.cpus.count()) / 1000,

@@ -40,10 +40,13 @@ struct RunRanks {
     std::int32_t world_size = 1;  // processes in the gang
     std::int32_t task = 0;        // index in the array, 0 for a single job
     std::int32_t port = 0;        // MASTER_PORT, the same on every node of the gang
+    MilliCpus cpus{};             // that it holds of its host, on this node
+    Bytes memory{};
     friend bool operator==(const RunRanks&, const RunRanks&) = default;
 };
 BOOST_DESCRIBE_STRUCT(RunRanks, (),
-                      (attempt, job, node, generation, first, gpus, first_rank, ranks, world_size, task, port))
+                      (attempt, job, node, generation, first, gpus, first_rank, ranks, world_size, task, port, cpus,
+                       memory))
 
 /// Warn the ranks of a generation (SIGTERM and the notice file); those that leave are killed at the deadline.
 /// `keep` ranks of this node go on (only when the job resizes in place), `next_world` is the size of the next

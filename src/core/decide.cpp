@@ -250,12 +250,23 @@ Answer resize(Core& core, Instant now, const Resize& in) {
 Answer foreign_found(Core& core, Instant now, const ForeignFound& in) {
     const auto* node = core.state().find<Node>(in.node);
     if (node == nullptr) return refuse(Why::not_found);
-    const auto gpus = in.gpus & node->all() & ~node->leased;  // what we have granted is our own word
+    // What we have granted is our own word.
+    const auto gpus = in.gpus & node->all() & ~node->leased;
+    const auto cpus = std::clamp(in.cpus, MilliCpus{}, node->shape.cpus - node->cpus_leased);
+    const auto memory = std::clamp(in.memory, Bytes{}, node->shape.memory - node->memory_leased);
     auto attempts = in.attempts;
     std::erase_if(attempts, [&](AttemptId id) { return core.state().find<Attempt>(id) != nullptr; });
-    if (gpus == node->foreign && attempts == node->foreign_attempts && in.running == node->foreign_running) return {};
-    drop_claims_where(core, now, [&](const Part& part) { return part.node == in.node && (part.gpus & gpus) != 0; });
-    core.apply(now, ForeignNoted{in.node, gpus, std::move(attempts), in.running});
+    if (std::tie(gpus, attempts, in.running, cpus, memory) == std::tie(node->foreign, node->foreign_attempts,
+                                                                       node->foreign_running, node->cpus_foreign,
+                                                                       node->memory_foreign)) {
+        return {};
+    }
+    const bool is_host_short = node->cpus_leased + node->cpus_claimed + cpus > node->shape.cpus ||
+                               node->memory_leased + node->memory_claimed + memory > node->shape.memory;
+    drop_claims_where(core, now, [&](const Part& part) {
+        return part.node == in.node && (is_host_short || (part.gpus & gpus) != 0);
+    });
+    core.apply(now, ForeignNoted{in.node, gpus, std::move(attempts), in.running, cpus, memory});
     return {};
 }
 
@@ -346,7 +357,7 @@ bool can_be_reshaped(const Node& node, const NodeShape& to) {
     const bool same_place =
         std::tie(from.rack, from.pod, from.hall, from.site) == std::tie(to.rack, to.pod, to.hall, to.site);
     return from.gpu_type == to.gpu_type && same_place && (in_use & ~all) == 0 &&
-           node.cpus_leased + node.cpus_claimed <= to.cpus && node.memory_leased + node.memory_claimed <= to.memory;
+           from.cpus - node.free_cpus() <= to.cpus && from.memory - node.free_memory() <= to.memory;
 }
 
 Refusal can_ever_run(const State& state, const JobSpec& spec) {

@@ -271,6 +271,8 @@ void note_foreign(State& state, const ForeignNoted& fact) {
         node.foreign = fact.gpus;
         node.foreign_attempts = fact.attempts;
         node.foreign_running = fact.running;
+        node.cpus_foreign = fact.cpus;
+        node.memory_foreign = fact.memory;
     });
     std::uint64_t newest = 0;
     for (const auto attempt : fact.attempts) newest = std::max(newest, attempt.value);

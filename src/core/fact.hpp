@@ -229,8 +229,10 @@ struct ForeignNoted {
     GpuMask gpus = 0;
     std::vector<AttemptId> attempts;
     std::int32_t running = 0;
+    MilliCpus cpus{};
+    Bytes memory{};
 };
-BOOST_DESCRIBE_STRUCT(ForeignNoted, (), (node, gpus, attempts, running))
+BOOST_DESCRIBE_STRUCT(ForeignNoted, (), (node, gpus, attempts, running, cpus, memory))
 
 using Fact = std::variant<Configured, TenantSet, NodeJoined, NodeChanged, Submitted, HoldChanged, BackoffOver,
                           BlockedBecause, Reserved, ReservationDropped, Claimed, ClaimDropped, Started, Running, Warned,

@@ -49,6 +49,33 @@ TEST(Foreign, ALeaseKeepsItsWord) {
     EXPECT_EQ(given.phase("ours"), "running");
 }
 
+TEST(Foreign, ItsCpusAndHostMemoryAreTakenToo) {
+    auto given = Given{}.node("n1", 4, 0, cpus(8), gibibytes(64));
+    auto found = foreign(given, "n1", 0b1, {3});
+    found.cpus = cpus(5);
+    found.memory = gibibytes(60);
+    given.ask(found);
+    given.waiting(job("busy").host(cpus(4))).waiting(job("large").host(cpus(1), gibibytes(8)));
+    EXPECT_EQ(given.reason("busy"), Why::no_cpus);
+    EXPECT_EQ(given.reason("large"), Why::no_memory);
+    given.running(job("small").host(cpus(3), gibibytes(4)));
+    given.ask(foreign(given, "n1", 0, {3}));
+    EXPECT_EQ(given.phase("busy"), "starting");
+    EXPECT_EQ(given.phase("large"), "starting");
+}
+
+TEST(Foreign, OfAHostItHasWhatIsNotLeased) {
+    auto given = Given{}.node("n1", 4, 0, cpus(8), gibibytes(64));
+    given.running(job("ours").host(cpus(6), gibibytes(40)));
+    auto found = foreign(given, "n1", 0b10, {7});
+    found.cpus = cpus(8);
+    found.memory = gibibytes(64);
+    given.ask(found);
+    const auto& node = given.state().at<Node>(given.node_id("n1"));
+    EXPECT_EQ(node.cpus_foreign, cpus(2));
+    EXPECT_EQ(node.memory_foreign, gibibytes(24));
+}
+
 TEST(Foreign, TheSameFoundAgainIsNoFact) {
     auto given = Given{}.node("n1", 4);
     given.ask(foreign(given, "n1", 0b1, {3}));

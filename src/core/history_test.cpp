@@ -102,7 +102,12 @@ Input input_of(const State& state, const Happens& happens) {
             std::vector<AttemptId> ids{
                 AttemptId{state.counters().attempts + 1 + static_cast<unsigned>(happens.which % 3)}};
             if (happens.much % 2 == 0) ids.clear();
-            return ForeignFound{node, static_cast<GpuMask>(happens.much), ids, happens.which % 3};
+            return ForeignFound{node,
+                                static_cast<GpuMask>(happens.much),
+                                ids,
+                                happens.which % 3,
+                                cpus(happens.much % 5),
+                                gibibytes(happens.much % 7)};
         }
         case 16:
             return AttemptLost{id, at, "no trace of it"};

@@ -59,7 +59,9 @@ std::optional<std::string> broken_node(const State& state, NodeId id) {
         if (state.find<Attempt>(attempt) != nullptr) return on("foreign work has the id of ours", id);
     }
     if (cpus != node.cpus_leased || memory != node.memory_leased) return on("leased CPUs or memory do not add up", id);
-    if (cpus > node.shape.cpus || memory > node.shape.memory) return on("more CPUs or memory leased than there is", id);
+    if (cpus + node.cpus_foreign > node.shape.cpus || memory + node.memory_foreign > node.shape.memory) {
+        return on("more CPUs or memory leased than there is", id);
+    }
     return std::nullopt;
 }
 

@@ -38,7 +38,7 @@ std::vector<Command> owed(const State& state, const Attempt& attempt) {
                                         staying_ranks(spec, ending, part), next_world, ending.deadline});
         } else if (part.phase == PartPhase::owed) {
             commands.push_back(RunRanks{attempt.id, job.id, part.node, attempt.generation, part.first, part.gpus, rank,
-                                        part.ranks, world, job.task, 0});
+                                        part.ranks, world, job.task, 0, part.cpus, part.memory});
         }
     }
     return commands;

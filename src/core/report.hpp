@@ -65,9 +65,11 @@ struct ForeignFound {
     GpuMask gpus = 0;                 // that its live attempts hold
     std::vector<AttemptId> attempts;  // ids that are taken there, in order; also of those that have ended since
     std::int32_t running = 0;         // how many of them are alive
+    MilliCpus cpus{};                 // that these hold of their host
+    Bytes memory{};
     friend bool operator==(const ForeignFound&, const ForeignFound&) = default;
 };
-BOOST_DESCRIBE_STRUCT(ForeignFound, (), (node, gpus, attempts, running))
+BOOST_DESCRIBE_STRUCT(ForeignFound, (), (node, gpus, attempts, running, cpus, memory))
 
 /// A step that the job says it can resume from; an absolute level, never falling within an attempt.
 struct Progress {

@@ -38,6 +38,8 @@ struct Node {
     GpuMask foreign = 0;                      // held by work that this store does not know
     std::vector<AttemptId> foreign_attempts;  // whose folders are there: not ours to use or to remove
     std::int32_t foreign_running = 0;         // how many of these are alive
+    MilliCpus cpus_foreign;                   // that these hold
+    Bytes memory_foreign;
     friend bool operator==(const Node&, const Node&) = default;
 
     [[nodiscard]] GpuMask all() const {
@@ -45,11 +47,13 @@ struct Node {
         return count >= max_gpus_per_node ? ~GpuMask{0} : (GpuMask{1} << count) - 1;
     }
     [[nodiscard]] GpuMask free() const { return all() & ~leased & ~claimed & ~foreign; }
+    [[nodiscard]] MilliCpus free_cpus() const { return shape.cpus - cpus_leased - cpus_claimed - cpus_foreign; }
+    [[nodiscard]] Bytes free_memory() const { return shape.memory - memory_leased - memory_claimed - memory_foreign; }
     [[nodiscard]] bool takes_work() const { return reach == Reach::up && !draining; }
 };
 BOOST_DESCRIBE_STRUCT(Node, (),
                       (id, shape, reach, draining, boot, leased, claimed, cpus_leased, cpus_claimed, memory_leased,
-                       memory_claimed, foreign, foreign_attempts, foreign_running))
+                       memory_claimed, foreign, foreign_attempts, foreign_running, cpus_foreign, memory_foreign))
 
 /// Where a part of an attempt stands: its ranks are owed to the engine, run, or have ended; `thinned`: those that a
 /// resize in place takes away have ended, the others run.

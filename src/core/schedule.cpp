@@ -22,8 +22,9 @@ constexpr int sweep_divisor = 4;
 bool is_free(const State& state, const Parts& parts) {
     return std::all_of(parts.begin(), parts.end(), [&](const Part& part) {
         const auto& node = state.at<Node>(part.node);
-        return node.takes_work() && (node.leased & part.gpus) == 0 && node.cpus_leased + part.cpus <= node.shape.cpus &&
-               node.memory_leased + part.memory <= node.shape.memory;
+        return node.takes_work() && (node.leased & part.gpus) == 0 &&
+               node.cpus_leased + node.cpus_foreign + part.cpus <= node.shape.cpus &&
+               node.memory_leased + node.memory_foreign + part.memory <= node.shape.memory;
     });
 }
 

@@ -27,6 +27,8 @@ struct Unknown {
     AttemptId attempt;
     bool is_alive = false;
     GpuMask gpus = 0;  // that it holds, while it is alive
+    MilliCpus cpus{};  // the same of its host
+    Bytes memory{};
     friend bool operator==(const Unknown&, const Unknown&) = default;
 };
 

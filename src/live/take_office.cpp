@@ -140,6 +140,8 @@ ForeignFound ControlPlane::foreign_among(const std::vector<Unknown>& found, Node
         foreign.attempts.push_back(each.attempt);
         if (!each.is_alive) continue;
         foreign.gpus |= each.gpus;
+        foreign.cpus += each.cpus;
+        foreign.memory += each.memory;
         ++foreign.running;
         fmt::print(stderr,
                    "stargate: attempt {} runs here, but this state does not know it: it is left alone and keeps its "

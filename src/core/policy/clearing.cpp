@@ -92,8 +92,7 @@ void Clearing::look_at(const std::vector<NodeId>& nodes) {
         const auto& node = state_.at<Node>(id);
         if (!node.takes_work() || !allows(spec_.gpu_types, node.shape.gpu_type)) continue;
         if (need_.off_limits.holds(node)) continue;
-        sites_.push_back({&node, node.free(), 0, node.shape.cpus - node.cpus_leased - node.cpus_claimed,
-                          node.shape.memory - node.memory_leased - node.memory_claimed});
+        sites_.push_back({&node, node.free(), 0, node.free_cpus(), node.free_memory()});
         room_ += room_at(sites_.back());
     }
     if (state_.ending().empty()) return;

@@ -31,12 +31,9 @@ Refusal too_few(const State& state, const JobSpec& spec, std::int32_t gpus) {
     return {have >= gpus ? Why::fragmented : Why::no_gpus, gpus, have, 0};
 }
 
-MilliCpus cpus_free(const Node& node) { return node.shape.cpus - node.cpus_leased - node.cpus_claimed; }
-Bytes memory_free(const Node& node) { return node.shape.memory - node.memory_leased - node.memory_claimed; }
-
 /// GPUs of this node that the job could have now, its hosts' CPUs and memory too.
 std::int32_t room_on(const Node& node, const JobSpec& spec) {
-    return room_for(spec, std::popcount(node.free()), cpus_free(node), memory_free(node));
+    return room_for(spec, std::popcount(node.free()), node.free_cpus(), node.free_memory());
 }
 
 bool may_use(const Node& node, const JobSpec& spec, const OffLimits& off_limits) {
@@ -233,11 +230,11 @@ Part part_on(const JobSpec& spec, NodeId node, GpuMask gpus) {
 }
 
 Refusal host_fits(const Node& node, const Part& part) {
-    if (part.cpus > MilliCpus{} && part.cpus > cpus_free(node)) {
-        return {Why::no_cpus, part.cpus.count(), cpus_free(node).count(), node.id.value};
+    if (part.cpus > MilliCpus{} && part.cpus > node.free_cpus()) {
+        return {Why::no_cpus, part.cpus.count(), node.free_cpus().count(), node.id.value};
     }
-    if (part.memory > Bytes{} && part.memory > memory_free(node)) {
-        return {Why::no_memory, part.memory.count(), memory_free(node).count(), node.id.value};
+    if (part.memory > Bytes{} && part.memory > node.free_memory()) {
+        return {Why::no_memory, part.memory.count(), node.free_memory().count(), node.id.value};
     }
     return {};
 }

@@ -34,8 +34,7 @@ public:
     RoomAhead(const State& state, const JobSpec& spec, Level level) : state_{state}, spec_{spec}, level_{level} {
         state.table<Node>().for_each([&](const Node& node) {
             if (!node.takes_work() || !allows(spec.gpu_types, node.shape.gpu_type)) return;
-            hosts_[node.id] = {std::popcount(node.free()), node.shape.cpus - node.cpus_leased - node.cpus_claimed,
-                               node.shape.memory - node.memory_leased - node.memory_claimed};
+            hosts_[node.id] = {std::popcount(node.free()), node.free_cpus(), node.free_memory()};
             add(node, room_at(hosts_[node.id]));
         });
     }

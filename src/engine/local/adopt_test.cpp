@@ -100,6 +100,16 @@ TEST_F(Adopt, UnknownWorkIsForeignAndLeftAlone) {
     EXPECT_FALSE(lock_is_free(attempt));
 }
 
+TEST_F(Adopt, WhatForeignWorkHoldsOfItsHostIsFound) {
+    auto command = command_for({}, 2);
+    command.cpus = cpus(6);
+    command.memory = gibibytes(3);
+    const auto attempt = start(shell_job("echo ready; exec sleep 1000"), command);
+    ASSERT_TRUE(reports_.next<RanksRunning>(attempt));
+    start_engine(2);
+    EXPECT_EQ(adopt({}), (std::vector{Unknown{attempt, true, 0b11, cpus(6), gibibytes(3)}}));
+}
+
 TEST_F(Adopt, TheHighestTermThatIsObeyedHereIsFound) {
     std::array<std::uint8_t, 16> incarnation{};
     incarnation.fill(9);  // of start_engine()
@@ -129,13 +139,22 @@ TEST_F(Adopt, WhatIsLeftOfForeignWorkIsToldWhenSomeOfItEnds) {
 }
 
 TEST_F(Adopt, TheRecordOfAnOlderShimTellsNoGpus) {
-    const ShimRecord record{.boot_id = "boot", .pid = 4, .start_ticks = 5, .job = 6, .gpus = 7};
+    const ShimRecord record{
+        .boot_id = "boot", .pid = 4, .start_ticks = 5, .job = 6, .gpus = 7, .milli_cpus = 8, .memory = 9};
     auto bytes = *unseal(to_file(record));
     Reader newer{bytes};
     ShimRecord read;
     newer(read);
     EXPECT_TRUE(newer.is_complete());
     EXPECT_EQ(read.gpus, 7U);
+    EXPECT_EQ(read.memory, 9);
+    bytes.resize(bytes.size() - sizeof record.milli_cpus - sizeof record.memory);
+    Reader old{bytes};
+    read = {};
+    old(read);
+    EXPECT_TRUE(old.is_complete());
+    EXPECT_EQ(read.gpus, 7U);
+    EXPECT_EQ(read.milli_cpus, 0);
     bytes.resize(bytes.size() - sizeof record.gpus - sizeof record.init.pid - sizeof record.init.start_ticks);
     Reader older{bytes};
     read = {};

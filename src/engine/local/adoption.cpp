@@ -22,7 +22,8 @@ Unknown look_at_stranger(int folder, AttemptId attempt, const std::string& boot_
     const auto record = read_record<ShimRecord>(folder, shim_record_name);
     const bool is_locked = has_file(folder, lock_name) && !take_lock(folder);
     if (!is_locked && !(record && has_living_init(*record, boot_id))) return {attempt, false, 0};
-    return {attempt, true, record ? record->gpus : 0};
+    if (!record) return {attempt, true, 0};
+    return {attempt, true, record->gpus, MilliCpus{record->milli_cpus}, Bytes{record->memory}};
 }
 
 }  // namespace
@@ -71,6 +72,8 @@ void Supervisor::look_at_foreign() {
         has_ended = has_ended || now != found;
         found = now;
         left.gpus |= found.gpus;
+        left.cpus += found.cpus;
+        left.memory += found.memory;
         left.running += found.is_alive ? 1 : 0;
         if (found.is_alive) look_at_foreign_us_ = boot_time_us() + foreign_pause_us;
     }

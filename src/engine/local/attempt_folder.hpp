@@ -46,13 +46,17 @@ struct ShimRecord {
     std::uint64_t start_ticks = 0;
     Speaker obeys;
     std::uint64_t job = 0;
-    std::uint64_t gpus = 0;  // of the generation that runs: bit i is GPU i of this node
-    ProcessName init;        // of that generation
+    std::uint64_t gpus = 0;       // of the generation that runs: bit i is GPU i of this node
+    ProcessName init;             // of that generation
+    std::int64_t milli_cpus = 0;  // what it holds of its host
+    std::int64_t memory = 0;      // bytes
     template <class Self, class Coder>
     static void fields(Self& self, Coder& coder) {
         coder(self.boot_id, self.pid, self.start_ticks, self.obeys, self.job);
         coder.appended(self.gpus);
         coder.appended(self.init);
+        coder.appended(self.milli_cpus);
+        coder.appended(self.memory);
     }
 };
 

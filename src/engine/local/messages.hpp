@@ -88,12 +88,16 @@ struct Spec {
     std::string checkpoint_folder;
     std::uint64_t open_files = 0;  // the soft limit that ranks get; 0: what there is
     Run first;
+    std::int64_t milli_cpus_per_gpu = 0;  // held of this host beside each GPU, at least once: for whoever finds it
+    std::int64_t bytes_per_gpu = 0;
     template <class Self, class Coder>
     static void fields(Self& self, Coder& coder) {
         coder(self.attempt, self.job, self.name, self.boot_id, self.state, self.log, self.output_limit, self.argv,
               self.command, self.folder, self.environment, self.keep_environment, self.mounts, self.account,
               self.confinement, self.resize_in_place, self.real_gpus, self.checkpoint_folder, self.open_files,
               self.first);
+        coder.appended(self.milli_cpus_per_gpu);
+        coder.appended(self.bytes_per_gpu);
     }
 };
 

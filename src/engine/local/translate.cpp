@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <bit>
 #include <boost/describe/enum_to_string.hpp>
 
 namespace stargate::local {
@@ -81,6 +82,9 @@ Spec spec_of(const RunRanks& command, const Launch& launch, const Speaker& by) {
     spec.resize_in_place = launch.resize_in_place;
     spec.checkpoint_folder = launch.checkpoint_folder;
     spec.first = run_of(command, by);
+    const auto times = std::max(1, std::popcount(command.gpus));
+    spec.milli_cpus_per_gpu = command.cpus.count() / times;
+    spec.bytes_per_gpu = command.memory.count() / times;
     return spec;
 }
 

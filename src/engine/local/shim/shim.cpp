@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <csignal>
 
 #include "engine/local/shim/notice.hpp"
@@ -151,13 +152,16 @@ bool Shim::note_record() const {
 
 ShimRecord Shim::about_us() const {
     const auto init = generation_ ? generation_->init() : 0;
+    const auto times = std::max(1, std::popcount(gpus_));  // as the core counts what is asked of a host
     return {.boot_id = spec_.boot_id,
             .pid = getpid(),
             .start_ticks = start_ticks(getpid()),
             .obeys = obeys_,
             .job = spec_.job,
             .gpus = gpus_,
-            .init = {.pid = init, .start_ticks = init != 0 ? start_ticks(init) : 0}};
+            .init = {.pid = init, .start_ticks = init != 0 ? start_ticks(init) : 0},
+            .milli_cpus = spec_.milli_cpus_per_gpu * times,
+            .memory = spec_.bytes_per_gpu * times};
 }
 
 bool Shim::has_right(const Speaker& speaker) {
