@@ -45,10 +45,11 @@ struct OutputPiece {
 
 /// Figures of the process and its store, for /metrics and doctor.
 struct Figures {
-    std::string incarnation;      // of the store, as hexadecimal digits
-    std::uint64_t term = 0;       // of this leadership
-    std::uint64_t last_fact = 0;  // seq of the newest committed fact
-    std::uint64_t commits = 0;    // batches since the start
+    std::string incarnation;       // of the store, as hexadecimal digits
+    std::uint64_t term = 0;        // of this leadership
+    std::uint64_t first_fact = 1;  // seq of the oldest fact that read_facts() still has
+    std::uint64_t last_fact = 0;   // seq of the newest committed fact
+    std::uint64_t commits = 0;     // batches since the start
     std::int64_t commit_us_sum = 0;
     std::int64_t commit_us_max = 0;
     std::int64_t store_bytes = -1;      // -1: not known

@@ -113,6 +113,7 @@ public:
         Figures figures;
         figures.incarnation = "00";
         figures.term = 1;
+        figures.first_fact = first_fact;
         figures.last_fact = facts_.size();
         return figures;
     }
@@ -146,6 +147,7 @@ public:
 
     bool runs_at_once = false;  // each attempt prints `out` and `err`, and ends well
     std::atomic<bool> output_is_broken = false, log_is_broken = false;
+    std::atomic<std::uint64_t> first_fact = 1;
     std::string broken;  // what the store says to every submit
     std::optional<RunningWork> shut_down_with;
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <optional>
+#include <utility>
 #include <variant>
 
 #include "api/frame.hpp"
@@ -255,9 +256,10 @@ class FactStream final : public Stream {
 public:
     FactStream(const Control& control, const Caller& caller, std::uint64_t from, EventFormat format,
                std::optional<std::size_t> most)
-        : reader_{control, caller, from}, format_{format}, left_{most} {}
+        : control_{control}, reader_{control, caller, from}, from_{from}, format_{format}, left_{most} {}
 
     Pulled pull(std::string& out) override {
+        if (std::exchange(is_first_, false)) say_what_is_gone(out);
         constexpr std::size_t at_once = 500;
         const auto wanted = std::min(at_once, left_.value_or(at_once));
         facts_.clear();
@@ -282,7 +284,17 @@ public:
     }
 
 private:
+    /// JSON lines have no room for remarks: whoever reads those asks `info` for first_fact.
+    void say_what_is_gone(std::string& out) const {
+        if (format_ != EventFormat::server_sent) return;
+        const auto first = control_.figures().first_fact;
+        if (from_ < first) out += fmt::format(": facts {} to {} are no longer in the log\n\n", from_, first - 1);
+    }
+
+    const Control& control_;
     FactReader reader_;
+    std::uint64_t from_;
+    bool is_first_ = true;
     std::vector<LoggedFact> facts_;
     EventFormat format_;
     std::optional<std::size_t> left_;  // to be given yet; nothing: for ever

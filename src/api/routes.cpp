@@ -15,7 +15,10 @@
 namespace stargate::api {
 
 Reply no_job(std::string_view reference) {
-    return error_reply(404, "not_found", fmt::format("there is no job `{}`", reference), "list them: stargate jobs");
+    const bool is_id = std::all_of(reference.begin(), reference.end(), [](char c) { return c >= '0' && c <= '9'; });
+    return error_reply(
+        404, "not_found", fmt::format("there is no job `{}`", reference),
+        is_id ? "list them: stargate jobs" : "list them: stargate jobs; one that ended long ago is found by its id");
 }
 
 Reply forbidden(std::string_view what) { return error_reply(403, "denied", what, "ask its owner or an operator"); }

@@ -158,8 +158,9 @@ Response Api::info(const Request&) {
     json_string(body, setting_.version);
     body += R"(,"incarnation":)";
     json_string(body, figures.incarnation);
-    body += fmt::format(R"(,"term":{},"last_fact":{},"pid":{},"foreign_attempts":{},"store_bytes":{},"read_only":)",
-                        figures.term, figures.last_fact, getpid(), figures.foreign_attempts, figures.store_bytes);
+    body += fmt::format(
+        R"(,"term":{},"first_fact":{},"last_fact":{},"pid":{},"foreign_attempts":{},"store_bytes":{},"read_only":)",
+        figures.term, figures.first_fact, figures.last_fact, getpid(), figures.foreign_attempts, figures.store_bytes);
     json_string(body, figures.read_only);
     return Reply{200, body + "}\n"};
 }

@@ -215,7 +215,14 @@ TEST_F(ServerTest, EventsComeAsArrayLinesAndServerSent) {
     EXPECT_NE(lines.body.find(R"("type":"submitted","cause":"submit")"), std::string::npos) << lines.body;
     auto stream = wire();
     stream.send(Wire::text("GET", "/api/v1/events?from=1", {}, "Accept: text/event-stream\r\n"));
-    EXPECT_NE(stream.until("event: submitted\n").find("text/event-stream"), std::string::npos);
+    const auto begun = stream.until("event: submitted\n");
+    EXPECT_NE(begun.find("text/event-stream"), std::string::npos);
+    EXPECT_EQ(begun.find("no longer in the log"), std::string::npos);
+    control_.first_fact = 3;
+    auto late = wire();
+    late.send(Wire::text("GET", "/api/v1/events?from=1", {}, "Accept: text/event-stream\r\n"));
+    EXPECT_NE(late.until("event: ").find(": facts 1 to 2 are no longer in the log\n\n"), std::string::npos);
+    EXPECT_NE(w.ask("GET", "/api/v1/info").body.find(R"("first_fact":3,)"), std::string::npos);
     stream.until("event: started\n");
     w.ask("POST", "/api/v1/jobs", R"({"argv":["true"],"folder":"/","name":"later"})");
     EXPECT_NE(stream.until("\"later\"").find("event: submitted"), std::string::npos);

@@ -121,9 +121,22 @@ private:
     bool first_ = true;
 };
 
+/// Facts that have left the log for sealed segments are missing in front: on standard error, once.
+void say_what_is_gone(const EventsAsked& asked) {
+    const auto reply = Client{asked.state}.call("GET", "/api/v1/info");
+    if (!reply || reply->status != 200) return;
+    const auto first = api::parse_json(reply->body).value_or(api::Json{})["first_fact"].whole;
+    if (static_cast<std::int64_t>(asked.from) >= first) return;
+    fmt::print(stderr,
+               "stargate: facts {} to {} are no longer in the log, so this begins with {}; they lie in sealed segments "
+               "in the state folder\n",
+               asked.from, first - 1, first);
+}
+
 }  // namespace
 
 int events(const EventsAsked& asked) {
+    say_what_is_gone(asked);
     EventPrinter printer{asked.output, asked.from};
     Patience patience;
     while (true) {

@@ -215,6 +215,10 @@ api::Figures ControlPlane::figures() const {
     view_->read([&](const State& state) {
         state.table<Node>().for_each([&](const Node& node) { figures.foreign_attempts += node.foreign_running; });
     });
+    {
+        const std::lock_guard lock{reader_mutex_};
+        if (const auto log = wiring_.reader->extent()) figures.first_fact = log->first_fact;
+    }
     if (writer_->is_full()) figures.read_only = store::no_room(wiring_.folder).detail;
     return figures;
 }
