@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "api/json.hpp"
+#include "base/file_lock.hpp"
 #include "cli/client.hpp"
 #include "cli/complaint.hpp"
 #include "cli/full_disk.hpp"
@@ -68,6 +69,18 @@ std::string fate_of_jobs(const std::string& reply, bool ended) {
 }
 
 int end_without_control_plane(const std::string& state) {
+    if (!std::filesystem::exists(state + "/lock")) {
+        fmt::print("no control plane answers at {}; nothing was running\n", state);
+        return 0;
+    }
+    // One that starts or goes down at this moment has not to be helped, and may start more.
+    const auto lock = FileLock::take(state + "/lock");
+    if (!lock && lock.error().fault == Fault::conflict) {
+        return say_failed({Fault::conflict, fmt::format("a control plane holds {} and does not answer yet; try again, "
+                                                        "or look at {}/stargate.log",
+                                                        state, state)});
+    }
+    if (!lock) return say_failed(lock.error());
     const auto ended = end_all_attempts(state, grace_without_control_plane);
     if (!ended) return say_failed(ended.error());
     fmt::print("no control plane answers at {}; {}\n", state,

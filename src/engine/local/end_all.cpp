@@ -68,6 +68,8 @@ Result<int> end_all_attempts(const std::string& state, Duration grace) {
     const auto attempts = open_attempts(state);
     if (!attempts && errno == ENOENT) return 0;  // nothing has ever run here
     if (!attempts) return fail(Fault::unavailable, failure("folder " + state + "/attempts"));
+    // Without an authority no shim takes a folder; what has taken one before this line holds its lock.
+    unlink((state + "/" + authority_name).c_str());
     auto live = live_attempts(attempts.get());
     const auto count = static_cast<int>(live.size());
     for (auto& each : live) {

@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 
 #include "engine/local/attempt_folder.hpp"
+#include "engine/local/end_all.hpp"
 #include "engine/local/shim_link.hpp"
 #include "engine/local/testing.hpp"
 #include "engine/local/translate.hpp"
@@ -95,6 +96,18 @@ TEST_F(LateShim, GivesItsFolderBackWhenAnotherTakesOverWhileItMakesIt) {
     order(shim, authority(1));
     if (!hold_after_mkdir(shim.pid)) GTEST_SKIP() << "may not trace";
     start_engine(2);  // which has not come to look at this folder yet
+    release(shim.pid);
+    EXPECT_EQ(refusal_of(shim), "another control plane has taken over since");
+    EXPECT_FALSE(ran());
+    EXPECT_TRUE(fs::is_empty(state_ / "attempts"));
+}
+
+TEST_F(LateShim, RunsNothingWhenEverythingWasEndedMeanwhile) {
+    auto shim = spawn();
+    order(shim, authority(1));
+    if (!hold_after_mkdir(shim.pid)) GTEST_SKIP() << "may not trace";
+    lose_engine();
+    EXPECT_EQ(end_all_attempts(state_, Duration{0}), 0);
     release(shim.pid);
     EXPECT_EQ(refusal_of(shim), "another control plane has taken over since");
     EXPECT_FALSE(ran());
