@@ -107,6 +107,7 @@ void add_twin(CLI::App& app, std::function<int()>& action) {
     auto* run =
         add_verb(*verb, "run", "run a scenario", "twin run tests/scenario/chaos.yaml --seed 7 --set duration=1h");
     run->add_option("file", asked->file, "the scenario")->required();
+    run->add_option("--state", asked->state, "taken as by every verb; a simulation needs none");
     cli::check_whole(
         run->add_option("--seed", asked->seed, "same scenario, same seed: same run")->capture_default_str(), 0);
     run->add_option("--set", asked->overrides, "path=value, overrides the file")->allow_extra_args(false);

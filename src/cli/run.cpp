@@ -67,7 +67,9 @@ public:
         // What the command itself said by its status needs no words of ours.
         const auto& detail = end["detail"].text;
         const bool ordinary = state == "succeeded" || (state == "failed" && status < 126);
-        if (!ordinary && !detail.empty()) std::fprintf(stderr, "stargate: job %s: %s\n", state.c_str(), detail.c_str());
+        if (ordinary || detail.empty()) return;
+        const auto& said = detail == state ? state : state + ": " + detail;
+        std::fprintf(stderr, "stargate: job %s\n", said.c_str());
     }
     [[nodiscard]] int status() const { return status_; }
 

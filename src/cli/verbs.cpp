@@ -57,6 +57,16 @@ Output output_of(const std::string& word) {
     return word == "wide" ? Output::wide : Output::table;
 }
 
+/// Of one object both are the same: it is one line.
+bool is_json(const Asked& asked) { return asked.output == "json" || asked.output == "jsonl"; }
+
+/// One job as it was asked for: the server's own bytes, its name, or as `print` shows it to people.
+int print_one(const Asked& asked, const std::string& body, const Json& job, void (*print)(const Json&)) {
+    if (is_json(asked)) return std::fwrite(body.data(), 1, body.size(), stdout), 0;
+    if (asked.output == "name") return fmt::print("{}\n", job["name"].text), 0;
+    return print(job), 0;
+}
+
 /// Asks, and hands a good reply to `show`.
 template <class Show>
 int ask(Asked& asked, std::string_view method, const std::string& target, const std::string& body, Show show) {
@@ -125,10 +135,8 @@ int submit(Asked& asked) {
     body += ",\"environment\":" + *environment + "}";
     return ask(asked, "POST", "/api/v1/jobs", body, [&](const std::string& reply, const Json& job) {
         const auto name = job["name"].text;
-        const auto output = output_of(asked.output);
-        if (output == Output::json || output == Output::jsonl)
-            return std::fwrite(reply.data(), 1, reply.size(), stdout), 0;
-        if (output == Output::name) return fmt::print("{}\n", name), 0;
+        if (is_json(asked)) return std::fwrite(reply.data(), 1, reply.size(), stdout), 0;
+        if (output_of(asked.output) == Output::name) return fmt::print("{}\n", name), 0;
         const auto count = job["count"].whole;
         fmt::print("job {} `{}` accepted{}\n", job["id"].whole, name,
                    count > 1 ? fmt::format(": {} elements, {}[0] to {}[{}]", count, name, name, count - 1) : "");
@@ -142,7 +150,7 @@ int submit(Asked& asked) {
 
 int act(Asked& asked, std::string_view verb, std::string_view past, const std::string& body = {}) {
     return ask(asked, "POST", job_target(asked, verb), body, [&](const std::string& reply, const Json&) {
-        if (asked.output == "json") return std::fwrite(reply.data(), 1, reply.size(), stdout), 0;
+        if (is_json(asked)) return std::fwrite(reply.data(), 1, reply.size(), stdout), 0;
         fmt::print("{} {}\n", asked.reference, past);
         return 0;
     });
@@ -151,7 +159,7 @@ int act(Asked& asked, std::string_view verb, std::string_view past, const std::s
 /// Cancelled jobs that run have their grace: it would be untrue to call them cancelled yet.
 int cancel(Asked& asked) {
     return ask(asked, "POST", job_target(asked, "cancel"), {}, [&](const std::string& reply, const Json& done) {
-        if (asked.output == "json") return std::fwrite(reply.data(), 1, reply.size(), stdout), 0;
+        if (is_json(asked)) return std::fwrite(reply.data(), 1, reply.size(), stdout), 0;
         const auto active = done["active"].whole;
         if (active == 0) {
             fmt::print("{} is cancelled\n", asked.reference);
@@ -343,16 +351,12 @@ void add_verbs(CLI::App& app, std::function<int()>& action, const std::vector<st
     set->callback([&action, &a, asked] { action = [&a, asked] { return set_tenant(a); }; });
 
     on_job(verb("show", "all about one job", "show train", [&a] {
-        return ask(a, "GET", job_target(a), {}, [&](const std::string& body, const Json& job) {
-            if (a.output == "json") return std::fwrite(body.data(), 1, body.size(), stdout), 0;
-            return print_job(job), 0;
-        });
+        return ask(a, "GET", job_target(a), {},
+                   [&](const std::string& body, const Json& job) { return print_one(a, body, job, print_job); });
     }));
     on_job(verb("why", "everything that keeps a job from running, and what to do", "why train", [&a] {
-        return ask(a, "GET", job_target(a, "why"), {}, [&](const std::string& body, const Json& why) {
-            if (a.output == "json") return std::fwrite(body.data(), 1, body.size(), stdout), 0;
-            return print_why(why), 0;
-        });
+        return ask(a, "GET", job_target(a, "why"), {},
+                   [&](const std::string& body, const Json& why) { return print_one(a, body, why, print_why); });
     }));
     auto* logs_verb = on_job(verb("logs", "a job's output", "logs -f train", [&a] {
         return logs({a.state, a.reference, a.follow, a.attempt});

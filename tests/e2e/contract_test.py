@@ -134,6 +134,12 @@ class Contract(unittest.TestCase):
             self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
             self.assertIn(remedy, done.stderr, words)
 
+    def test_one_job_is_shown_in_each_form(self):
+        self.submit("kind: batch\nname: shown\nheld: true\nrun: 'true'\n")
+        for verb in ("show", "why"):
+            self.assertEqual(self.stargate.run(verb, "shown", "-o", "name").stdout, "shown\n")
+            self.assertEqual(json.loads(self.stargate.run(verb, "shown", "-o", "jsonl").stdout)["name"], "shown")
+
     def test_cancel_says_whether_a_job_has_its_grace(self):
         self.submit("kind: batch\nname: busy\nrun: trap '' TERM; touch busy.up; sleep 1000\ncheckpoint: {grace: 200ms}\n")
         self.submit("kind: batch\nname: idle\nheld: true\nrun: 'true'\n", "idle.yaml")
