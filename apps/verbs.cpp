@@ -126,8 +126,8 @@ void say_foreign(cli::Client client, const Say& say) {
         const auto running = node["foreign_running"].whole;
         if (running == 0) continue;
         say(false,
-            fmt::format("{}: {} attempts run that this state does not know; they keep {} GPUs", node["name"].text,
-                        running, node["gpus_foreign"].whole),
+            fmt::format("{}: work runs that this state does not know: {} with {}", node["name"].text,
+                        counted(running, "attempt"), counted(node["gpus_foreign"].whole, "GPU")),
             "put back the state folder that knows them, or let them end; `stargate down --jobs` with the control "
             "plane dead ends them");
     }

@@ -19,8 +19,13 @@ std::string reason_of(const Node& node) {
     if (node.reach != Reach::up) return R"("it does not answer")";
     if (node.draining) return R"("drained by an operator")";
     if (node.foreign_running == 0) return "null";
-    return fmt::format(R"("{} attempts run here that this state does not know; they keep {} GPUs until they end")",
-                       node.foreign_running, std::popcount(node.foreign), node.foreign_running);
+    const auto gpus = std::popcount(node.foreign);
+    const auto kept = fmt::format("{} GPU{}", gpus, gpus == 1 ? "" : "s");
+    if (node.foreign_running == 1) {
+        return fmt::format(R"("1 attempt runs here that this state does not know; it keeps {} until it ends")", kept);
+    }
+    return fmt::format(R"("{} attempts run here that this state does not know; they keep {} until they end")",
+                       node.foreign_running, kept);
 }
 }  // namespace
 
