@@ -54,7 +54,7 @@ Result<void> make_or_check(const std::string& folder, Disk& disk) {
 
 /// Writes zeros to where the WAL will grow, so that a commit overwrites: one that makes the file longer has the file
 /// system's own journal to wait for, which makes its fsync half as dear again. SQLite takes frames without its salt for
-/// the end of the WAL. A disk without that much room is no reason not to open.
+/// the end of the WAL.
 Result<void> make_room_for_wal(const std::string& path, int pages, Disk& disk) {
     constexpr std::uint64_t frame = 24 + 4096;  // sqlite.org/fileformat2.html, section 4.1
     const std::string zeros(64 * frame, '\0');
@@ -66,19 +66,26 @@ Result<void> make_room_for_wal(const std::string& path, int pages, Disk& disk) {
     if (*size >= wanted) return {};
     for (auto at = *size; at < wanted; at += zeros.size()) {
         const auto written = (*file)->write(at, std::string_view{zeros}.substr(0, wanted - at));
-        if (!written && written.error().fault == Fault::full) break;
+        if (!written && written.error().fault == Fault::full) break;  // then it grows as it always did
         if (!written) return tl::unexpected(written.error());
     }
     if (auto synced = (*file)->sync(); !synced) return synced;
     return disk.sync_folder(folder_of(path));
 }
 
+/// Speed is worth a part of a disk that nobody will miss there.
+bool has_plenty_of_room(const std::string& folder) {
+    const auto left = room_left(folder);
+    return left && *left >= mebibytes(256);
+}
+
 Result<std::unique_ptr<Store>> open_locked(const std::string& folder, std::optional<FileLock> lock, Disk* disk,
                                            int checkpoint_pages) {
     auto& files = disk == nullptr ? real_disk() : *disk;
     if (auto ready = make_or_check(folder, files); !ready) return tl::unexpected(ready.error());
-    if (auto room = make_room_for_wal(database_path(folder) + "-wal", checkpoint_pages, files); !room) {
-        return tl::unexpected(room.error());
+    if (disk != nullptr || has_plenty_of_room(folder)) {
+        const auto room = make_room_for_wal(database_path(folder) + "-wal", checkpoint_pages, files);
+        if (!room) return tl::unexpected(room.error());
     }
     auto opened = open_database(folder, Access::read_write, disk);
     if (!opened) return tl::unexpected(opened.error());
