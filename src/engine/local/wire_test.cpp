@@ -42,8 +42,10 @@ TEST(Wire, NothingShorterOrLongerIsTakenForAMessage) {
     auto spec = full_spec();
     spec.environment.clear();
     const auto bytes = encode(Order{spec});
+    const std::size_t appended = 2 * sizeof(std::int64_t);  // what an older version's message ends before
     for (std::size_t length = 0; length < bytes.size(); ++length) {
-        EXPECT_FALSE(decode<Order>(bytes.substr(0, length))) << length;
+        const bool is_older = length >= bytes.size() - appended && (bytes.size() - length) % sizeof(std::int64_t) == 0;
+        EXPECT_EQ(decode<Order>(bytes.substr(0, length)).has_value(), is_older) << length;
     }
     EXPECT_FALSE(decode<Order>(bytes + "x"));
 }
