@@ -261,10 +261,12 @@ Answer foreign_found(Core& core, Instant now, const ForeignFound& in) {
                                                                        node->memory_foreign)) {
         return {};
     }
-    const bool is_host_short = node->cpus_leased + node->cpus_claimed + cpus > node->shape.cpus ||
-                               node->memory_leased + node->memory_claimed + memory > node->shape.memory;
+    const bool lacks_cpus = node->cpus_leased + node->cpus_claimed + cpus > node->shape.cpus;
+    const bool lacks_memory = node->memory_leased + node->memory_claimed + memory > node->shape.memory;
     drop_claims_where(core, now, [&](const Part& part) {
-        return part.node == in.node && (is_host_short || (part.gpus & gpus) != 0);
+        const bool is_hit = (part.gpus & gpus) != 0 || (lacks_cpus && part.cpus > MilliCpus{}) ||
+                            (lacks_memory && part.memory > Bytes{});
+        return part.node == in.node && is_hit;
     });
     core.apply(now, ForeignNoted{in.node, gpus, std::move(attempts), in.running, cpus, memory});
     return {};
@@ -388,7 +390,9 @@ Answer decide(Core& core, Instant now, const Input& input) {
                           [&](const Hold& in) { return hold(core, now, in); },
                           [&](const Resize& in) { return resize(core, now, in); },
                           [&](const Due&) -> Answer { return due(core, now), Answer{}; },
-                          [&](const Pass&) -> Answer { return schedule(core, now), Answer{}; },
+                          [&](const Pass& in) -> Answer {
+                              return in.starts_nothing ? put_growth_off(core, now) : schedule(core, now), Answer{};
+                          },
                           [&](const RanksRunning& in) -> Answer { return ranks_running(core, now, in), Answer{}; },
                           [&](const RanksEnded& in) -> Answer { return ranks_ended(core, now, in), Answer{}; },
                           [&](const AttemptLost& in) -> Answer {

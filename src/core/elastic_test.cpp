@@ -53,6 +53,22 @@ TEST(Preemption, UsesFreeGpusOfTheDomainFirst) {
     EXPECT_LE(stopping, 1);
 }
 
+TEST(Elastic, APassThatStartsNothingPutsGrowthOff) {
+    auto given = Given{}.node("n1", 4);
+    given.running(job("rigid").gpus(2)).running(job("elastic").gpus(1, 4)).ends("rigid");
+    ASSERT_NE(given.state().counters().grow_at, Instant{});
+    given.wait(given.state().settings().quiet_period);
+    given.decide_now(Due{});
+    given.decide_now(job("small").gpus(1).submit);
+    given.decide_now(Pass{true});
+    EXPECT_EQ(given.state().counters().grow_at, Instant{}) << "else its deadline would be found again and again";
+    EXPECT_EQ(given.gpus("elastic"), 2);
+    EXPECT_EQ(given.state().free_gpus(0), 2);
+    given.pass();
+    EXPECT_EQ(given.state().free_gpus(0), 1);
+    EXPECT_NE(given.state().counters().grow_at, Instant{});
+}
+
 TEST(Elastic, ShrinksBeforeAnyoneIsPreempted) {
     auto given = Given{}.node("n1", 8);
     given.running(job("elastic").gpus(2, 4)).running(job("rigid").gpus(4));

@@ -100,8 +100,10 @@ struct Due {};
 BOOST_DESCRIBE_STRUCT(Due, (), ())
 
 /// Ends each batch: schedule what can be scheduled.
-struct Pass {};
-BOOST_DESCRIBE_STRUCT(Pass, (), ())
+struct Pass {
+    bool starts_nothing = false;  // no room for the records of new work: what is ripe waits for a later pass
+};
+BOOST_DESCRIBE_STRUCT(Pass, (), (starts_nothing))
 
 using Input = std::variant<TakeOffice, SetTenant, NodeUp, NodeSilent, NodeDead, Drain, Submit, Cancel, Hold, Resize,
                            Due, Pass, RanksRunning, RanksEnded, AttemptLost, Progress, ForeignFound>;

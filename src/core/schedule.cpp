@@ -312,6 +312,11 @@ bool pass_is_unfinished(const State& state) {
     });
 }
 
+void put_growth_off(Core& core, Instant now) {
+    const auto planned = core.state().counters().grow_at;
+    if (planned != Instant{} && planned <= now) core.apply(now, GrowthPlanned{});
+}
+
 void schedule(Core& core, Instant now) {
     start_free_claims(core, now);
     if (Trying{core, now}.run()) (void)Trying{core, now}.run();

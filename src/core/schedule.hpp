@@ -9,6 +9,9 @@ namespace stargate {
 /// spare GPUs go to elastic work. Cost O(shapes + placements tried), cut off at Settings::pass_steps.
 void schedule(Core& core, Instant now);
 
+/// What a pass that starts nothing does: growth whose time has come is planned anew by the next one.
+void put_growth_off(Core& core, Instant now);
+
 /// Whether the last pass was cut off before it had come to everyone since something last changed: another Pass goes on
 /// where it ended, and when nothing comes of it, a bounded number of them are enough. Asked right after a Pass, by
 /// whoever feeds the core. Cost O(shapes) when one was cut off.

@@ -121,8 +121,9 @@ bool Follower::look_after_the_log(const std::stop_token& stop) {
 Result<std::uint64_t> Follower::have_written(const std::function<Result<std::uint64_t>(store::Store&)>& change) {
     auto done = std::make_shared<std::promise<Result<std::uint64_t>>>();
     auto outcome = done->get_future();
-    writer_.between_batches([&change, done](store::Store& store) -> Result<void> {
-        const auto changed = change(store);
+    writer_.between_batches([this, &change, done](store::Store& store) -> Result<void> {
+        // On a full disk the room that is left is not for housekeeping.
+        const auto changed = writer_.is_full() ? fail(Fault::full, "its disk is full") : change(store);
         done->set_value(changed);
         return changed ? Result<void>{} : Result<void>{tl::unexpected(changed.error())};
     });

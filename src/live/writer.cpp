@@ -166,8 +166,8 @@ void Writer::work() {
 
 void Writer::run_batch(std::deque<Request> requests) {
     const auto now = parts_.clock.now();
-    if (now < try_again_) {  // the disk was full a moment ago: say so without trying, keep what must not be lost
-        give_back(requests, store::no_room(parts_.folder));
+    if (now < try_again_) {  // it failed a moment ago: say so without trying, keep what must not be lost
+        give_back(requests, not_written_);
         return;
     }
     const bool takes_work = std::any_of(requests.begin(), requests.end(), [](const Request& request) {
@@ -180,9 +180,10 @@ void Writer::run_batch(std::deque<Request> requests) {
     for (auto& request : requests) { pending.answers.push_back(decide_one(pending, now, request)); }
     if (schedules_ && !starts_no_more_) {
         const auto before_pass = core_.batch().size();
-        (void)decide(core_, now, Pass{});
-        log_facts(pending.batch, core_, now, Pass{}, before_pass);
-        pass_goes_on_ = core_.batch().size() > before_pass && pass_is_unfinished(core_.state());
+        const Pass pass{is_full()};
+        (void)decide(core_, now, pass);
+        log_facts(pending.batch, core_, now, pass, before_pass);
+        pass_goes_on_ = !is_full() && core_.batch().size() > before_pass && pass_is_unfinished(core_.state());
     }
     commit(std::move(pending), now, std::move(requests));
 }
@@ -191,7 +192,10 @@ Result<Answer> Writer::decide_one(Pending& pending, Instant now, Request& reques
     if (auto known = known_key(pending, now, request)) return *known;
     if (is_full()) {  // what room is left is for the ends of what runs
         if (std::holds_alternative<Submit>(request.input)) return tl::unexpected(store::no_room(parts_.folder));
-        if (std::holds_alternative<Progress>(request.input)) return Answer{};  // a later step is told soon
+        if (const auto* step = std::get_if<Progress>(&request.input)) {
+            late_steps_[step->attempt] = *step;
+            return Answer{};
+        }
     }
     const auto from = core_.batch().size();
     auto answer = decide(core_, now, request.input);
@@ -247,7 +251,8 @@ void Writer::commit(Pending pending, Instant now, std::deque<Request> requests) 
             const bool wants_room = committed.error.fault == Fault::full;
             if (wants_room) note_full(now);
             try_again_ = now + retry_after_full;
-            give_back(requests, wants_room ? store::no_room(parts_.folder) : committed.error);
+            not_written_ = wants_room ? store::no_room(parts_.folder) : committed.error;
+            give_back(requests, not_written_);
             return;
         }
         last_input_ = committed.first_input + pending.batch.inputs.size() - 1;
@@ -326,7 +331,11 @@ void Writer::look_for_room(Instant now) {
     const auto kept = parts_.store.maintain();
     if (!holds(kept) && kept.error().fault == Fault::full) return note_full(now);
     if (is_full() && store::is_full(parts_.folder)) return note_full(now);
-    full_ = false;
+    if (!full_.exchange(false)) return;
+    pass_goes_on_ = true;  // now what waited may start
+    const std::lock_guard lock{mutex_};
+    for (auto& [attempt, step] : late_steps_) inbox_.push_back({step, {}, {}, {}, {}});
+    late_steps_.clear();
 }
 
 void Writer::note_full(Instant now) {

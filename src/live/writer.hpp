@@ -4,6 +4,7 @@
 #include <condition_variable>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -108,12 +109,14 @@ private:
     CommandsDue due_;
     std::uint64_t last_fact_ = 0;
     std::uint64_t last_input_ = 0;
-    std::vector<JobId> launches_over_;  // arrays that left State: their launches may go
-    std::deque<Request> deferred_;      // reports that a full disk kept from being written
-    Instant try_again_{};               // until then nothing is written, for the store said that it has no room at all
-    Instant look_for_room_at_{};        // while the disk is full
-    Instant look_for_old_at_{};         // when rows that have outlived their retention are next looked for
-    bool pass_goes_on_ = false;         // the last one was cut off: the next batch does not wait for anybody
+    std::vector<JobId> launches_over_;          // arrays that left State: their launches may go
+    std::deque<Request> deferred_;              // reports that a full disk kept from being written
+    std::map<AttemptId, Progress> late_steps_;  // the newest of each, told while the disk is full
+    Instant try_again_{};                       // until then nothing is written, for the store refused: not_written_
+    Error not_written_;
+    Instant look_for_room_at_{};  // while the disk is full
+    Instant look_for_old_at_{};   // when rows that have outlived their retention are next looked for
+    bool pass_goes_on_ = false;   // the last one was cut off: the next batch does not wait for anybody
 
     mutable std::mutex mutex_;
     std::condition_variable arrived_;

@@ -216,6 +216,10 @@ TEST_F(WriterTest, AFullDiskRefusesClientsAndKeepsWhatEnginesSawUntilThereIsRoom
 
 TEST_F(WriterTest, WhatRunsMayEndInTheRoomThatIsKeptForIt) {
     one_job_runs();
+    auto behind = a_job();
+    behind.spec.min_gpus = behind.spec.max_gpus = GpuCount{2};
+    const auto waits = ask(behind);
+    ASSERT_TRUE(waits);
     store_.uses_its_reserve = true;
     ASSERT_TRUE(ask(SetTenant{"barrier of its own"}));
     on_the_writer([] {});
@@ -228,14 +232,17 @@ TEST_F(WriterTest, WhatRunsMayEndInTheRoomThatIsKeptForIt) {
     ASSERT_TRUE(ask(Cancel{JobId{1}}));
     writer_->report(RanksEnded{AttemptId{1}, NodeId{1}, 1, {ExitKind::exited, 143, {}}, true, -1, 0});
     trace_.until("forget");
-    view_->read([](const State& state) {
+    view_->read([&](const State& state) {
         EXPECT_TRUE(std::holds_alternative<Finished>(state.at<Job>(JobId{1}).phase));
         EXPECT_EQ(state.at<Job>(JobId{1}).step, -1) << "a step can wait";
+        EXPECT_TRUE(std::holds_alternative<Waiting>(state.at<Job>(waits->job).phase)) << "its records have no room";
     });
+    trace_.take();
     store_.uses_its_reserve = false;
     const auto until = std::chrono::steady_clock::now() + 10s;
     while (writer_->is_full() && std::chrono::steady_clock::now() < until) std::this_thread::sleep_for(10ms);
     EXPECT_FALSE(writer_->is_full()) << "found without anybody asking";
+    trace_.until("run");  // what waited, without anybody asking either
     EXPECT_TRUE(ask(a_job()));
 }
 

@@ -56,13 +56,12 @@ Result<void> make_or_check(const std::string& folder, Disk& disk) {
 /// system's own journal to wait for, which makes its fsync half as dear again. SQLite takes frames without its salt for
 /// the end of the WAL.
 Result<void> make_room_for_wal(const std::string& path, int pages, Disk& disk) {
-    constexpr std::uint64_t frame = 24 + 4096;  // sqlite.org/fileformat2.html, section 4.1
-    const std::string zeros(64 * frame, '\0');
+    const std::string zeros(256 << 10, '\0');
     auto file = disk.open(path, Opening::edit_or_create);
     if (!file) return tl::unexpected(file.error());
     const auto size = (*file)->size();
     if (!size) return tl::unexpected(size.error());
-    const auto wanted = frame * static_cast<std::uint64_t>(pages + pages / 8);
+    const auto wanted = static_cast<std::uint64_t>(bytes_of_wal(pages + pages / 8));
     if (*size >= wanted) return {};
     for (auto at = *size; at < wanted; at += zeros.size()) {
         const auto written = (*file)->write(at, std::string_view{zeros}.substr(0, wanted - at));

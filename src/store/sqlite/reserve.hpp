@@ -9,6 +9,9 @@
 
 namespace stargate::store {
 
+/// How long SQLite's WAL is with so many pages in it.
+std::int64_t bytes_of_wal(int pages);
+
 /// Room that only the log can use, so that ends and cancels can be written while somebody else fills the disk: blocks
 /// behind the end of SQLite's WAL that belong to this file already. (A file of our own, removed when the disk is full,
 /// would not do: whoever fills the disk has its blocks before SQLite has asked for one.)

@@ -252,7 +252,10 @@ Result<void> SqliteStore::maintain() {
     if (database().wal_pages() >= checkpoint_pages_) done = database().checkpoint();
     // Without an fsync that failed, a checkpoint left half is simply done again: the WAL still holds every page.
     if (!done && done.error().fault == Fault::unknown_outcome) return stop(done.error());
-    if (done && reserve_) done = reserve_->keep(database().wal_pages());
+    // Also beside a checkpoint that failed: the WAL grows meanwhile.
+    if (reserve_) {
+        if (auto kept = reserve_->keep(database().wal_pages()); !kept) return kept;
+    }
     return done;
 }
 
