@@ -77,9 +77,10 @@ protected:
         if (!is_root()) GTEST_SKIP() << "mounting needs root";
         OutputTest::SetUp();
         engine_.reset();
-        ASSERT_EQ(mount("tmpfs", state_.c_str(), "tmpfs", 0, "size=1m,mode=755"), 0);
-        start_engine();
+        mount_disk();
+        if (!IsSkipped()) start_engine();
     }
+    virtual void mount_disk() { ASSERT_EQ(mount("tmpfs", state_.c_str(), "tmpfs", 0, "size=1m,mode=755"), 0); }
     void TearDown() override {
         if (!is_root()) return;
         OutputTest::TearDown();
@@ -92,10 +93,11 @@ protected:
         const std::string block(4096, 'x');
         while (file.write(block.data(), static_cast<std::streamsize>(block.size())).flush()) {}
     }
-    void make_room() const { fs::remove(state_ / "filler"); }
+    virtual void make_room() const { fs::remove(state_ / "filler"); }
+    void lose_output_and_go_on();
 };
 
-TEST_F(FullDisk, OutputIsDroppedCountedAndTheJobGoesOn) {
+void FullDisk::lose_output_and_go_on() {
     // What is still in the pipe when there is room again would be kept.
     const std::string until_taken =
         "python3 -c 'import fcntl, termios, time\n"
@@ -118,6 +120,27 @@ TEST_F(FullDisk, OutputIsDroppedCountedAndTheJobGoesOn) {
     const auto text = output(attempt);
     EXPECT_NE(text.find(" bytes of output were lost: the disk was full\nafter\n"), std::string::npos) << text.size();
 }
+
+TEST_F(FullDisk, OutputIsDroppedCountedAndTheJobGoesOn) { lose_output_and_go_on(); }
+
+/// A disk of which half is kept for root, full to its last block; the room that is made lies within that half.
+class FullDiskWithRootsPart : public FullDisk {
+protected:
+    void mount_disk() override {
+        const auto image = (root_ / "image").string();
+        const auto make = "truncate -s 8M " + image + " && mkfs.ext4 -q -m 50 " + image + " && mount -o loop " + image +
+                          " " + state_.string() + " && chmod 755 " + state_.string();
+        if (std::system((make + " 2>/dev/null").c_str()) != 0) GTEST_SKIP() << "cannot mount a file as ext4";
+    }
+    void make_room() const override {
+        fs::resize_file(state_ / "filler", fs::file_size(state_ / "filler") - (1U << 20));
+        struct statvfs disk {};
+        ASSERT_EQ(statvfs(state_.c_str(), &disk), 0);
+        ASSERT_EQ(disk.f_bavail, 0U);
+    }
+};
+
+TEST_F(FullDiskWithRootsPart, OutputGoesOnInTheRoomThatIsRootsAlone) { lose_output_and_go_on(); }
 
 TEST_F(FullDisk, AStartWaitsForRoomAndIsNoFailure) {
     fill();
