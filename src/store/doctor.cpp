@@ -186,13 +186,18 @@ private:
             head.incarnation != report_.identity.incarnation || head.last_fact >= report_.log.end_fact) {
             find(fmt::format("the segment {} is not one of this log", file.path), remedy);
         }
-        if (before && head.previous == Digest{} && head.first_fact > before->head.last_fact + 1) {
+        if (!before) return;
+        const bool follows =
+            head.first_fact == before->head.last_fact + 1 && head.first_input == before->head.last_input + 1;
+        const bool is_begun_anew = head.previous == Digest{};
+        // The one before it may have been set aside when this one was sealed, and put back since.
+        if (follows && (is_begun_anew || head.previous == before->digest)) return;
+        if (is_begun_anew && head.first_fact > before->head.last_fact + 1) {
             // What came between was lost, and a new chain begun.
             find(fmt::format("facts {} to {} are neither in a segment nor in the log", before->head.last_fact + 1,
                              head.first_fact - 1),
                  "put the missing segments back from a backup; nothing that runs needs them");
-        } else if (before && (head.previous != before->digest || head.first_fact != before->head.last_fact + 1 ||
-                              head.first_input != before->head.last_input + 1)) {
+        } else {
             find(fmt::format("the segment {} does not follow the one before it", file.path), remedy);
         }
     }

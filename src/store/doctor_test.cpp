@@ -63,9 +63,30 @@ TEST_F(DoctorTest, FindsThatTheNewestSegmentIsGone) {
 
 TEST_F(DoctorTest, FindsASegmentThatDoesNotFollowTheOneBeforeIt) {
     auto store = open_sqlite_store(folder_.path()).value();
-    const SegmentHead unchained{1, store->identity()->incarnation, 21, 25, 21, 25, {}};
+    const SegmentHead unchained{1, store->identity()->incarnation, 21, 25, 22, 25, {}};
     ASSERT_TRUE(seal_segment(*store, folder_.path(), unchained));
     EXPECT_NE(findings().find("21-25.segment does not follow"), std::string::npos);
+}
+
+TEST_F(DoctorTest, FindsASegmentThatFollowsAnotherOneThanThatBeforeIt) {
+    auto store = open_sqlite_store(folder_.path()).value();
+    Digest other{};
+    other.front() = 1;
+    ASSERT_TRUE(seal_segment(*store, folder_.path(), {1, store->identity()->incarnation, 21, 25, 21, 25, other}));
+    EXPECT_NE(findings().find("21-25.segment does not follow"), std::string::npos);
+}
+
+TEST_F(DoctorTest, FindsNothingWhenWhatWasLostBeforeANewChainIsPutBack) {
+    const auto path = folder_ / "segments/11-20.segment";
+    const auto lost = read_file(path, mebibytes(1)).value();
+    ASSERT_TRUE(remove_durably(path));
+    {
+        auto store = open_sqlite_store(folder_.path()).value();
+        ASSERT_TRUE(seal_segment(*store, folder_.path(), {1, store->identity()->incarnation, 21, 25, 21, 25, {}}));
+    }
+    EXPECT_NE(findings(), "");
+    ASSERT_TRUE(write_durably(path, lost));
+    EXPECT_EQ(findings(), "");
 }
 
 TEST_F(DoctorTest, FindsWhereAChainOfSegmentsWasBegunAnew) {
