@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <grp.h>
+#include <linux/openat2.h>
 #include <pwd.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -14,6 +15,7 @@
 #include <vector>
 
 #include "base/check.hpp"
+#include "base/posix.hpp"
 
 namespace stargate::api {
 
@@ -71,11 +73,23 @@ private:
     gid_t group_ = 0;
 };
 
-bool is_executable(int folder, const std::string& path) {
+/// Opens a place without reading it, and through no link of /proc that leads into another process: those ask for a
+/// capability that RightsOf leaves root, and lead past folders that are closed to the account. False with errno.
+FileDescriptor open_place(int folder, const std::string& path, int flags = 0) {
+    open_how how{};
+    how.flags = static_cast<unsigned>(O_PATH | O_CLOEXEC | flags);
+    how.resolve = RESOLVE_NO_MAGICLINKS;
+    auto place = static_cast<int>(syscall(SYS_openat2, folder, path.c_str(), &how, sizeof how));
+    if (place < 0 && errno == ENOSYS) place = openat(folder, path.c_str(), O_PATH | O_CLOEXEC | flags);
+    return FileDescriptor{place};
+}
+
+bool is_executable(const FileDescriptor& folder, const std::string& path) {
     constexpr int effective = 0x200;  // AT_EACCESS: by the thread's file-system ids
+    const auto program = open_place(folder.get(), path);
     struct stat found {};
-    if (fstatat(folder, path.c_str(), &found, 0) != 0 || !S_ISREG(found.st_mode)) return false;
-    return syscall(SYS_faccessat2, folder, path.c_str(), X_OK, effective) == 0 || errno == ENOSYS;
+    if (!program || fstat(program.get(), &found) != 0 || !S_ISREG(found.st_mode)) return false;
+    return syscall(SYS_faccessat2, program.get(), "", X_OK, effective | AT_EMPTY_PATH) == 0 || errno == ENOSYS;
 }
 
 std::string path_of(const Launch& launch) {
@@ -86,7 +100,7 @@ std::string path_of(const Launch& launch) {
     return path;
 }
 
-bool is_on_path(const Launch& launch, int folder) {
+bool is_on_path(const Launch& launch, const FileDescriptor& folder) {
     std::string_view path = launch.argv.front();
     const auto search = path_of(launch);
     std::string_view rest = search;
@@ -100,8 +114,8 @@ bool is_on_path(const Launch& launch, int folder) {
 }
 
 std::string why_not_startable(const Launch& launch) {
-    const int folder = open((launch.folder + "/.").c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (folder < 0) {
+    const auto folder = open_place(AT_FDCWD, launch.folder + "/.", O_DIRECTORY);
+    if (!folder) {
         return fmt::format("dir: {} cannot be entered by {}: {}; make it so, or choose another folder", launch.folder,
                            launch.account.name, std::strerror(errno));
     }
@@ -118,18 +132,15 @@ std::string why_not_startable(const Launch& launch) {
                 fmt::format("run: {} is not found in {}; install it or write its full path", program, path_of(launch));
         }
     }
-    close(folder);
     return why;
 }
 
 std::string why_not_mountable(const Launch& launch) {
     for (const auto& mount : launch.mounts) {
-        const int source = open(mount.source.c_str(), O_PATH | O_CLOEXEC);
-        if (source < 0) {
+        if (!open_place(AT_FDCWD, mount.source)) {
             return fmt::format("mounts: {} cannot be reached by {}: {}; make it, or correct its path", mount.source,
                                launch.account.name, std::strerror(errno));
         }
-        close(source);
     }
     return {};
 }

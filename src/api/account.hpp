@@ -18,7 +18,8 @@ namespace stargate::api {
 /// Whether this account can start the launch's command in its folder, as far as can be seen before it runs: the
 /// folder can be entered, and the program is there and may be executed. Asked with the account's own rights, which the
 /// calling thread takes on for a moment where this process is root, so access lists and network file systems answer for
-/// themselves. Errors read `FIELD: what; remedy`. Says yes where a sandbox will show other files than the host.
+/// themselves; never through a link of /proc that leads into a process. Errors read `FIELD: what; remedy`. Says yes
+/// where a sandbox will show other files than the host.
 [[nodiscard]] Result<void> can_start(const Launch& launch);
 
 /// Whether all that the launch mounts is there and within the account's reach, asked and told in the same way: nobody
