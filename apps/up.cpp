@@ -138,13 +138,13 @@ Result<std::unique_ptr<live::ControlPlane>> start(const UpOptions& options) {
     return live::ControlPlane::start(std::move(wiring));
 }
 
-/// The account that root's own submissions run as; none where we are not root. The default one may be absent, and then
-/// what root submits is refused; one that was asked for may not.
+/// The account that root's own submissions run as; none where we are not root. The default one may not be found, also
+/// because the network that knows it is not up yet: what root submits is refused then. One that was asked for must be.
 Result<std::optional<Account>> find_job_user(const std::string& name) {
     if (::geteuid() != 0) return std::nullopt;
     auto account = api::job_account(name);
     if (account) return *account;
-    if (account.error().fault == Fault::not_found && name == UpOptions{}.job_user) return std::nullopt;
+    if (account.error().fault != Fault::denied && name == UpOptions{}.job_user) return std::nullopt;
     return tl::unexpected(account.error());
 }
 
@@ -196,7 +196,8 @@ std::string greeting(const UpOptions& options, const std::string& address, bool 
                         state);
     if (!can_run_roots_jobs) {
         text += fmt::format(
-            "There is no user {}: what root submits is refused; make the user, or name another with --job-user\n",
+            "No user {} was found: what root submits is refused; make the user and start again, or name another with "
+            "--job-user\n",
             options.job_user);
     }
     return text;

@@ -145,6 +145,11 @@ std::string why_not_mountable(const Launch& launch) {
     return {};
 }
 
+/// Libraries of account databases say in several ways that there is no such account: see getpwnam(3).
+bool means_no_account(int error) {
+    return error == 0 || error == ENOENT || error == ESRCH || error == EBADF || error == EPERM;
+}
+
 template <class Look>
 Result<Account> look_up(const std::string& who, Look look) {
     std::vector<char> buffer(16U << 10);
@@ -152,7 +157,7 @@ Result<Account> look_up(const std::string& who, Look look) {
     passwd* found = nullptr;
     const int error = look(&entry, buffer.data(), buffer.size(), &found);
     if (found != nullptr) return from_entry(*found);
-    if (error != 0) {
+    if (!means_no_account(error)) {
         return fail(Fault::unavailable,
                     fmt::format("account {} cannot be looked up: {}; try again later", who, std::strerror(error)));
     }

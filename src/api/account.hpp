@@ -10,6 +10,7 @@ namespace stargate::api {
 
 /// The account of this uid with all its groups, from the account database. May take long where that is a network.
 [[nodiscard]] Result<Account> account_of(std::uint32_t uid);
+/// Fault::not_found: there is none of that name; unavailable: the database does not answer.
 [[nodiscard]] Result<Account> account_named(const std::string& name);
 
 /// The account that root's own jobs run as: never root.
