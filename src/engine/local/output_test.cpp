@@ -1,7 +1,9 @@
+#include <fcntl.h>
 #include <sys/mount.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "engine/local/attempt_folder.hpp"
 #include "engine/local/output_frame.hpp"
 #include "engine/local/testing.hpp"
 
@@ -141,6 +143,23 @@ protected:
 };
 
 TEST_F(FullDiskWithRootsPart, OutputGoesOnInTheRoomThatIsRootsAlone) { lose_output_and_go_on(); }
+
+TEST_F(FullDisk, TheInitOfAResizedAttemptIsNotedAllTheSame) {
+    const auto attempt = start(shell_job("echo ready; exec sleep 1000"), 2);
+    ASSERT_TRUE(reports_.next<RanksRunning>(attempt));
+    fill();
+    end(attempt, std::chrono::milliseconds{0}, 1, 1, 0, EndCause::resize);
+    ASSERT_TRUE(reports_.next<RanksEnded>(attempt));
+    const auto smaller = command_for(attempt, 1, 2);
+    engine_->carry_out(smaller);
+    ASSERT_TRUE(reports_.next<RanksRunning>(attempt));
+    const Fd folder{open(folder_of(attempt).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+    const auto record = read_record<ShimRecord>(folder.get(), shim_record_name);
+    ASSERT_TRUE(record);
+    EXPECT_EQ(record->gpus, smaller.gpus);
+    EXPECT_TRUE(has_living_init(*record, boot_id()));
+    make_room();
+}
 
 TEST_F(FullDisk, AStartWaitsForRoomAndIsNoFailure) {
     fill();

@@ -201,16 +201,16 @@ void Shim::next_generation(const Run& run) {
     if (!is_later || !is_awaited) return tell_standing();
     gpus_ = run.gpus;
     // For a store that does not know us, at worst it sees what we used before; and for who finds us killed.
-    const auto keep = [this] { (void)records_->keep_shim(about_us()); };
+    const auto note = [this] { (void)note_record(); };
     if (generation_->standing() == Standing::resized) {
         generation_->go_on(run);
-        keep();
+        note();
     } else {
         generation_->wait_for_init();
         unlinkat(job_folder_.get(), "notice", 0);  // it spoke to the last generation
         generation_.emplace(AttemptPlace{spec_, lock_.get(), job_folder_.get(), output_}, run);
         generation_->begin();
-        keep();
+        note();
         generation_->release();
     }
     told_ = Standing::starting;
