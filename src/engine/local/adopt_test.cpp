@@ -314,5 +314,36 @@ TEST_F(Adopt, EndAllEndsEverythingWithoutAControlPlane) {
     EXPECT_TRUE(reports_.next<RanksEnded>(stubborn));
 }
 
+TEST_F(Adopt, EndAllWaitsForAnInitThatOutlivesItsShim) {
+    const auto attempt = start_and_wait();
+    const auto shim = record_of(attempt).pid;
+    lose_engine();
+    ASSERT_EQ(kill(shim, SIGKILL), 0);
+    ASSERT_TRUE(soon([&] { return lock_is_free(attempt); }));
+    const auto lives_on = fork();
+    if (lives_on == 0) {
+        usleep(300'000);
+        _exit(0);
+    }
+    auto record = record_of(attempt);
+    record.init = {.pid = lives_on, .start_ticks = start_ticks(lives_on)};
+    ASSERT_TRUE((AttemptRecords{state_, attempt.value}.keep_shim(record)));
+    const auto ended = end_all_attempts(state_, milliseconds{0});
+    EXPECT_FALSE(has_living_init(record, boot_id()));
+    ASSERT_TRUE(ended) << ended.error().detail;
+    EXPECT_EQ(*ended, 1);
+    waitpid(lives_on, nullptr, 0);
+}
+
+TEST_F(Adopt, EndAllDoesNotBeginWhereLateShimsCouldStillStart) {
+    lose_engine();
+    fs::remove(state_ / "authority");
+    fs::create_directory(state_ / "authority");  // which cannot be unlinked
+    const auto ended = end_all_attempts(state_, Duration{0});
+    fs::remove(state_ / "authority");
+    ASSERT_FALSE(ended);
+    EXPECT_NE(ended.error().detail.find((state_ / "authority").string()), std::string::npos) << ended.error().detail;
+}
+
 }  // namespace
 }  // namespace stargate::local::testing

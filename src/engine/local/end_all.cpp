@@ -26,6 +26,12 @@ struct Live {
     ShimLink link;
 };
 
+bool is_dead(int folder) {
+    if (!take_lock(folder)) return false;
+    const auto record = read_record<ShimRecord>(folder, shim_record_name);
+    return !record || !has_living_init(*record, boot_id());
+}
+
 std::vector<Live> live_attempts(int attempts) {
     std::vector<Live> live;
     DIR* listing = fdopendir(openat(attempts, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -33,7 +39,7 @@ std::vector<Live> live_attempts(int attempts) {
     while (const dirent* found = readdir(listing)) {
         const auto attempt = attempt_of(found->d_name);
         auto folder = attempt ? open_attempt(attempts, *attempt) : Fd{};
-        if (folder && !take_lock(folder.get())) live.push_back({*attempt, std::move(folder), {}});
+        if (folder && !is_dead(folder.get())) live.push_back({*attempt, std::move(folder), {}});
     }
     closedir(listing);
     return live;
@@ -47,12 +53,6 @@ bool ask_to_end(Live& live, Duration grace) {
     if (!live.link.is_open()) return false;
     live.link.send(End{.by = record->obeys, .generation = 0, .cause = "cancel", .grace_us = grace.count()});
     return true;
-}
-
-bool is_dead(const Live& live) {
-    if (!take_lock(live.folder.get())) return false;
-    const auto record = read_record<ShimRecord>(live.folder.get(), shim_record_name);
-    return !record || !has_living_init(*record, boot_id());
 }
 
 void kill_shim(const Live& live) {
@@ -69,7 +69,11 @@ Result<int> end_all_attempts(const std::string& state, Duration grace) {
     if (!attempts && errno == ENOENT) return 0;  // nothing has ever run here
     if (!attempts) return fail(Fault::unavailable, failure("folder " + state + "/attempts"));
     // Without an authority no shim takes a folder; what has taken one before this line holds its lock.
-    unlink((state + "/" + authority_name).c_str());
+    const auto authority = state + "/" + authority_name;
+    if (unlink(authority.c_str()) != 0 && errno != ENOENT) {
+        const auto why = failure("cannot remove " + authority);
+        return fail(Fault::unavailable, why + "; make its folder writable, then try again");
+    }
     auto live = live_attempts(attempts.get());
     const auto count = static_cast<int>(live.size());
     for (auto& each : live) {
@@ -78,7 +82,7 @@ Result<int> end_all_attempts(const std::string& state, Duration grace) {
     const auto kill_at = boot_time_us() + grace.count() + kill_patience_us / 2;
     bool killed = false;
     while (true) {
-        std::erase_if(live, is_dead);
+        std::erase_if(live, [](const Live& each) { return is_dead(each.folder.get()); });
         if (live.empty()) return count;
         const auto now = boot_time_us();
         if (now > kill_at && !std::exchange(killed, true)) {

@@ -9,8 +9,8 @@ namespace stargate {
 
 /// Ends every attempt that lives under a state folder, for when no control plane is there to do it: each is warned,
 /// gets `grace`, and is killed after it. Returns how many were ended, when all of them are dead; timed_out names one
-/// that is not, well after the grace. Shims that are on their way to their folders start nothing any more. The caller
-/// holds the lock of the state folder.
+/// that is not, well after the grace, and unavailable what kept it from beginning. Shims that are on their way to their
+/// folders start nothing any more. The caller holds the lock of the state folder.
 [[nodiscard]] Result<int> end_all_attempts(const std::string& state, Duration grace);
 
 }  // namespace stargate
