@@ -64,10 +64,14 @@ private:
 };
 
 /// A folder deep down has a longer path than a socket address holds: go through its descriptor then.
-Result<FileDescriptor> connect_to(const std::string& state) {
+Result<FileDescriptor> connect_to(const std::string& state, std::chrono::seconds patience) {
     const FileDescriptor folder{::open(state.c_str(), O_PATH | O_CLOEXEC | O_DIRECTORY)};
     if (folder.get() < 0) return tl::unexpected(nobody_answers(state));
     FileDescriptor socket{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    const timeval longest{.tv_sec = patience.count(), .tv_usec = 0};  // 0: for ever
+    for (const int direction : {SO_RCVTIMEO, SO_SNDTIMEO}) {          // connecting counts as sending
+        ::setsockopt(socket.get(), SOL_SOCKET, direction, &longest, sizeof longest);
+    }
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     const auto path = fmt::format("/proc/self/fd/{}/stargate.sock", folder.get());
@@ -106,7 +110,7 @@ Result<HttpReply> Client::call(std::string_view method, const std::string& targe
 
 Result<HttpReply> Client::stream(std::string_view method, const std::string& target, const std::string& body,
                                  const Headers& headers, const Sink& sink) {
-    auto socket = connect_to(state_);
+    auto socket = connect_to(state_, patience_);
     if (!socket) return tl::unexpected(socket.error());
     Stream connection{std::move(*socket)};
     const auto broke_off = [&] {

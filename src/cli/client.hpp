@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <string>
 #include <string_view>
@@ -22,7 +23,9 @@ public:
     /// Takes each piece of a reply's body as it comes; false: stop reading.
     using Sink = std::function<bool(std::string_view)>;
 
-    explicit Client(std::string state_folder) : state_{std::move(state_folder)} {}
+    /// patience  with each silence of the control plane, whereupon the connection counts as broken off; 0: for ever
+    explicit Client(std::string state_folder, std::chrono::seconds patience = {})
+        : state_{std::move(state_folder)}, patience_{patience} {}
     Client(Client&&) = default;
 
     /// Fault::unavailable: nobody answers there; the sentence says how to start one.
@@ -36,6 +39,7 @@ public:
 
 private:
     std::string state_;
+    std::chrono::seconds patience_;
 };
 
 /// A segment of a target with everything escaped that is not plain.

@@ -13,8 +13,10 @@
 namespace stargate::cli {
 
 namespace {
-constexpr std::chrono::seconds between_looks{2};  // also before the first: most verbs are done by then
-}
+constexpr std::chrono::milliseconds before_first_look{500};  // most verbs are done by then
+constexpr std::chrono::seconds between_looks{10};
+constexpr std::chrono::seconds patience{2};  // with one look: the verb does not end before it
+}  // namespace
 
 SayWhenFull::SayWhenFull(std::string state)
     : thread_{[state = std::move(state)](const std::stop_token& stop) { look(stop, state); }} {}
@@ -24,8 +26,10 @@ void SayWhenFull::look(const std::stop_token& stop, const std::string& state) {
     std::condition_variable_any stopped;
     std::unique_lock lock{mutex};
     bool said = false;
-    while (!stopped.wait_for(lock, stop, between_looks, [&] { return stop.stop_requested(); })) {
-        const auto reply = Client{state}.call("GET", "/api/v1/info");
+    std::chrono::milliseconds pause = before_first_look;
+    while (!stopped.wait_for(lock, stop, pause, [&] { return stop.stop_requested(); })) {
+        pause = between_looks;
+        const auto reply = Client{state, patience}.call("GET", "/api/v1/info");
         if (!reply || reply->status != 200) continue;
         const auto full = api::parse_json(reply->body).value_or(api::Json{})["read_only"].text;
         if (!full.empty() && !said) fmt::print(stderr, "stargate: {}\n", full);

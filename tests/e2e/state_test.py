@@ -103,6 +103,27 @@ class Folder(Machine):
 
 
 class Down(Machine):
+    def test_it_does_not_wait_for_an_answer_of_one_that_is_gone(self):
+        self.state.mkdir()
+        body = b'{"running":0}'
+        with socket.socket(socket.AF_UNIX) as server, subprocess.Popen(["sleep", "2.2"]) as going:
+            server.bind(str(self.state / "stargate.sock"))
+            server.listen()
+            (self.state / "stargate.pid").write_text(f"{going.pid}\n")
+            with subprocess.Popen([str(BINARY), "down", "--state", str(self.state)], stdout=subprocess.PIPE,
+                                  text=True) as client:
+                self.addCleanup(client.kill)
+                link = server.accept()[0]
+                with link:
+                    link.recv(64 << 10)
+                    link.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+                going.wait()
+                try:
+                    out = client.communicate(timeout=5)[0]
+                finally:
+                    client.kill()
+        self.assertEqual((client.returncode, out), (0, "the control plane is down; nothing was running\n"))
+
     def test_with_jobs_it_starts_nothing_of_the_queue_and_leaves_a_drain_alone(self):
         self.stargate.up()
         node = self.stargate.json("fleet")[0]["name"]
