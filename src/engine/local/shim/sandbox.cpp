@@ -81,8 +81,10 @@ public:
         if (mount(nullptr, "/", nullptr, MS_REC | MS_SLAVE, nullptr) != 0)
             return ours("cannot leave the host's mounts");
         if (auto fault = take_job_folder()) return fault;
-        if (auto fault = look_at_mounts()) return fault;
-        if (auto fault = make_mount_points()) return fault;
+        if (!spec_.mounts.empty()) {
+            if (auto fault = look_at_mounts()) return fault;
+            if (auto fault = make_mount_points()) return fault;
+        }
         if (auto fault = look_at_mounts()) return fault;
         if (auto fault = open_everything()) return fault;
         if (auto fault = hide_state()) return fault;
