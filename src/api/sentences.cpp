@@ -274,7 +274,8 @@ Sentence sentence_of(const Sight& sight, const Refusal& why, const Subject& subj
             return {why.have == 0 ? "it runs without a whole GPU" : "it always runs on " + gpu_words(why.have),
                     "submit it with a range: gpus: 1..8"};
         case Why::read_only:
-            return {"the store cannot be written, so nothing new is taken", "free disk space: stargate doctor"};
+            return {"the disk that holds the state folder is full",
+                    "free some space on it: the output of jobs lies in its folder logs"};
     }
     return {};
 }
