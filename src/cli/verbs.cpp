@@ -58,12 +58,13 @@ Output output_of(const std::string& word) {
 }
 
 /// Of one object both are the same: it is one line.
-bool is_json(const Asked& asked) { return asked.output == "json" || asked.output == "jsonl"; }
+bool is_json(Output output) { return output == Output::json || output == Output::jsonl; }
 
 /// One job as it was asked for: the server's own bytes, its name, or as `print` shows it to people.
 int print_one(const Asked& asked, const std::string& body, const Json& job, void (*print)(const Json&)) {
-    if (is_json(asked)) return std::fwrite(body.data(), 1, body.size(), stdout), 0;
-    if (asked.output == "name") return fmt::print("{}\n", job["name"].text), 0;
+    const auto output = output_of(asked.output);
+    if (is_json(output)) return std::fwrite(body.data(), 1, body.size(), stdout), 0;
+    if (output == Output::name) return fmt::print("{}\n", job["name"].text), 0;
     return print(job), 0;
 }
 
@@ -135,7 +136,7 @@ int submit(Asked& asked) {
     body += ",\"environment\":" + *environment + "}";
     return ask(asked, "POST", "/api/v1/jobs", body, [&](const std::string& reply, const Json& job) {
         const auto name = job["name"].text;
-        if (is_json(asked)) return std::fwrite(reply.data(), 1, reply.size(), stdout), 0;
+        if (is_json(output_of(asked.output))) return std::fwrite(reply.data(), 1, reply.size(), stdout), 0;
         if (output_of(asked.output) == Output::name) return fmt::print("{}\n", name), 0;
         const auto count = job["count"].whole;
         fmt::print("job {} `{}` accepted{}\n", job["id"].whole, name,
@@ -150,7 +151,7 @@ int submit(Asked& asked) {
 
 int act(Asked& asked, std::string_view verb, std::string_view past, const std::string& body = {}) {
     return ask(asked, "POST", job_target(asked, verb), body, [&](const std::string& reply, const Json&) {
-        if (is_json(asked)) return std::fwrite(reply.data(), 1, reply.size(), stdout), 0;
+        if (is_json(output_of(asked.output))) return std::fwrite(reply.data(), 1, reply.size(), stdout), 0;
         fmt::print("{} {}\n", asked.reference, past);
         return 0;
     });
@@ -159,7 +160,7 @@ int act(Asked& asked, std::string_view verb, std::string_view past, const std::s
 /// Cancelled jobs that run have their grace: it would be untrue to call them cancelled yet.
 int cancel(Asked& asked) {
     return ask(asked, "POST", job_target(asked, "cancel"), {}, [&](const std::string& reply, const Json& done) {
-        if (is_json(asked)) return std::fwrite(reply.data(), 1, reply.size(), stdout), 0;
+        if (is_json(output_of(asked.output))) return std::fwrite(reply.data(), 1, reply.size(), stdout), 0;
         const auto active = done["active"].whole;
         if (active == 0) {
             fmt::print("{} is cancelled\n", asked.reference);
