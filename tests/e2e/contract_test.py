@@ -392,14 +392,15 @@ class Restart(unittest.TestCase):
         self.assertEqual(self.stargate.run("logs", "long").stdout.split(), ["begin", "end"])
 
     def test_down_leaves_work_running_and_down_jobs_ends_it_even_without_a_control_plane(self):
-        self.submit("sleeper", "sleep 1000")
+        seconds = f"1000.{os.getpid()}"  # ours, whatever else runs here
+        self.submit("sleeper", f"sleep {seconds}")
         self.stargate.wait_for("sleeper", "running")
         self.stargate.down()
         self.stargate.up()
         self.assertEqual(self.stargate.job("sleeper")["state"], "running")
         self.stargate.kill()
         self.stargate.down("--jobs")
-        left = subprocess.run(["pgrep", "-f", "sleep 1000"], capture_output=True, check=False).stdout.split()
+        left = subprocess.run(["pgrep", "-x", "-f", f"sleep {seconds}"], capture_output=True, check=False).stdout.split()
         self.assertFalse([pid for pid in left if is_alive(int(pid))])
 
     def test_a_rank_a_node_finds_all_the_gpus_and_starts_its_own_processes(self):
