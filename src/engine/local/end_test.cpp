@@ -215,6 +215,26 @@ TEST_P(EndTest, ResizesInPlaceWhileTheOthersRunOn) {
     ASSERT_TRUE(reports_.next<RanksEnded>(attempt));
 }
 
+TEST_P(EndTest, GrowsInPlaceWithoutAWordToTheLastGeneration) {
+    auto launch = job(checkpoints_on_warning);
+    launch.resize_in_place = true;
+    const auto attempt = start(launch, 1);
+    ASSERT_TRUE(all_ready(attempt, 1, 1));
+    ASSERT_TRUE(reports_.next<RanksRunning>(attempt));
+    engine_->carry_out(command_for(attempt, 3, 2));
+    const auto running = reports_.next<RanksRunning>(attempt);
+    ASSERT_TRUE(running);
+    EXPECT_EQ(running->generation, 2U);
+    ASSERT_TRUE(prints(attempt, "2 of 3 generation 2 ready"));
+    EXPECT_EQ(output(attempt).find("0 of 3"), std::string::npos) << "the one that stays runs on";
+    end(attempt, long_grace, 3);  // the third was decided, and cancelled before anybody was told of it
+    const auto ended = reports_.next<RanksEnded>(attempt);
+    ASSERT_TRUE(ended);
+    EXPECT_EQ(ended->generation, 3U);
+    EXPECT_TRUE(ended->warned);
+    EXPECT_EQ(ended->left, 0);
+}
+
 TEST_P(EndTest, AnEndThatOvertakesItsStartLeavesATombstone) {
     const AttemptId attempt{77};
     end(attempt, long_grace);

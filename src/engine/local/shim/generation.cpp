@@ -90,7 +90,7 @@ void Generation::warn(const End& end) {
 }
 
 void Generation::go_on(const Run& run) {
-    const auto ranks_before = alive_from(0);
+    const auto ranks_before = standing_ == Standing::resized ? alive_from(0) : run_.ranks;
     run_ = run;
     warning_.reset();
     outcome_.reset();

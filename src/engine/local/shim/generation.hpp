@@ -52,6 +52,12 @@ public:
     /// In place and resized: names the next generation and starts the ranks that join.
     void go_on(const Run& run);
     /// In place and resized: those that run on are the next generation, though nothing was said of it yet but its end.
+    /// Whether a generation of this number may take over what runs: in place, where nobody leaves, the next is named
+    /// without a word to the last.
+    [[nodiscard]] bool grows_into(std::uint32_t generation) const {
+        return place_.spec.resize_in_place && standing_ == Standing::running && !warning_ &&
+               generation > run_.generation;
+    }
     void take_number(std::uint32_t generation) { run_.generation = generation; }
 
     void list(std::vector<pollfd>& polled) const;

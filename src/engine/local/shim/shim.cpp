@@ -198,11 +198,12 @@ void Shim::next_generation(const Run& run) {
     // Resized in place, and the ranks that stayed ended before their new generation was named: it ends with them.
     if (is_later && last_end_->final) last_end_->generation = run.generation;
     const bool is_awaited = told_ == Standing::resized || (told_ == Standing::over && !last_end_->final);
-    if (!is_later || !is_awaited) return tell_standing();
+    const bool grows = told_ == Standing::running && generation_->grows_into(run.generation) && run.ranks > 0;
+    if ((!is_later || !is_awaited) && !grows) return tell_standing();
     gpus_ = run.gpus;
     // For a store that does not know us, at worst it sees what we used before; and for who finds us killed.
     const auto note = [this] { (void)note_record(); };
-    if (generation_->standing() == Standing::resized) {
+    if (grows || generation_->standing() == Standing::resized) {
         generation_->go_on(run);
         note();
     } else {
@@ -224,8 +225,9 @@ void Shim::end(const End& what) {
     // The generation that was to follow the last end, named by nothing but its own end: it never runs.
     const bool is_next = last_end_ && what.generation > last_end_->generation;
     if (is_next && last_end_->final) last_end_->generation = what.generation;
-    if (standing == Standing::resized && is_next) generation_->take_number(what.generation);
-    if (standing != Standing::over && (is_now || (is_next && standing == Standing::resized))) {
+    const bool is_named_now = (standing == Standing::resized && is_next) || generation_->grows_into(what.generation);
+    if (is_named_now) generation_->take_number(what.generation);
+    if (standing != Standing::over && (is_now || is_named_now)) {
         if (told_ == Standing::resized) told_ = Standing::running;  // what comes of it is told again
         return generation_->warn(what);
     }
