@@ -284,13 +284,19 @@ void many_shapes(Given& given, int count) {
         given.decide_now(job("s" + std::to_string(i)).gpus(8).host({}, mebibytes(1 + i)).submit);
 }
 
-TEST(Pass, ThatIsCutOffSaysSoAndComesToEveryoneInTheEnd) {
+/// `fits` would start, if a pass came to it.
+Given one_behind_more_than_a_pass_tries() {
     Settings settings;
     settings.pass_steps = 8;
     auto given = Given{settings}.node("n1", 8);
     given.running(job("a").gpus(4));
     many_shapes(given, 40);
     given.waiting(job("fits").gpus(4).host({}, mebibytes(1)).limit(minutes{5}));
+    return given;
+}
+
+TEST(Pass, ThatIsCutOffSaysSoAndComesToEveryoneInTheEnd) {
+    auto given = one_behind_more_than_a_pass_tries();
     EXPECT_GT(given.times("blocked"), 0U);
     EXPECT_EQ(given.phase("fits"), "waiting");
     bool said = false;
@@ -304,12 +310,7 @@ TEST(Pass, ThatIsCutOffSaysSoAndComesToEveryoneInTheEnd) {
 }
 
 TEST(Pass, ThatIsCutOffSaysHowLongItWantsToGoOn) {
-    Settings settings;
-    settings.pass_steps = 8;
-    auto given = Given{settings}.node("n1", 8);
-    given.running(job("a").gpus(4));
-    many_shapes(given, 40);
-    given.waiting(job("fits").gpus(4).host({}, mebibytes(1)).limit(minutes{5}));
+    auto given = one_behind_more_than_a_pass_tries();
     EXPECT_EQ(given.phase("fits"), "waiting");
     int passes = 0;
     for (; passes < 100 && pass_is_unfinished(given.state()); ++passes) given.pass();
