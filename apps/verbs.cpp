@@ -34,7 +34,6 @@ namespace {
 
 /// How long `down` waits for the control plane to go. `down --jobs` may wait for each job's grace besides.
 constexpr std::chrono::seconds longest_goodbye{30};
-constexpr std::chrono::seconds grace_without_control_plane{5};
 
 std::optional<pid_t> noted_pid(const std::string& state) {
     std::ifstream file{state + "/stargate.pid"};
@@ -81,7 +80,7 @@ int end_without_control_plane(const std::string& state) {
                                                         state, state)});
     }
     if (!lock) return say_failed(lock.error());
-    const auto ended = end_all_attempts(state, grace_without_control_plane);
+    const auto ended = end_all_attempts(state);
     if (!ended) return say_failed(ended.error());
     fmt::print("no control plane answers at {}; {}\n", state,
                *ended == 0

@@ -181,6 +181,7 @@ void Api::hand_in(const Pending& pending) {
     added.input = pending->job.submit;
     added.launch = std::move(pending->job.launch);
     added.launch.name = added.input.spec.name;
+    added.launch.grace = added.input.spec.grace;
     added.key = pending->request.idempotency_key;
     added.body = pending->keyed;
     control_.submit(std::move(added), [this, pending](Result<Answer> answer) {

@@ -213,8 +213,9 @@ void ranks_running(Core& core, Instant now, const RanksRunning& report) {
 }
 
 void ranks_ended(Core& core, Instant now, const RanksEnded& report) {
-    const auto* attempt = expecting(core.state(), report.attempt, report.node, report.generation);
-    if (attempt == nullptr) return;
+    if (expecting(core.state(), report.attempt, report.node, report.generation) == nullptr) return;
+    if (report.cancelled) cancel_attempt(core, now, report.attempt);
+    const auto* attempt = core.state().find<Attempt>(report.attempt);
     const bool asked = attempt->ending.has_value() && (report.warned || report.exit.kind == ExitKind::killed);
     const bool ours = report.exit.kind == ExitKind::refused && !asked;
     const auto& part = *part_on_node(attempt->parts, report.node);
@@ -226,6 +227,11 @@ void ranks_ended(Core& core, Instant now, const RanksEnded& report) {
     }
     part_is_gone(core, now,
                  {report.attempt, report.node, report.generation, report.exit, asked, ours, report.step, report.left});
+}
+
+void cancel_attempt(Core& core, Instant now, AttemptId id) {
+    const auto& ending = core.state().at<Attempt>(id).ending;
+    if (!ending || ending->cause != EndCause::cancel) warn(core, now, id, EndCause::cancel, {}, {});
 }
 
 void attempt_lost(Core& core, Instant now, AttemptId id, NodeId node, const std::string& detail) {

@@ -17,6 +17,9 @@ void progress(Core& core, Instant now, const Progress& report);
 /// `for_job` is who gets what is given back, none if nobody in particular.
 void warn(Core& core, Instant now, AttemptId attempt, EndCause cause, Parts next, JobId for_job);
 
+/// Tells the ranks to end for good, unless they were told so before.
+void cancel_attempt(Core& core, Instant now, AttemptId attempt);
+
 /// Drops whatever came after a job that did not succeed, and what came after that: it can never run.
 void drop_dependents(Core& core, Instant now, JobId failed);
 

@@ -211,9 +211,7 @@ Answer cancel(Core& core, Instant now, JobId id) {
         core.apply(now, Dropped{id, Outcome::cancelled, "cancelled before it ran"});
         drop_dependents(core, now, id);
     } else {
-        const auto attempt = std::get<Active>(job->phase).attempt;
-        const auto& ending = core.state().at<Attempt>(attempt).ending;
-        if (!ending || ending->cause != EndCause::cancel) warn(core, now, attempt, EndCause::cancel, {}, {});
+        cancel_attempt(core, now, std::get<Active>(job->phase).attempt);
     }
     return {};
 }

@@ -270,6 +270,18 @@ TEST(Cancel, TellsWhetherTheGraceWasEnough) {
     }
 }
 
+TEST(Cancel, WhereItRunsIsACancelToo) {
+    auto given = Given{}.node("n1", 2).node("n2", 2);
+    given.running(job("a").gpus(4)).waiting(job("next").after("a"));
+    const auto one = given.attempt("a");
+    given.decide_now(RanksEnded{one.id, one.parts[0].node, 1, {ExitKind::exited, 0, ""}, true, 7, 0, true});
+    EXPECT_EQ(given.attempt("a").ending->cause, EndCause::cancel) << "the other node is told as well";
+    given.leaves("a");
+    EXPECT_EQ(given.phase("a"), "cancelled");
+    EXPECT_EQ(given.row("a").step, 7);
+    EXPECT_EQ(given.phase("next"), "cancelled");
+}
+
 TEST(Cancel, GivesNoMoreTimeThanAnEarlierWarning) {
     auto given = Given{}.node("n1", 8);
     given.running(job("a").gpus(2, 8));

@@ -88,7 +88,8 @@ Input input_of(const State& state, const Happens& happens) {
             std::int32_t left = 0;
             if (attempt != nullptr && attempt->ending)
                 left = staying_ranks(state.spec_of(*row), *attempt->ending, part);
-            return RanksEnded{id, at, generation, {ExitKind::exited, 0, ""}, true, happens.much, left};
+            const bool cancelled = happens.which % 5 == 0;
+            return RanksEnded{id, at, generation, {ExitKind::exited, 0, ""}, true, happens.much, left, cancelled};
         }
         case 12:
             return happens.much % 3 == 0 ? Input{NodeDead{node}} : Input{NodeSilent{node}};

@@ -38,6 +38,7 @@ BOOST_DESCRIBE_STRUCT(RanksRunning, (), (attempt, node, generation))
 
 /// All ranks of this generation that were to end on this node are gone, and so is every process they left behind.
 /// `warned`: they ended after a warning reached them. `step`: last step written to $STARGATE_PROGRESS, -1 if none.
+/// `cancelled`: that warning meant the end of the job, whoever gave it: also `down --jobs` where no control plane is.
 struct RanksEnded {
     AttemptId attempt;
     NodeId node;
@@ -46,9 +47,10 @@ struct RanksEnded {
     bool warned = false;
     std::int64_t step = -1;
     std::int32_t left = 0;  // ranks that were to go on (EndRanks::keep) and do; 0: none is left
+    bool cancelled = false;
     friend bool operator==(const RanksEnded&, const RanksEnded&) = default;
 };
-BOOST_DESCRIBE_STRUCT(RanksEnded, (), (attempt, node, generation, exit, warned, step, left))
+BOOST_DESCRIBE_STRUCT(RanksEnded, (), (attempt, node, generation, exit, warned, step, left, cancelled))
 
 /// Proof that the attempt is dead on this node though it left no exit record: another boot id, or its lock is free.
 struct AttemptLost {

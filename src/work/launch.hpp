@@ -51,10 +51,11 @@ struct Launch {
     bool resize_in_place = false;       // `resize: in_place`
     std::string checkpoint_folder;      // absolute, or empty
     Bytes output_limit = gibibytes(1);  // each attempt's output file is cut there
+    Duration grace = std::chrono::seconds{5};  // from a warning to the kill, where no control plane says it
     friend bool operator==(const Launch&, const Launch&) = default;
 };
 BOOST_DESCRIBE_STRUCT(Launch, (),
                       (name, argv, shell, folder, env, keep_environment, mounts, account, sandbox, one_rank_a_node,
-                       resize_in_place, checkpoint_folder, output_limit))
+                       resize_in_place, checkpoint_folder, output_limit, grace))
 
 }  // namespace stargate

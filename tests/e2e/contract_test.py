@@ -394,6 +394,10 @@ class Restart(unittest.TestCase):
     def test_down_leaves_work_running_and_down_jobs_ends_it_even_without_a_control_plane(self):
         seconds = f"1000.{os.getpid()}"  # ours, whatever else runs here
         self.submit("sleeper", f"sleep {seconds}")
+        self.submit("saves", "trap 'sleep 5.5; echo saved; exit 0' TERM; echo ready; while :; do sleep 0.05; done",
+                    "checkpoint: {grace: 30s}\n")
+        self.submit("next", "echo ran", "after: [saves]\n")
+        self.stargate.wait_for("saves", "running")
         self.stargate.wait_for("sleeper", "running")
         self.stargate.down()
         self.stargate.up()
@@ -402,6 +406,10 @@ class Restart(unittest.TestCase):
         self.stargate.down("--jobs")
         left = subprocess.run(["pgrep", "-x", "-f", f"sleep {seconds}"], capture_output=True, check=False).stdout.split()
         self.assertFalse([pid for pid in left if is_alive(int(pid))])
+        self.stargate.up()
+        self.assertEqual(self.stargate.run("logs", "saves").stdout.split()[-1], "saved", "its own grace")
+        for name in ("sleeper", "saves", "next"):
+            self.assertEqual(self.stargate.wait_for(name, "cancelled")["state"], "cancelled")
 
     def test_a_rank_a_node_finds_all_the_gpus_and_starts_its_own_processes(self):
         workers = ("echo $RANK $WORLD_SIZE $LOCAL_RANK $LOCAL_WORLD_SIZE $STARGATE_GPUS > seen; "

@@ -148,13 +148,14 @@ TEST_F(Adopt, TheRecordOfAnOlderShimTellsNoGpus) {
     EXPECT_TRUE(newer.is_complete());
     EXPECT_EQ(read.gpus, 7U);
     EXPECT_EQ(read.memory, 9);
-    bytes.resize(bytes.size() - sizeof record.milli_cpus - sizeof record.memory);
+    bytes.resize(bytes.size() - sizeof record.milli_cpus - sizeof record.memory - sizeof record.grace_us);
     Reader old{bytes};
     read = {};
     old(read);
     EXPECT_TRUE(old.is_complete());
     EXPECT_EQ(read.gpus, 7U);
     EXPECT_EQ(read.milli_cpus, 0);
+    EXPECT_EQ(read.grace_us, default_grace_us);
     bytes.resize(bytes.size() - sizeof record.gpus - sizeof record.init.pid - sizeof record.init.start_ticks);
     Reader older{bytes};
     read = {};
@@ -310,8 +311,29 @@ TEST_F(Adopt, EndAllEndsEverythingWithoutAControlPlane) {
     EXPECT_TRUE(lock_is_free(polite) && lock_is_free(stubborn));
     start_engine(2);
     adopt({{polite, true}, {stubborn, true}});
-    EXPECT_TRUE(reports_.next<RanksEnded>(polite));
-    EXPECT_TRUE(reports_.next<RanksEnded>(stubborn));
+    for (const auto attempt : {polite, stubborn}) {
+        const auto told = reports_.next<RanksEnded>(attempt);
+        ASSERT_TRUE(told);
+        EXPECT_TRUE(told->cancelled);
+    }
+}
+
+TEST_F(Adopt, AFinalEndIsThatOfTheGenerationThatWasOrderedMeanwhile) {
+    auto job = shell_job("echo ready; while [ ! -e go ]; do sleep 0.01; done; rm go");
+    job.resize_in_place = true;
+    const auto attempt = start(job);
+    ASSERT_TRUE(prints(attempt, "ready"));
+    ASSERT_TRUE(reports_.next<RanksRunning>(attempt));
+    const auto shim = record_of(attempt).pid;
+    ASSERT_EQ(kill(shim, SIGSTOP), 0);
+    engine_->carry_out(command_for(attempt, 2, 2));
+    std::ofstream{submit_ / "go"}.close();
+    EXPECT_TRUE(soon([&] { return !fs::exists(submit_ / "go"); }));
+    usleep(50'000);  // for its init to see it gone; too short, and the ranks of the second generation end
+    ASSERT_EQ(kill(shim, SIGCONT), 0);
+    const auto ended = reports_.next<RanksEnded>(attempt);
+    ASSERT_TRUE(ended);
+    EXPECT_EQ(ended->generation, 2U) << "or State would wait for it until the next start";
 }
 
 TEST_F(Adopt, EndAllWaitsForAnInitThatOutlivesItsShim) {

@@ -20,7 +20,7 @@ constexpr std::int64_t foreign_pause_us = 500'000;  // its GPUs may stay taken t
 /// Whether somebody else's attempt lives, and what it holds. Takes nothing from it and leaves nothing there.
 Unknown look_at_stranger(int folder, AttemptId attempt, const std::string& boot_id) {
     const auto record = read_record<ShimRecord>(folder, shim_record_name);
-    const bool is_locked = has_file(folder, lock_name) && !take_lock(folder);
+    const bool is_locked = !take_lock(folder);
     if (!is_locked && !(record && has_living_init(*record, boot_id))) return {attempt, false, 0};
     if (!record) return {attempt, true, 0};
     return {attempt, true, record->gpus, MilliCpus{record->milli_cpus}, Bytes{record->memory}};

@@ -36,8 +36,10 @@ Fd open_attempt(int attempts, std::uint64_t attempt) {
 }
 
 Fd take_lock(int folder) {
-    Fd lock{openat(folder, lock_name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)};
+    Fd lock{openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
     if (lock && flock(lock.get(), LOCK_EX | LOCK_NB) != 0) lock.reset();
+    const Fd older{lock ? openat(folder, older_lock_name, O_RDWR | O_CLOEXEC | O_NOFOLLOW) : -1};
+    if (older && flock(older.get(), LOCK_EX | LOCK_NB) != 0) lock.reset();
     return lock;
 }
 

@@ -8,20 +8,24 @@
 #include "engine/local/messages.hpp"
 #include "engine/local/posix.hpp"
 
-// The folder of one attempt, STATE/attempts/<id>, where exactly-once is made:
+// The folder of one attempt, STATE/attempts/<id>, where exactly-once is made. It is locked itself, by the shim (and the
+// init of its ranks) from before anything runs until everything is dead. In it:
 //
-//   lock       held by the shim (and the init of its ranks) from before anything runs until everything is dead
-//   shim       who holds it: a hint for finding the process, worth nothing when the lock is free; and which GPUs it
-//   uses shim.sock  where a returning control plane finds the shim exit       how it ended, kept until the end is
-//   committed tombstone  nothing may ever start here dismissed  the shim's record under another name: its end was
-//   committed without an exit record, all may go job/       the one part that the job sees and may write: notice and
-//   progress
+// - shim: who holds the lock, a hint for finding the process, worth nothing when the lock is free; and what it uses
+// - shim.sock: where a returning control plane finds the shim
+// - exit: how it ended, kept until the end is committed
+// - tombstone: nothing may ever start here
+// - dismissed: the shim's record under another name: its end was committed without an exit record, all may go
+// - job/: the one part that the job sees and may write: notice and progress
+//
+// Making a file costs more than starting the process that it is about, where many were removed shortly before (ext4
+// passes over their inodes one by one): a further file here needs a reason.
 //
 // STATE/authority is who starts attempts now. A shim that was held up on its way until the folder of its attempt was
 // made, ended and removed by others would find nothing in its way; it compares itself with that.
 namespace stargate::local {
 
-constexpr const char* lock_name = "lock";
+constexpr const char* older_lock_name = "lock";  // what the shims of older versions lock, instead of the folder
 constexpr const char* shim_record_name = "shim";
 constexpr const char* exit_record_name = "exit";
 constexpr const char* tombstone_name = "tombstone";
@@ -50,6 +54,7 @@ struct ShimRecord {
     ProcessName init;             // of that generation
     std::int64_t milli_cpus = 0;  // what it holds of its host
     std::int64_t memory = 0;      // bytes
+    std::int64_t grace_us = default_grace_us;
     template <class Self, class Coder>
     static void fields(Self& self, Coder& coder) {
         coder(self.boot_id, self.pid, self.start_ticks, self.obeys, self.job);
@@ -57,6 +62,7 @@ struct ShimRecord {
         coder.appended(self.init);
         coder.appended(self.milli_cpus);
         coder.appended(self.memory);
+        coder.appended(self.grace_us);
     }
 };
 

@@ -24,6 +24,8 @@ struct Live {
     std::uint64_t attempt = 0;
     Fd folder;
     ShimLink link;
+    std::int64_t kill_at_us = 0;
+    bool is_killed = false;
 };
 
 bool is_dead(int folder) {
@@ -46,12 +48,15 @@ std::vector<Live> live_attempts(int attempts) {
 }
 
 /// Speaks with the authority that the shim obeys already: whoever can read its record owns the state folder.
-bool ask_to_end(Live& live, Duration grace) {
+bool ask_to_end(Live& live, std::optional<Duration> grace) {
     const auto record = read_record<ShimRecord>(live.folder.get(), shim_record_name);
     if (!record) return false;
     live.link = ShimLink{connect_to_shim(live.folder.get())};
     if (!live.link.is_open()) return false;
-    live.link.send(End{.by = record->obeys, .generation = 0, .cause = "cancel", .grace_us = grace.count()});
+    const auto grace_us = grace ? grace->count() : record->grace_us;
+    live.kill_at_us = boot_time_us() + grace_us + kill_patience_us / 2;
+    live.link.send(
+        End{.by = record->obeys, .generation = 0, .cause = "cancel", .grace_us = grace_us, .cancels = true});
     return true;
 }
 
@@ -64,7 +69,7 @@ void kill_shim(const Live& live) {
 
 }  // namespace
 
-Result<int> end_all_attempts(const std::string& state, Duration grace) {
+Result<int> end_all_attempts(const std::string& state, std::optional<Duration> grace) {
     const auto attempts = open_attempts(state);
     if (!attempts && errno == ENOENT) return 0;  // nothing has ever run here
     if (!attempts) return fail(Fault::unavailable, failure("folder " + state + "/attempts"));
@@ -77,19 +82,18 @@ Result<int> end_all_attempts(const std::string& state, Duration grace) {
     auto live = live_attempts(attempts.get());
     const auto count = static_cast<int>(live.size());
     for (auto& each : live) {
-        if (!ask_to_end(each, grace)) kill_shim(each);
+        if (!ask_to_end(each, grace)) each.kill_at_us = boot_time_us();
     }
-    const auto kill_at = boot_time_us() + grace.count() + kill_patience_us / 2;
-    bool killed = false;
     while (true) {
         std::erase_if(live, [](const Live& each) { return is_dead(each.folder.get()); });
         if (live.empty()) return count;
         const auto now = boot_time_us();
-        if (now > kill_at && !std::exchange(killed, true)) {
-            for (const auto& each : live) kill_shim(each);  // its init dies with it, and all ranks with that
-        }
-        if (now > kill_at + kill_patience_us) {
-            return fail(Fault::timed_out, "attempt " + std::to_string(live.front().attempt) + " is still alive");
+        for (auto& each : live) {
+            if (now < each.kill_at_us) continue;
+            if (!std::exchange(each.is_killed, true)) kill_shim(each);  // its init dies with it, and all ranks with that
+            if (now > each.kill_at_us + kill_patience_us) {
+                return fail(Fault::timed_out, "attempt " + std::to_string(each.attempt) + " is still alive");
+            }
         }
         poll(nullptr, 0, look_pause_ms);
     }

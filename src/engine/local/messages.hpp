@@ -66,6 +66,8 @@ struct Run {
     }
 };
 
+constexpr std::int64_t default_grace_us = 5'000'000;  // of launches and shims that do not know their job's
+
 /// The first message to a shim: what it is for, and its first generation.
 struct Spec {
     std::uint64_t attempt = 0;
@@ -90,6 +92,7 @@ struct Spec {
     Run first;
     std::int64_t milli_cpus_per_gpu = 0;  // held of this host beside each GPU, at least once: for whoever finds it
     std::int64_t bytes_per_gpu = 0;
+    std::int64_t grace_us = default_grace_us;  // of the job: for whoever ends it when no control plane is there
     template <class Self, class Coder>
     static void fields(Self& self, Coder& coder) {
         coder(self.attempt, self.job, self.name, self.boot_id, self.state, self.log, self.output_limit, self.argv,
@@ -98,6 +101,7 @@ struct Spec {
               self.first);
         coder.appended(self.milli_cpus_per_gpu);
         coder.appended(self.bytes_per_gpu);
+        coder.appended(self.grace_us);
     }
 };
 
@@ -109,9 +113,11 @@ struct End {
     std::int32_t keep = 0;
     std::int32_t next_world = 0;  // 0: no generation follows
     std::int64_t grace_us = 0;
+    bool cancels = false;  // the job is over with it, whatever its ranks say
     template <class Self, class Coder>
     static void fields(Self& self, Coder& coder) {
         coder(self.by, self.generation, self.cause, self.keep, self.next_world, self.grace_us);
+        coder.appended(self.cancels);
     }
 };
 
@@ -167,10 +173,12 @@ struct Ended {
     std::int64_t step = -1;
     bool final = false;     // no generation follows: the shim leaves
     std::int32_t left = 0;  // ranks that run on in place; 0: none is left
+    bool cancelled = false;  // what warned them cancels the job
     template <class Self, class Coder>
     static void fields(Self& self, Coder& coder) {
         coder(self.generation, self.kind, self.code, self.detail, self.warned, self.step, self.final);
         coder.appended(self.left);
+        coder.appended(self.cancelled);
     }
 };
 

@@ -244,11 +244,15 @@ TEST_F(Run, TheSameCommandTwiceStartsNothingTwice) {
 }
 
 TEST_F(Run, AForgottenAttemptLeavesNothingButItsOutput) {
-    const auto ended = run(shell_job("mkdir -p ${STARGATE_NOTICE%/*}/a/b/c; ln -s / ${STARGATE_NOTICE%/*}/a/root"));
+    const auto ended =
+        run(shell_job("mkdir -p ${STARGATE_NOTICE%/*}/a/b/c; ln -s / ${STARGATE_NOTICE%/*}/a/root; echo printed"));
     EXPECT_EQ(ended.exit.code, 0);
     engine_->carry_out(Forget{ended.attempt, here});
     EXPECT_TRUE(soon([&] { return std::filesystem::is_empty(state_ / "attempts"); }));
-    EXPECT_TRUE(std::filesystem::exists(output_log_path(state_, JobId{ended.attempt.value + 1000}, ended.attempt)));
+    EXPECT_EQ(output(ended.attempt), "printed\n");
+    const auto silent = run(shell_job("exit 0"));
+    EXPECT_FALSE(std::filesystem::exists(output_log_path(state_, JobId{silent.attempt.value + 1000}, silent.attempt)))
+        << "a file that nobody needs costs more than the job";
 }
 
 TEST_F(Run, ProgressIsToldAndItsLastStepComesWithTheEnd) {

@@ -193,7 +193,10 @@ void Supervisor::take(Entry& entry, const Answer& answer) {
                    [&](const Ended& ended) {
                        tracked.wants_room = false;
                        tracked.is_final = ended.final;
-                       tell(entry, report_of(ended, id, options_.node));
+                       auto report = report_of(ended, id, options_.node);
+                       // Nothing follows a final end: it ends what was ordered while it was on its way, too.
+                       if (ended.final) report.generation = std::max(report.generation, tracked.generation);
+                       tell(entry, std::move(report));
                    },
                    [&](const Stepped& stepped) {
                        options_.listener(Progress{id, stepped.step});

@@ -62,7 +62,8 @@ End end_of(const EndRanks& command, Instant now, const Speaker& by) {
             .cause = boost::describe::enum_to_string(command.cause, "unknown"),
             .keep = command.keep,
             .next_world = command.next_world,
-            .grace_us = left.count()};
+            .grace_us = left.count(),
+            .cancels = command.cause == EndCause::cancel};
 }
 
 Spec spec_of(const RunRanks& command, const Launch& launch, const Speaker& by) {
@@ -85,6 +86,7 @@ Spec spec_of(const RunRanks& command, const Launch& launch, const Speaker& by) {
     const auto times = std::max(1, std::popcount(command.gpus));
     spec.milli_cpus_per_gpu = command.cpus.count() / times;
     spec.bytes_per_gpu = command.memory.count() / times;
+    spec.grace_us = launch.grace.count();
     return spec;
 }
 
@@ -95,7 +97,8 @@ RanksEnded report_of(const Ended& ended, AttemptId attempt, NodeId node) {
             .exit = {.kind = static_cast<ExitKind>(ended.kind), .code = ended.code, .detail = ended.detail},
             .warned = ended.warned,
             .step = ended.step,
-            .left = ended.left};
+            .left = ended.left,
+            .cancelled = ended.cancelled};
 }
 
 }  // namespace stargate::local

@@ -42,7 +42,7 @@ TEST(Wire, NothingShorterOrLongerIsTakenForAMessage) {
     auto spec = full_spec();
     spec.environment.clear();
     const auto bytes = encode(Order{spec});
-    const std::size_t appended = 2 * sizeof(std::int64_t);  // what an older version's message ends before
+    const std::size_t appended = 3 * sizeof(std::int64_t);  // what an older version's message ends before
     for (std::size_t length = 0; length < bytes.size(); ++length) {
         const bool is_older = length >= bytes.size() - appended && (bytes.size() - length) % sizeof(std::int64_t) == 0;
         EXPECT_EQ(decode<Order>(bytes.substr(0, length)).has_value(), is_older) << length;

@@ -236,7 +236,8 @@ Ended Generation::outcome() const {
                 .warned = warning_.has_value(),
                 .step = read_progress(place_.job_folder),
                 .final = !(warning_ && warning_->next_world > 0),
-                .left = standing_ == Standing::resized ? staying() : 0};
+                .left = standing_ == Standing::resized ? staying() : 0,
+                .cancelled = warning_ && warning_->cancels};
     if (was_killed_ && warning_) {
         ended.kind = EndKind::killed;
         ended.code = SIGKILL;

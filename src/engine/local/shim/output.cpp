@@ -16,13 +16,14 @@ namespace {
 constexpr std::uint64_t room_to_go_on = 4 * OutputFrameHead::longest;  // bytes
 }
 
-bool Output::open(const std::string& path, std::int64_t limit) {
-    file_ = Fd{::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600)};
-    struct stat about {};
-    if (!file_ || fstat(file_.get(), &about) != 0) return false;
-    size_ = about.st_size;
+void Output::write_to(std::string path, std::int64_t limit) {
+    path_ = std::move(path);
     limit_ = limit;
-    return true;
+}
+
+bool Output::has_file() {
+    if (!file_) file_ = Fd{open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600)};
+    return static_cast<bool>(file_);
 }
 
 Fd Output::add_stream(std::int32_t rank, std::uint8_t stream) {
@@ -84,6 +85,7 @@ void Output::keep(const Stream& stream, const char* bytes, std::size_t length) {
 
 /// Says how much is missing here, once the disk has room for what follows: not whenever a last scrap of it is found.
 bool Output::note_lost(std::int32_t rank) {
+    if (!has_file()) return false;
     struct statvfs disk {};
     const bool is_known = fstatvfs(file_.get(), &disk) == 0;
     const auto blocks = geteuid() == 0 ? disk.f_bfree : disk.f_bavail;  // root writes into what is reserved, too
@@ -95,6 +97,7 @@ bool Output::note_lost(std::int32_t rank) {
 }
 
 bool Output::write_frame(const Stream& stream, const char* bytes, std::size_t length) {
+    if (!has_file()) return false;
     const OutputFrameHead head{.length = static_cast<std::uint32_t>(length),
                                .stream = stream.number,
                                .rank = stream.rank,

@@ -15,8 +15,9 @@ namespace stargate::local {
 /// here blocks or fails the job: beyond the limit, or on a full disk, output is read and dropped.
 class Output {
 public:
-    /// False with errno when the file cannot be opened.
-    [[nodiscard]] bool open(const std::string& path, std::int64_t limit);
+    /// path   made when there is something to write: most short jobs print nothing
+    /// limit  of the file, in bytes
+    void write_to(std::string path, std::int64_t limit);
 
     /// A pipe whose other end is the rank's stream (1 output, 2 errors). Empty with errno when none could be made.
     [[nodiscard]] Fd add_stream(std::int32_t rank, std::uint8_t stream);
@@ -37,9 +38,11 @@ private:
     /// False when the stream has nothing more for now.
     bool take(Stream& stream);
     void keep(const Stream& stream, const char* bytes, std::size_t length);
+    [[nodiscard]] bool has_file();
     [[nodiscard]] bool note_lost(std::int32_t rank);
     [[nodiscard]] bool write_frame(const Stream& stream, const char* bytes, std::size_t length);
 
+    std::string path_;
     Fd file_;
     std::int64_t size_ = 0;  // of the file, which has no other writer
     std::int64_t limit_ = 0;

@@ -126,7 +126,6 @@ std::optional<Refused> Shim::take_folder() {
 void Shim::give_folder_back() {
     unlinkat(folder_.get(), job_folder_name, AT_REMOVEDIR);
     unlinkat(folder_.get(), shim_record_name, 0);
-    unlinkat(folder_.get(), lock_name, 0);
     unlinkat(attempts_.get(), attempt_folder_name(spec_.attempt).c_str(), AT_REMOVEDIR);
 }
 
@@ -137,7 +136,7 @@ std::optional<Refused> Shim::open_files() {
     if (geteuid() == 0 && fchown(job_folder_.get(), spec_.account.uid, spec_.account.gid) != 0) {
         return refused("cannot give the job its own folder");
     }
-    if (!output_.open(spec_.log, spec_.output_limit)) return refused("cannot open the output file " + spec_.log);
+    output_.write_to(spec_.log, spec_.output_limit);
     gpus_ = spec_.first.gpus;
     if (!note_record()) return refused("cannot write the shim's record");  // with room for the init's name
     look_at_progress_us_ = boot_time_us() + progress_pause_us;
@@ -161,7 +160,8 @@ ShimRecord Shim::about_us() const {
             .gpus = gpus_,
             .init = {.pid = init, .start_ticks = init != 0 ? start_ticks(init) : 0},
             .milli_cpus = spec_.milli_cpus_per_gpu * times,
-            .memory = spec_.bytes_per_gpu * times};
+            .memory = spec_.bytes_per_gpu * times,
+            .grace_us = spec_.grace_us};
 }
 
 bool Shim::has_right(const Speaker& speaker) {
@@ -235,6 +235,7 @@ void Shim::end(const End& what) {
         auto ended = *last_end_;
         ended.generation = std::max(ended.generation, what.generation);
         ended.warned = true;
+        ended.cancelled = what.cancels;
         ended.final = what.next_world == 0;
         return finish(std::move(ended));
     }
