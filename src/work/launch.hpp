@@ -47,10 +47,10 @@ struct Launch {
     std::vector<Mount> mounts;
     Account account;
     Sandbox sandbox = Sandbox::standard;
-    bool one_rank_a_node = false;       // `ranks: per_node`
-    bool resize_in_place = false;       // `resize: in_place`
-    std::string checkpoint_folder;      // absolute, or empty
-    Bytes output_limit = gibibytes(1);  // each attempt's output file is cut there
+    bool one_rank_a_node = false;              // `ranks: per_node`
+    bool resize_in_place = false;              // `resize: in_place`
+    std::string checkpoint_folder;             // absolute, or empty
+    Bytes output_limit = gibibytes(1);         // each attempt's output file is cut there
     Duration grace = std::chrono::seconds{5};  // from a warning to the kill, where no control plane says it
     friend bool operator==(const Launch&, const Launch&) = default;
 };

@@ -535,7 +535,7 @@ class Work(Machine):
         rows = self.stargate.jobs()
         self.assertEqual([row["state"] for row in rows], ["succeeded"] * 200)
         wait_until("their folders are forgotten", lambda: not self.attempts(), 10)
-        mine = subprocess.run(["pgrep", "-P", str(self.stargate.pid()), "stargate-shim"], capture_output=True,
+        mine = subprocess.run(["pgrep", "-P", str(self.stargate.pid()), "-f", "stargate-shim attempt"], capture_output=True,
                               text=True, check=False).stdout
         self.assertEqual(mine, "", "no shim is left")
         self.assertEqual(len([event for event in self.stargate.events() if event["type"] == "ended"]), 200)

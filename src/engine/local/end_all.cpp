@@ -55,8 +55,7 @@ bool ask_to_end(Live& live, std::optional<Duration> grace) {
     if (!live.link.is_open()) return false;
     const auto grace_us = grace ? grace->count() : record->grace_us;
     live.kill_at_us = boot_time_us() + grace_us + kill_patience_us / 2;
-    live.link.send(
-        End{.by = record->obeys, .generation = 0, .cause = "cancel", .grace_us = grace_us, .cancels = true});
+    live.link.send(End{.by = record->obeys, .generation = 0, .cause = "cancel", .grace_us = grace_us, .cancels = true});
     return true;
 }
 
@@ -90,7 +89,8 @@ Result<int> end_all_attempts(const std::string& state, std::optional<Duration> g
         const auto now = boot_time_us();
         for (auto& each : live) {
             if (now < each.kill_at_us) continue;
-            if (!std::exchange(each.is_killed, true)) kill_shim(each);  // its init dies with it, and all ranks with that
+            if (!std::exchange(each.is_killed, true))
+                kill_shim(each);  // its init dies with it, and all ranks with that
             if (now > each.kill_at_us + kill_patience_us) {
                 return fail(Fault::timed_out, "attempt " + std::to_string(each.attempt) + " is still alive");
             }

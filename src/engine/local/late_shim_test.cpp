@@ -5,9 +5,9 @@
 
 #include "engine/local/attempt_folder.hpp"
 #include "engine/local/end_all.hpp"
-#include "engine/local/shim_link.hpp"
 #include "engine/local/testing.hpp"
 #include "engine/local/translate.hpp"
+#include "engine/local/zygote.hpp"
 
 // Shims that were held up on their way, while the world went on.
 namespace stargate::local::testing {
@@ -25,8 +25,8 @@ Authority authority(std::uint64_t term, std::uint8_t incarnation = 9) {
 
 class LateShim : public LocalEngineTest {
 protected:
-    static SpawnedShim spawn() {
-        auto shim = spawn_shim(STARGATE_SHIM, late.value);
+    SpawnedShim spawn() {
+        auto shim = zygote_.spawn_shim(late.value);
         EXPECT_TRUE(shim);
         return shim ? std::move(*shim) : SpawnedShim{};
     }
@@ -67,6 +67,8 @@ protected:
     static void release(pid_t pid) { ptrace(PTRACE_DETACH, pid, nullptr, nullptr); }
 
 private:
+    Zygote zygote_{STARGATE_SHIM};
+
     static bool is_mkdir(std::uint64_t call) {
 #ifdef SYS_mkdir
         if (call == SYS_mkdir) return true;

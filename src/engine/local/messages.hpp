@@ -171,8 +171,8 @@ struct Ended {
     std::string detail;
     bool warned = false;
     std::int64_t step = -1;
-    bool final = false;     // no generation follows: the shim leaves
-    std::int32_t left = 0;  // ranks that run on in place; 0: none is left
+    bool final = false;      // no generation follows: the shim leaves
+    std::int32_t left = 0;   // ranks that run on in place; 0: none is left
     bool cancelled = false;  // what warned them cancels the job
     template <class Self, class Coder>
     static void fields(Self& self, Coder& coder) {

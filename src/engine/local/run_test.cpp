@@ -243,6 +243,27 @@ TEST_F(Run, TheSameCommandTwiceStartsNothingTwice) {
     EXPECT_EQ(output(attempt), "started\n");
 }
 
+/// Our children that are called so.
+std::vector<pid_t> children_called(const std::string& pattern) {
+    const auto command = "pgrep -P " + std::to_string(getpid()) + " -f '^" + pattern + "'";
+    std::vector<pid_t> found;
+    FILE* told = popen(command.c_str(), "r");
+    for (pid_t pid = 0; told != nullptr && std::fscanf(told, "%d", &pid) == 1;) found.push_back(pid);
+    if (told != nullptr) pclose(told);
+    return found;
+}
+
+TEST_F(Run, ADeadZygoteIsReplaced) {
+    run(shell_job("exit 0"));
+    const auto zygotes = children_called("stargate-shim zygote");
+    ASSERT_EQ(zygotes.size(), 1U);
+    ASSERT_EQ(kill(zygotes.front(), SIGKILL), 0);
+    const auto attempt = start(shell_job("echo ready; exec sleep 1000"));
+    ASSERT_TRUE(prints(attempt, "ready"));
+    EXPECT_EQ(children_called("stargate-shim attempt " + std::to_string(attempt.value)).size(), 1U);
+    EXPECT_NE(children_called("stargate-shim zygote"), zygotes);
+}
+
 TEST_F(Run, AForgottenAttemptLeavesNothingButItsOutput) {
     const auto ended =
         run(shell_job("mkdir -p ${STARGATE_NOTICE%/*}/a/b/c; ln -s / ${STARGATE_NOTICE%/*}/a/root; echo printed"));

@@ -31,15 +31,4 @@ private:
     std::string rest_;
 };
 
-/// A shim just started.
-struct SpawnedShim {
-    int pid = 0;
-    Fd process;
-    ShimLink link;
-};
-
-/// Starts a shim in a session of its own, so that it outlives this process; its Spec is still to be sent. Empty with
-/// errno.
-[[nodiscard]] std::optional<SpawnedShim> spawn_shim(const std::string& program, std::uint64_t attempt);
-
 }  // namespace stargate::local

@@ -26,7 +26,8 @@ Supervisor::Supervisor(const LocalEngineOptions& options, Fd attempts, int epoll
       boot_id_{boot_id()},
       attempts_{std::move(attempts)},
       epoll_{epoll},
-      trash_{open_attempts(options.state)} {
+      trash_{open_attempts(options.state)},
+      zygote_{options.shim} {
     (void)take_office();  // tried again when it matters, should the disk be full
 }
 
@@ -108,7 +109,7 @@ void Supervisor::launch(Entry& entry) {
     spec.state = options_.state;
     spec.log = output_log_path(options_.state, command.job, command.attempt);
     spec.real_gpus = options_.real_gpus;
-    auto shim = spawn_shim(options_.shim, command.attempt.value);
+    auto shim = zygote_.spawn_shim(command.attempt.value);
     if (!shim) {
         const bool may_pass = is_shortage(errno) || errno == EAGAIN;
         auto why = failure("cannot start " + options_.shim);

@@ -10,6 +10,7 @@
 #include "engine/local/local_engine.hpp"
 #include "engine/local/shim_link.hpp"
 #include "engine/local/trash.hpp"
+#include "engine/local/zygote.hpp"
 
 namespace stargate::local {
 
@@ -92,6 +93,7 @@ private:
     int epoll_;
     bool has_office_ = false;
     Trash trash_;
+    Zygote zygote_;
     std::int64_t next_look_us_ = INT64_MAX;     // no later than the first of the tracked
     std::map<std::uint64_t, Tracked> tracked_;  // by attempt
     std::map<std::uint64_t, Unknown> foreign_;  // found beyond what State believes, and not forgotten

@@ -6,9 +6,9 @@
 
 #include <algorithm>
 
+#include "engine/local/shim/init_messages.hpp"
 #include "engine/local/shim/kill_children.hpp"
 #include "engine/local/shim/notice.hpp"
-#include "engine/local/shim/packets.hpp"
 
 namespace stargate::local {
 

@@ -15,8 +15,8 @@
 #include <csignal>
 #include <vector>
 
+#include "engine/local/shim/init_messages.hpp"
 #include "engine/local/shim/kill_children.hpp"
-#include "engine/local/shim/packets.hpp"
 #include "engine/local/shim/rank.hpp"
 #include "engine/local/shim/sandbox.hpp"
 

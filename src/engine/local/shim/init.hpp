@@ -13,7 +13,7 @@ namespace stargate::local {
 struct InitHandle {
     pid_t pid = 0;
     Fd process;  // pidfd
-    Fd link;     // packets.hpp
+    Fd link;     // init_messages.hpp
 };
 
 /// Starts the first process of a generation: in namespaces of its own it is their pid 1, with Confinement::none a

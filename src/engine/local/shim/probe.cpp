@@ -11,7 +11,7 @@
 
 #include "engine/local/attempt_folder.hpp"
 #include "engine/local/shim/init.hpp"
-#include "engine/local/shim/packets.hpp"
+#include "engine/local/shim/init_messages.hpp"
 
 namespace stargate::local {
 

@@ -1,13 +1,11 @@
 #pragma once
 
-#include <optional>
 #include <string>
-#include <vector>
 
 #include "engine/local/messages.hpp"
-#include "engine/local/posix.hpp"
+#include "engine/local/packet.hpp"
 
-// How the shim and the init of its ranks talk: messages over a SOCK_SEQPACKET pair, descriptors beside them.
+// What the shim and the init of its ranks tell each other, in packets.
 namespace stargate::local {
 
 /// Execute the ranks from `from` on; two descriptors a rank come along, for its output and its errors.
@@ -72,21 +70,5 @@ struct AllGone {
 };
 
 using InitAnswer = std::variant<Built, Executed, RankEnded, AllGone>;
-
-/// A pair of connected ends. Empty with errno.
-struct PacketPair {
-    Fd ours;
-    Fd theirs;
-};
-[[nodiscard]] PacketPair make_packet_pair();
-
-bool send_packet(int link, const std::string& message, const std::vector<int>& descriptors = {});
-
-/// One message and the descriptors beside it. Nothing when none has come; `closed` is set at the end of the link.
-struct Packet {
-    std::string message;
-    std::vector<Fd> descriptors;
-};
-[[nodiscard]] std::optional<Packet> receive_packet(int link, bool& closed);
 
 }  // namespace stargate::local

@@ -1,4 +1,4 @@
-#include "engine/local/shim/packets.hpp"
+#include "engine/local/packet.hpp"
 
 #include <sys/socket.h>
 
