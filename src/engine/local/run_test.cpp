@@ -283,7 +283,7 @@ TEST_F(Run, ProgressIsToldAndItsLastStepComesWithTheEnd) {
     const auto progress = reports_.next<Progress>(attempt);
     ASSERT_TRUE(progress);
     EXPECT_EQ(progress->step, 41);
-    std::ofstream{submit_ / "go"};
+    std::ofstream{submit_ / "go"}.close();
     const auto ended = reports_.next<RanksEnded>(attempt);
     ASSERT_TRUE(ended);
     EXPECT_EQ(ended->step, 42);

@@ -13,7 +13,7 @@
 namespace stargate::local {
 
 namespace {
-constexpr std::uint64_t room_to_go_on = 4 * OutputFrameHead::longest;  // bytes
+constexpr std::uint64_t room_to_go_on = std::uint64_t{4} * OutputFrameHead::longest;  // bytes
 }
 
 void Output::write_to(std::string path, std::int64_t limit) {

@@ -21,10 +21,10 @@ void be_called(char** words, std::uint64_t attempt) {
     const auto length = static_cast<std::size_t>(words[2] + std::strlen(words[2]) - room);
     const auto number = std::to_string(attempt);
     constexpr char verb[] = "attempt";
-    if (sizeof verb + number.size() > length) return;
+    if (sizeof verb + number.size() + 1 > length) return;
     std::memset(room, 0, length);
     std::memcpy(room, verb, sizeof verb);
-    std::memcpy(room + sizeof verb, number.data(), number.size());
+    std::memcpy(room + sizeof verb, number.c_str(), number.size() + 1);
 }
 
 }  // namespace
