@@ -163,6 +163,7 @@ Result<Served> serve(const UpOptions& options, const std::optional<Account>& job
     served.tokens = std::make_unique<api::Tokens>(std::move(*tokens));
     api::ApiSetting setting;
     setting.version = STARGATE_VERSION;
+    setting.state = folder;
     setting.job_user = job_user;
     served.api = std::make_unique<api::Api>(plane, *served.tokens, std::move(setting));
     api::ServerSetting listen;

@@ -12,8 +12,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <vector>
 
+#include "api/mount_rules.hpp"
 #include "base/check.hpp"
 #include "base/posix.hpp"
 
@@ -135,12 +137,21 @@ std::string why_not_startable(const Launch& launch) {
     return why;
 }
 
-std::string why_not_mountable(const Launch& launch) {
+/// Where an opened place lies, without links.
+std::string real_path(const FileDescriptor& place) {
+    std::error_code failed;
+    return std::filesystem::read_symlink(fmt::format("/proc/self/fd/{}", place.get()), failed).string();
+}
+
+std::string why_not_mountable(const Launch& launch, const std::string& state) {
     for (const auto& mount : launch.mounts) {
-        if (!open_place(AT_FDCWD, mount.source)) {
+        const auto place = open_place(AT_FDCWD, mount.source);
+        if (!place) {
             return fmt::format("mounts: {} cannot be reached by {}: {}; make it, or correct its path", mount.source,
                                launch.account.name, std::strerror(errno));
         }
+        const auto fits = check_mount_source(real_path(place), state);
+        if (!fits) return fmt::format("mounts: {}", fits.error().detail);
     }
     return {};
 }
@@ -207,9 +218,9 @@ Result<void> can_start(const Launch& launch) {
     return why.empty() ? Result<void>{} : fail(Fault::malformed, why);
 }
 
-Result<void> can_mount(const Launch& launch) {
+Result<void> can_mount(const Launch& launch, const std::string& state) {
     const RightsOf rights{launch.account};
-    const auto why = why_not_mountable(launch);
+    const auto why = why_not_mountable(launch, state);
     return why.empty() ? Result<void>{} : fail(Fault::malformed, why);
 }
 

@@ -24,7 +24,8 @@ namespace stargate::api {
 [[nodiscard]] Result<void> can_start(const Launch& launch);
 
 /// Whether all that the launch mounts is there and within the account's reach, asked and told in the same way: nobody
-/// learns of a file that they could not see themselves.
-[[nodiscard]] Result<void> can_mount(const Launch& launch);
+/// learns of a file that they could not see themselves. And that no link leads to what may not be mounted.
+/// state  the state folder
+[[nodiscard]] Result<void> can_mount(const Launch& launch, const std::string& state);
 
 }  // namespace stargate::api

@@ -6,6 +6,7 @@
 #include <array>
 #include <charconv>
 
+#include "api/mount_rules.hpp"
 #include "api/words.hpp"
 #include "api/yaml.hpp"
 #include "base/names.hpp"
@@ -56,6 +57,10 @@ public:
         require(root, "run", !job_.launch.argv.empty() || !job_.launch.shell.empty());
         if (!job_.launch.argv.empty() && !job_.launch.shell.empty()) {
             reject(root.line, "run", "stands beside `command`; write one of them");
+        }
+        if (!job_.launch.mounts.empty() && job_.launch.sandbox == Sandbox::none) {
+            reject(job_.lines["mounts"], "mounts",
+                   "are made by the sandbox, and `sandbox: none` has none; leave one of them out");
         }
         return result();
     }
@@ -279,8 +284,12 @@ private:
             return reject(line, "mounts",
                           fmt::format("`{}` is no mount; write `SOURCE:/TARGET` or `SOURCE:/TARGET:ro`", entry));
         }
+        const auto place = read_mount_target(target, setting_.state);
+        if (!place) return reject(line, "mounts", place.error().detail);
         mount.source = absolute(entry.substr(0, colon), line, "mounts", job_.launch.folder);
-        mount.target = target;
+        mount.target = *place;
+        const auto fits = check_mount_source(mount.source, setting_.state);
+        if (!fits) return reject(line, "mounts", fits.error().detail);
         job_.launch.mounts.push_back(mount);
     }
     void env(const YamlNode& node) {

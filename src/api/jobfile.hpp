@@ -17,6 +17,7 @@ struct JobFileSetting {
     std::string folder;                  // absolute: where relative paths of the file begin
     Account account;                     // that the job will run as
     std::uint32_t owner = 0;             // uid of the one who submits
+    std::string state;                   // the state folder, which no job sees; empty: there is none
     std::vector<std::string> gpu_types;  // of this fleet, in the order of Settings::gpu_types
     std::int32_t max_array = 100'000;    // as Settings::max_array
 };

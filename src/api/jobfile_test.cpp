@@ -14,6 +14,7 @@ JobFileSetting setting() {
     s.account.home = "/home/ada";
     s.owner = 1000;
     s.gpu_types = {"cpu", "h100"};
+    s.state = "/var/lib/stargate";
     return s;
 }
 
@@ -111,6 +112,18 @@ TEST(JobFile, GpusInEveryForm) {
         EXPECT_EQ(job->submit.spec.min_gpus.count(), min) << text;
         EXPECT_EQ(job->submit.spec.max_gpus.count(), max) << text;
         EXPECT_EQ(job->submit.spec.share, share) << text;
+    }
+}
+
+TEST(JobFile, AMountTargetIsReadAsThePathItMeans) {
+    for (const auto* target : {"/data/", "//data", "/./data/."}) {
+        const auto job = parse(head + "mounts: ['a:" + target + ":ro']\n");
+        ASSERT_TRUE(job) << target << ": " << job.error().detail;
+        EXPECT_EQ(job->launch.mounts.front().target, "/data") << target;
+    }
+    for (const auto* entry :
+         {"/dev/shm:/dev/shm/x", "a:/usr/local/lib", "a:/etc/x", "/var:/tmp", "/devices:/process"}) {
+        EXPECT_TRUE(parse(head + "mounts: ['" + entry + "']\n")) << entry;
     }
 }
 
@@ -225,6 +238,29 @@ const std::vector<Bad> bad{
      "job.yaml:4: mounts: `data` is no mount; write `SOURCE:/TARGET` or `SOURCE:/TARGET:ro`"},
     {head + "mounts: ['a:/x/../../etc']\n",
      "job.yaml:4: mounts: `a:/x/../../etc` is no mount; write `SOURCE:/TARGET` or `SOURCE:/TARGET:ro`"},
+    {head + "mounts: ['/proc:/x']\n",
+     "job.yaml:4: mounts: `/proc` would show the job the machine's own processes and devices; mount another folder"},
+    {head + "mounts: ['/dev/../:/x']\n",
+     "job.yaml:4: mounts: `/dev/../` holds what no job may see; mount the folders in it that you need"},
+    {head + "mounts: ['/var/lib/stargate/logs:/x']\n",
+     "job.yaml:4: mounts: `/var/lib/stargate/logs` lies in the state folder, which no job sees; mount another folder"},
+    {head + "mounts: ['a:/']\n",
+     "job.yaml:4: mounts: a mount at `/` would hide what every job needs; choose another target, as /data"},
+    {head + "mounts: ['a:/usr/']\n",
+     "job.yaml:4: mounts: a mount at `/usr/` would hide what every job needs; choose another target, as /data"},
+    {head + "mounts: ['a:/./lib64']\n",
+     "job.yaml:4: mounts: a mount at `/./lib64` would hide what every job needs; choose another target, as /data"},
+    {head + "mounts: ['a:/sys/fs/x:ro']\n",
+     "job.yaml:4: mounts: nothing can be mounted at `/sys/fs/x`, which is the sandbox's own; choose another target, as "
+     "/data"},
+    {head + "mounts: ['a:/dev/']\n",
+     "job.yaml:4: mounts: nothing can be mounted at `/dev/`, which is the sandbox's own; choose another target, as "
+     "/data"},
+    {head + "mounts: ['a:/var/lib/stargate']\n",
+     "job.yaml:4: mounts: nothing can be mounted at `/var/lib/stargate`, which is the state folder; choose another "
+     "target, as /data"},
+    {head + "mounts: ['a:/data']\nsandbox: none\n",
+     "job.yaml:4: mounts: are made by the sandbox, and `sandbox: none` has none; leave one of them out"},
     {head + "env: [A]\n", "job.yaml:4: env: a group of fields belongs here; write `env: {NAME: ...}`"},
     {head + "env: {1A: x}\n",
      "job.yaml:4: env.1A: not a variable's name; use letters, digits and `_`, the first no digit"},

@@ -22,6 +22,7 @@ struct ApiSetting {
     std::optional<Account> job_user;      // what root's own jobs run as
     bool anyone_without_sandbox = false;  // operators may always ask for `sandbox: none`
     std::string version = "unknown";
+    std::string state;  // the state folder, which no job may mount
 };
 
 /// What the server counts for /metrics.

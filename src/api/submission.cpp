@@ -32,9 +32,9 @@ std::string start_of(const ParsedJob& job) {
 }
 
 /// What a job mounts may be made by those that it comes after, so only a job that comes after none is asked for it.
-Result<void> is_startable(const ParsedJob& job) {
+Result<void> is_startable(const ParsedJob& job, const std::string& state) {
     auto fits = can_start(job.launch);
-    return fits && job.submit.after.empty() ? can_mount(job.launch) : fits;
+    return fits && job.submit.after.empty() ? can_mount(job.launch, state) : fits;
 }
 
 /// `dir: what; remedy` with the line where the file says so.
@@ -104,6 +104,7 @@ void Api::read_job(const Pending& pending, const Account& account) {
     JobFileSetting setting;
     setting.account = account;
     setting.owner = request.caller.uid;
+    setting.state = setting_.state;
     control_.read([&](const State& state, Instant, std::uint64_t) {
         setting.gpu_types = state.settings().gpu_types;
         setting.max_array = static_cast<std::int32_t>(state.settings().max_array);
@@ -150,7 +151,7 @@ void Api::check_start(const Pending& pending) {
     lookups_.run(
         pending->request.caller.uid,
         [this, pending, key, job = pending->job]() -> Lookups::Outcome {
-            const auto fits = is_startable(job);
+            const auto fits = is_startable(job, setting_.state);
             return [this, pending, key, fits] {
                 if (!fits) return refuse(pending, malformed(with_line(pending->job, fits.error().detail)));
                 {

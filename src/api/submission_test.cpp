@@ -66,10 +66,30 @@ TEST_F(ServerTest, WhatIsWrongWithAFileIsToldWithItsLine) {
     EXPECT_EQ(message("run: x\npriority: system\n").substr(0, 20), "j.yaml:4: priority: ");
 }
 
+TEST_F(ServerTest, WhatALinkLeadsToIsMountedOnlyIfItMayBe) {
+    start();
+    const ScratchFolder links;
+    chmod(links.path().c_str(), 0755);
+    chmod(folder_.path().c_str(), 0755);
+    const auto link_to = [&](const std::string& target) {
+        const auto link = links.path() + "/link";
+        unlink(link.c_str());
+        EXPECT_EQ(symlink(target.c_str(), link.c_str()), 0);
+        std::string body = R"({"folder":"/","file":"j.yaml","yaml":)";
+        json_string(body, "kind: batch\nname: a\nrun: x\nmounts: ['" + link + ":/data']\n");
+        return wire().ask("POST", "/api/v1/jobs", body + "}").json()["error"]["message"].text;
+    };
+    EXPECT_NE(link_to("/proc").find("j.yaml:4: mounts: `/proc` would show"), std::string::npos);
+    EXPECT_NE(link_to("/").find("j.yaml:4: mounts: `/` holds what no job may see"), std::string::npos);
+    EXPECT_NE(link_to(folder_.path()).find("lies in the state folder"), std::string::npos);
+    EXPECT_EQ(link_to("/etc"), "");
+}
+
 TEST_F(ServerTest, WhatIsMountedMustBeWithinTheSubmittersReach) {
     start();
-    chmod(folder_.path().c_str(), 0755);
-    const auto made = folder_.path() + "/made";
+    const ScratchFolder scratch;
+    chmod(scratch.path().c_str(), 0755);
+    const auto made = scratch.path() + "/made";
     ASSERT_EQ(mkdir(made.c_str(), 0700), 0);
     const auto status = [&](const std::string& source, const std::string& more) {
         std::string body = R"({"folder":"/","file":"j.yaml","yaml":)";
@@ -77,8 +97,8 @@ TEST_F(ServerTest, WhatIsMountedMustBeWithinTheSubmittersReach) {
         return wire().ask("POST", "/api/v1/jobs", body + "}").status;
     };
     EXPECT_EQ(status("/etc", ""), 201);
-    EXPECT_EQ(status(folder_.path() + "/no-such", ""), 422);
-    EXPECT_EQ(status(folder_.path() + "/no-such", "after: a\n"), 201) << "job a may make it";
+    EXPECT_EQ(status(scratch.path() + "/no-such", ""), 422);
+    EXPECT_EQ(status(scratch.path() + "/no-such", "after: a\n"), 201) << "job a may make it";
     // Whether there is something in a folder that the job's account cannot enter is not told.
     if (geteuid() != 0) return;
     EXPECT_EQ(status(made + "/here", ""), status(made + "/there", ""));

@@ -95,6 +95,19 @@ class Contract(unittest.TestCase):
                                  "echo $RANK/$WORLD_SIZE $LOCAL_RANK ${MASTER_PORT:+port} $MASTER_ADDR", cwd=self.folder)
         self.assertEqual(sorted(done.stdout.splitlines()), ["0/2 0 port 127.0.0.1", "1/2 1 port 127.0.0.1"])
 
+    def test_a_mount_is_made_or_refused_at_once(self):
+        head = "kind: batch\nname: mounting\nrun: cat /data/x /usr/local/stargate/x /etc/stargate/x > seen\n"
+        (self.folder / "shown").mkdir()
+        (self.folder / "shown" / "x").write_text("x\n")
+        for entry in ("/proc:/x", "state:/x", "shown:/usr/", "shown:/dev/x", f"shown:{self.stargate.state}/x"):
+            done = self.submit(f"{head}mounts: ['{entry}']\n", "mounting.yaml")
+            self.assertEqual(done.returncode, 2, entry)
+            self.assertRegex(done.stderr, r"mounting\.yaml:4: mounts: .+; .+")
+        done = self.submit(head + "mounts: [shown:/data/, shown:/usr/local/stargate, shown:/etc//stargate/]\n")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.stargate.wait_for("mounting", "succeeded")
+        self.assertEqual((self.folder / "seen").read_text(), "x\n" * 3)
+
     def test_what_can_never_run_is_refused_at_once_and_not_stored(self):
         before = len(self.stargate.jobs())
         for words in (["-g", "5", "--", "true"], ["--", "no-such-command-here"]):
