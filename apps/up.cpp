@@ -226,7 +226,7 @@ private:
     std::string address_;
 };
 
-int stay_up(const UpOptions& options, Readiness readiness) {
+int stay_up(const UpOptions& options, const std::optional<Account>& job_user, Readiness readiness) {
     sigset_t signals;
     sigemptyset(&signals);
     sigaddset(&signals, SIGINT);
@@ -237,17 +237,15 @@ int stay_up(const UpOptions& options, Readiness readiness) {
         readiness.failed(error.fault == Fault::full ? store::no_room(options.state).detail : error.detail);
         return 1;
     };
-    const auto job_user = find_job_user(options.job_user);
-    if (!job_user) return failed(job_user.error());
     auto plane = start(options);
     if (!plane) return failed(plane.error());
     stop_on_signals(**plane, signals);
-    auto served = serve(options, *job_user, **plane);
+    auto served = serve(options, job_user, **plane);
     if (!served) return failed(served.error());
     const auto address = served->server->address();
     const Notes notes{options.state};
     if (const auto written = notes.write(address); !written) return failed(written.error());
-    readiness.ready(greeting(options, address, ::geteuid() != 0 || *job_user));
+    readiness.ready(greeting(options, address, ::geteuid() != 0 || job_user));
     (*plane)->wait();
     served->server.reset();
     notes.remove();
@@ -259,14 +257,19 @@ int stay_up(const UpOptions& options, Readiness readiness) {
 
 int up(UpOptions options) {
     fill_standard_descriptors();
+    const auto job_user = find_job_user(options.job_user);
+    if (!job_user) {
+        Readiness{}.failed(job_user.error().detail);
+        return job_user.error().fault == Fault::unavailable ? 1 : 2;
+    }
     auto prepared = prepare_folder(options.state);
     if (!prepared) {
         Readiness{}.failed(prepared.error().detail);
         return 1;
     }
     options.state = std::move(*prepared);  // from the root: a detached child leaves the folder that we are in
-    if (!options.detach) return stay_up(options, {});
-    return detach(options.state, [&](Readiness readiness) { return stay_up(options, readiness); });
+    if (!options.detach) return stay_up(options, *job_user, {});
+    return detach(options.state, [&](Readiness readiness) { return stay_up(options, *job_user, readiness); });
 }
 
 }  // namespace stargate

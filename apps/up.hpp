@@ -18,7 +18,8 @@ struct UpOptions {
 };
 
 /// Starts the control plane of this machine and stays until it is told to go down; with `detach` returns once it is
-/// ready. Says where it is, and what to do next. Returns an exit status: 0, or 1 with a sentence on standard error.
+/// ready. Says where it is, and what to do next. Returns an exit status: 0, or with a sentence on standard error 1, and
+/// 2 where it was asked for a job user that there is not.
 int up(UpOptions options);
 
 }  // namespace stargate

@@ -221,10 +221,11 @@ void add_up(CLI::App& app, std::function<int()>& action) {
     options->state = cli::default_state();
     auto* verb = add_verb(app, "up", "start the control plane of this machine", "up --detach");
     cli::add_state(*verb, options->state);
-    verb->add_option("--listen", options->listen, "loopback address of the API, for holders of a token")
-        ->capture_default_str();
-    verb->add_option("--gateway", options->gateway, "address of the gateway; nothing is started for it yet")
-        ->capture_default_str();
+    auto* listen = verb->add_option("--listen", options->listen, "loopback address of the API, for holders of a token");
+    cli::check_address(listen->capture_default_str(), "127.0.0.1:7433");
+    auto* gateway =
+        verb->add_option("--gateway", options->gateway, "address of the gateway; nothing is started for it yet");
+    cli::check_address(gateway->capture_default_str(), "127.0.0.1:7434");
     auto* shares = verb->add_option("--cpu-gpus", options->cpu_gpus,
                                     "shares of this machine's CPU that count as GPUs; 0: one a core");
     cli::check_whole(shares->capture_default_str(), 0, max_gpus_per_node);

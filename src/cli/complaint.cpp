@@ -1,5 +1,6 @@
 #include "cli/complaint.hpp"
 
+#include <arpa/inet.h>
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
@@ -30,6 +31,20 @@ std::string unknown_verb(const CLI::App& app, const std::string& path) {
                        did_you_mean(words.front(), verbs_of(app)), help);
 }
 
+bool is_address(const std::string& text) {
+    const auto colon = text.rfind(':');
+    if (colon == std::string::npos) return false;
+    std::uint16_t port = 0;
+    const auto* end = text.data() + text.size();
+    const auto [read_to, bad] = std::from_chars(text.data() + colon + 1, end, port);
+    if (bad != std::errc{} || read_to != end) return false;
+    auto host = text.substr(0, colon);
+    const bool is_v6 = host.size() > 2 && host.front() == '[' && host.back() == ']';
+    if (is_v6) host = host.substr(1, host.size() - 2);
+    in6_addr bytes{};
+    return host == "localhost" || inet_pton(is_v6 ? AF_INET6 : AF_INET, host.c_str(), &bytes) == 1;
+}
+
 }  // namespace
 
 std::string complaint(const CLI::App* app, const CLI::Error& error) {
@@ -58,6 +73,14 @@ void check_whole(CLI::Option* option, std::int64_t least, std::int64_t most) {
                                      return fmt::format("`{}` is no number {}; write one", text, range);
                                  },
                                  range});
+}
+
+void check_address(CLI::Option* option, const std::string& example) {
+    option->check(CLI::Validator{[=](std::string& text) {
+                                     if (text.empty() || is_address(text)) return std::string{};
+                                     return fmt::format("`{}` is not ADDRESS:PORT; write {}", text, example);
+                                 },
+                                 "ADDRESS:PORT"});
 }
 
 }  // namespace stargate::cli

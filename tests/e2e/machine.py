@@ -86,8 +86,8 @@ class Machine(unittest.TestCase):
     def attempts(self):
         return sorted(each.name for each in (self.state / "attempts").iterdir())
 
-    def assert_refused_to_start(self, done, *words):
-        self.assertEqual(done.returncode, 1, done.stderr)
+    def assert_refused_to_start(self, done, *words, status=1):
+        self.assertEqual(done.returncode, status, done.stderr)
         self.assertEqual(len(done.stderr.strip().splitlines()), 1, done.stderr)
         for word in words:
             self.assertIn(word, done.stderr)

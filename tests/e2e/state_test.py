@@ -85,7 +85,7 @@ class Folder(Machine):
     def test_an_account_for_roots_jobs_that_is_not_there_is_refused_at_once(self):
         for name, word in (("no-such-account", "useradd"), ("root", "another account")):
             done = self.stargate.run("up", "--detach", "--listen", "127.0.0.1:0", "--job-user", name, check=False)
-            self.assert_refused_to_start(done, f"--job-user {name}", word)
+            self.assert_refused_to_start(done, f"--job-user {name}", word, status=2)
         self.assertFalse((self.state / "stargate.db").exists())
 
     def test_a_port_in_use_is_found_before_anything_is_changed(self):
