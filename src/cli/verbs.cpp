@@ -294,15 +294,18 @@ void add_verbs(CLI::App& app, std::function<int()>& action, const std::vector<st
         });
         return sub;
     };
-    const auto output = [&](CLI::App* sub) {
-        sub->add_option("-o,--output", asked->output, "table, wide, json, jsonl or name")
-            ->check(CLI::IsMember({"table", "wide", "json", "jsonl", "name"}));
+    const auto output_as = [&](CLI::App* sub, const std::vector<std::string>& forms) {
+        sub->add_option("-o,--output", asked->output, fmt::format("{}", fmt::join(forms, ", ")))
+            ->check(CLI::IsMember(forms));
         return sub;
     };
+    const auto output = [&](CLI::App* sub) { return output_as(sub, {"table", "wide", "json", "jsonl", "name"}); };
     const auto on_job = [&](CLI::App* sub) {
         sub->add_option("job", asked->reference, "a job's id or name; of several, the newest unfinished")->required();
-        return output(sub);
+        return sub;
     };
+    /// Of what was done to a job nothing but the control plane's answer can be told.
+    const auto act_on_job = [&](CLI::App* sub) { return output_as(on_job(sub), {"table", "json", "jsonl"}); };
     Asked& a = *asked;
 
     auto* run_verb = verb("run", "run a command here and now, and wait for it", "run -g 2 -- python3 train.py",
@@ -351,23 +354,24 @@ void add_verbs(CLI::App& app, std::function<int()>& action, const std::vector<st
     set->add_option("--members", a.members, "users who may use it and what is below it, as ada,ben; or all");
     set->callback([&action, &a, asked] { action = [&a, asked] { return set_tenant(a); }; });
 
-    on_job(verb("show", "all about one job", "show train", [&a] {
+    output(on_job(verb("show", "all about one job", "show train", [&a] {
         return ask(a, "GET", job_target(a), {},
                    [&](const std::string& body, const Json& job) { return print_one(a, body, job, print_job); });
-    }));
-    on_job(verb("why", "everything that keeps a job from running, and what to do", "why train", [&a] {
+    })));
+    output(on_job(verb("why", "everything that keeps a job from running, and what to do", "why train", [&a] {
         return ask(a, "GET", job_target(a, "why"), {},
                    [&](const std::string& body, const Json& why) { return print_one(a, body, why, print_why); });
-    }));
+    })));
     auto* logs_verb = on_job(verb("logs", "a job's output", "logs -f train", [&a] {
         return logs({a.state, a.reference, a.follow, a.attempt});
     }));
     logs_verb->add_flag("-f,--follow", a.follow, "until it ends");
     check_whole(logs_verb->add_option("--attempt", a.attempt, "of the attempt of this id instead of the newest"), 1);
-    on_job(verb("cancel", "end a job, with its grace", "cancel train", [&a] { return cancel(a); }));
-    on_job(verb("hold", "keep a waiting job waiting", "hold train", [&a] { return act(a, "hold", "is held"); }));
-    on_job(verb("release", "let a held job run", "release train", [&a] { return act(a, "release", "is released"); }));
-    auto* resize = on_job(verb("resize", "ask an elastic job to run at another size", "resize train 2", [&a] {
+    act_on_job(verb("cancel", "end a job, with its grace", "cancel train", [&a] { return cancel(a); }));
+    act_on_job(verb("hold", "keep a waiting job waiting", "hold train", [&a] { return act(a, "hold", "is held"); }));
+    act_on_job(
+        verb("release", "let a held job run", "release train", [&a] { return act(a, "release", "is released"); }));
+    auto* resize = act_on_job(verb("resize", "ask an elastic job to run at another size", "resize train 2", [&a] {
         return act(a, "resize",
                    a.count == 0 ? "takes as many GPUs as it can have"
                                 : fmt::format("is asked to run at {} GPU{}", a.count, a.count == 1 ? "" : "s"),
@@ -385,9 +389,10 @@ void add_verbs(CLI::App& app, std::function<int()>& action, const std::vector<st
     drain("drain", "start nothing more on a node", "takes no more work; what runs there goes on");
     drain("undrain", "let a node take work again", "takes work again");
 
-    auto* events_verb = output(verb("events", "every fact, in order", "events -f", [&a] {
+    auto* events_verb = verb("events", "every fact, in order", "events -f", [&a] {
         return events({a.state, a.from, a.follow, output_of(a.output)});
-    }));
+    });
+    output_as(events_verb, {"table", "json", "jsonl"});
     events_verb->add_flag("-f,--follow", a.follow, "and what comes");
     check_whole(events_verb->add_option("--from", a.from, "the seq to begin with"), 1);
 

@@ -138,6 +138,9 @@ class Contract(unittest.TestCase):
                               (["resize", "here", "many"], "from 0 to 10000000"),
                               (["events", "--from", "0"], "from 1 on"),
                               (["up", "--cpu-gpus", "65"], "from 0 to 64"),
+                              (["logs", "here", "-o", "json"], "-o"),
+                              (["events", "-o", "name"], "{table,json,jsonl}"),
+                              (["hold", "here", "-o", "name"], "{table,json,jsonl}"),
                               (["frobnicate"], "stargate --help"),
                               (["twin", "frobnicate"], "stargate twin --help"),
                               (["twin", "run", str(self.folder)], "name a scenario file")):
