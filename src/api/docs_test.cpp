@@ -53,6 +53,25 @@ TEST(Docs, EventsNameEveryCause) {
     for (const auto name : input_names) EXPECT_NE(text.find("`" + std::string{name} + "`"), std::string::npos) << name;
 }
 
+TEST(Docs, InstantsThatDoNotApplyAreNull) {
+    const auto line_of = [](const Fact& fact) {
+        std::string line;
+        append_fact(line, {1, {}, 1, 0, fact});
+        return line;
+    };
+    for (const Fact& fact : std::vector<Fact>{Started{}, Resized{}, Requeued{}, Ended{}, GrowthPlanned{}, Reserved{}}) {
+        const auto event = parse_json(line_of(fact)).value_or(Json{});
+        for (const auto* name : {"limit", "gang_deadline", "settled", "not_before", "started", "planned_at", "fresh"}) {
+            const auto* member = event.find(name);
+            if (member == nullptr) continue;
+            EXPECT_EQ(member->kind, Json::Kind::null) << name << " of " << line_of(fact);
+        }
+    }
+    Started started;
+    started.limit = Instant{std::chrono::seconds{1}};
+    EXPECT_NE(line_of(started).find(R"("limit":1000000,)"), std::string::npos) << line_of(started);
+}
+
 TEST(Docs, MetricsListEachMetric) {
     const auto text = read("metrics.md");
     ScratchFolder folder;

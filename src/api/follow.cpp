@@ -241,6 +241,13 @@ private:
     std::int64_t idle_ms_ = shortest_poll_ms;
 };
 
+template <class Value>
+void append_value(std::string& out, const Value& value) {
+    json_text(out, value);
+}
+/// Zero is the instant of what does not apply.
+void append_value(std::string& out, const Instant& at) { json_text(out, at == Instant{} ? never : at); }
+
 /// A fact's own members after those that every fact has.
 template <class Members>
 void append_members(std::string& out, const Members& members) {
@@ -248,7 +255,7 @@ void append_members(std::string& out, const Members& members) {
         out.push_back(',');
         json_string(out, event_word(member.name));
         out.push_back(':');
-        json_text(out, members.*member.pointer);
+        append_value(out, members.*member.pointer);
     });
 }
 

@@ -195,9 +195,10 @@ void print_event_line(const Json& event) {
         const bool deep = value.kind == Json::Kind::object || value.kind == Json::Kind::list;
         const bool is_instant = value.kind == Json::Kind::number && value.whole > 0 && instants.contains(name);
         rest += fmt::format("{}{}={}", rest.empty() ? "" : " ", name,
-                            deep         ? to_text(value)
-                            : is_instant ? '"' + clock_of(value.whole) + '"'
-                                         : value.word());
+                            deep                             ? to_text(value)
+                            : is_instant                     ? '"' + clock_of(value.whole) + '"'
+                            : value.kind == Json::Kind::null ? "-"
+                                                             : value.word());
     }
     const auto at = event["at"].whole;
     fmt::print("{:>6}  {}.{:03}  {:<14} {:<14} {}\n", event["seq"].whole, clock_of(at), at / 1000 % 1000,
