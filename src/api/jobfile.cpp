@@ -40,7 +40,7 @@ public:
 
     Result<ParsedJob> read(const YamlNode& root) {
         if (root.kind != YamlNode::Kind::map) {
-            reject(root.line, "", "a job file holds fields; write `kind: batch`, `name: ...` and `run: ...`");
+            reject(root.line, whole_file, "holds no fields; write `kind: batch`, `name: ...` and `run: ...`");
             return result();
         }
         read_kind(root);
@@ -76,7 +76,7 @@ private:
     void reject(int line, std::string_view field, const std::string& what) {
         if (failed_) return;
         failed_ = true;
-        error_ = presentable(fmt::format("{}:{}: {}{}{}", setting_.file, line, field, field.empty() ? "" : ": ", what));
+        error_ = presentable(fmt::format("{}:{}: {}: {}", setting_.file, line, field, what));
     }
     Result<ParsedJob> result() {
         if (failed_) return fail(Fault::malformed, error_);
@@ -404,7 +404,8 @@ std::string ParsedJob::where(std::string_view field) const {
 Result<ParsedJob> parse_job_file(std::string_view text, const JobFileSetting& setting) {
     const auto root = parse_yaml(text);
     if (!root) {
-        return fail(Fault::malformed, fmt::format("{}:{}: {}", setting.file, root.error().line, root.error().what));
+        const auto& [line, field, what] = root.error();
+        return fail(Fault::malformed, presentable(fmt::format("{}:{}: {}: {}", setting.file, line, field, what)));
     }
     return JobReader{setting}.read(*root);
 }

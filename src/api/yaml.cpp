@@ -1,5 +1,6 @@
 #include "api/yaml.hpp"
 
+#include <fmt/format.h>
 #include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/exceptions.h>
 #include <yaml-cpp/parser.h>
@@ -17,8 +18,6 @@ namespace {
 struct Refused {
     YamlError error;
 };
-
-[[noreturn]] void refuse(int line, std::string what) { throw Refused{{line, std::move(what)}}; }
 
 int line_of(const YAML::Mark& mark) { return mark.line < 0 ? 1 : mark.line + 1; }
 
@@ -68,12 +67,22 @@ private:
         made.line = line_of(mark);
         return made;
     }
-    [[noreturn]] static void refuse_tag(const YAML::Mark& mark, const std::string& tag) {
+    /// The field that is being read, as `env.A`.
+    [[nodiscard]] std::string field() const {
+        std::string path;
+        for (const auto& level : levels_) {
+            if (level.has_key) path += (path.empty() ? "" : ".") + level.key.text;
+        }
+        return path.empty() ? std::string{whole_file} : path;
+    }
+    [[noreturn]] void refuse(int line, std::string what) const { throw Refused{{line, field(), std::move(what)}}; }
+    [[noreturn]] void refuse_tag(const YAML::Mark& mark, const std::string& tag) const {
         refuse(line_of(mark), "tags (" + tag + ") are not taken; leave it out");
     }
     void open(const YAML::Mark& mark, const std::string& tag, YamlNode::Kind kind) {
         if (tag != "?" && !tag.empty()) refuse_tag(mark, tag);
-        if (levels_.size() >= max_yaml_depth) refuse(line_of(mark), "nested too deep; no job file needs that");
+        if (levels_.size() >= max_yaml_depth)
+            refuse(line_of(mark), fmt::format("nested deeper than {} levels; no job file needs that", max_yaml_depth));
         levels_.push_back({node_at(kind, mark), {}, false});
     }
     void close() {
@@ -82,7 +91,8 @@ private:
         add(std::move(node));
     }
     void add(YamlNode node) {
-        if (++nodes_ > max_yaml_nodes) refuse(node.line, "too many values; no job file needs that many");
+        if (++nodes_ > max_yaml_nodes)
+            refuse(node.line, fmt::format("more than {} values; no job file needs that many", max_yaml_nodes));
         if (levels_.empty()) {
             root_ = std::move(node);
             return;
@@ -97,17 +107,16 @@ private:
             level.has_key = false;
         }
     }
-    static void take_key(Level& level, const YamlNode& node) {
-        if (node.kind != YamlNode::Kind::scalar) refuse(node.line, "a key must be a plain word");
+    void take_key(Level& level, const YamlNode& node) {
+        if (node.kind != YamlNode::Kind::scalar) refuse(node.line, "a key must be a plain word; write `name: value`");
         const auto& members = level.node.members;
         const auto same =
             std::find_if(members.begin(), members.end(), [&](const auto& m) { return m.key.text == node.text; });
-        if (same != members.end()) {
-            refuse(node.line,
-                   node.text + ": stands here and in line " + std::to_string(same->key.line) + "; remove one of them");
-        }
         level.key = {node.text, node.line};
         level.has_key = true;
+        if (same != members.end()) {
+            refuse(node.line, fmt::format("stands here and in line {}; remove one of them", same->key.line));
+        }
     }
 
     std::vector<Level> levels_;
@@ -135,7 +144,7 @@ std::string one_line(std::string text) {
 
 YamlResult<YamlNode> parse_yaml(std::string_view text) {
     const auto refused = [](int line, std::string what) {
-        return tl::unexpected<YamlError>(YamlError{line, std::move(what)});
+        return tl::unexpected<YamlError>(YamlError{line, std::string{whole_file}, std::move(what)});
     };
     if (text.size() > max_yaml_bytes) return refused(1, "larger than 256 KiB; no job file needs that");
     if (const auto bad = first_bad_utf8(text); bad < text.size()) {

@@ -29,9 +29,13 @@ struct YamlNode::Member {
     YamlNode value;
 };
 
+/// What stands for a field where an error is about the whole file.
+constexpr std::string_view whole_file = "file";
+
 struct YamlError {
     int line = 1;
-    std::string what;  // with its remedy
+    std::string field;  // or `file`, when it is about the whole
+    std::string what;   // with its remedy
 };
 template <class T>
 using YamlResult = tl::expected<T, YamlError>;

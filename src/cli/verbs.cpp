@@ -118,7 +118,7 @@ int submit(Asked& asked) {
     text.resize(static_cast<std::size_t>(file.gcount()));
     if (const auto bad = first_bad_utf8(text); bad != text.size()) {
         const auto line = 1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(bad), '\n');
-        fmt::print(stderr, "{}:{}: not UTF-8; save the file as UTF-8\n", asked.file, line);
+        fmt::print(stderr, "{}:{}: file: not UTF-8; save the file as UTF-8\n", asked.file, line);
         return 2;
     }
     const auto folder = path.parent_path().string();

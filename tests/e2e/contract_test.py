@@ -325,7 +325,7 @@ class Contract(unittest.TestCase):
         path.write_bytes(b"kind: batch\nname: x\n# caf\xe9\nrun: 'true'\n")
         done = self.stargate.run("submit", str(path), check=False)
         self.assertEqual(done.returncode, 2)
-        self.assertRegex(done.stderr, r"latin\.yaml:3: not UTF-8; ")
+        self.assertRegex(done.stderr, r"latin\.yaml:3: file: not UTF-8; ")
 
     def test_long_output_may_be_read_slowly(self):
         self.submit("kind: batch\nname: big\nrun: seq 400000\n")
