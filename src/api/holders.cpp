@@ -52,18 +52,40 @@ void add(Holder& holder, const State& state, const Attempt& attempt, const Job& 
     if (reason.why == Why::claim_pending && claim != nullptr) add_promised(holder, attempt, *claim);
 }
 
+/// What work that State does not know holds on this node.
+void add_foreign(Holder& holder, const Node& node, const JobSpec& waiting, const Refusal& reason) {
+    const bool lacks_gpus = reason.why == Why::no_gpus || reason.why == Why::fragmented;
+    if (lacks_gpus && allows(waiting.gpu_types, node.shape.gpu_type)) {
+        holder.milli_gpus = std::int64_t{1000} * std::popcount(node.foreign);
+    }
+    if (node.id.value != reason.about) return;
+    if (reason.why == Why::no_cpus) holder.cpus = node.cpus_foreign;
+    if (reason.why == Why::no_memory) holder.memory = node.memory_foreign;
+}
+
+bool holds_something(const Holder& holder) {
+    return holder.milli_gpus > 0 || holder.cpus > MilliCpus{} || holder.memory > Bytes{};
+}
+
 }  // namespace
 
 std::vector<Holder> holders(const State& state, JobId job, const std::vector<Refusal>& reasons, std::size_t most) {
     const auto& waiting = state.at<Job>(job);
     std::vector<Holder> all;
     state.table<Attempt>().for_each([&](const Attempt& attempt) {
-        Holder holder{attempt.job, 0, {}, {}};
+        Holder holder{attempt.job, {}, 0, {}, {}};
         for (const auto& reason : reasons) add(holder, state, attempt, waiting, reason);
-        if (holder.milli_gpus > 0 || holder.cpus > MilliCpus{} || holder.memory > Bytes{}) all.push_back(holder);
+        if (holds_something(holder)) all.push_back(holder);
+    });
+    state.table<Node>().for_each([&](const Node& node) {
+        if (node.foreign_running == 0) return;
+        Holder holder{{}, node.id, 0, {}, {}};
+        for (const auto& reason : reasons) add_foreign(holder, node, state.spec_of(waiting), reason);
+        if (holds_something(holder)) all.push_back(holder);
     });
     const auto most_first = [](const Holder& a, const Holder& b) {
-        return std::tie(b.milli_gpus, b.cpus, b.memory, a.job) < std::tie(a.milli_gpus, a.cpus, a.memory, b.job);
+        return std::tie(b.milli_gpus, b.cpus, b.memory, a.job, a.node) <
+               std::tie(a.milli_gpus, a.cpus, a.memory, b.job, b.node);
     };
     const auto shown = std::min(most, all.size());
     std::partial_sort(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(shown), all.end(), most_first);

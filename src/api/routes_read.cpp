@@ -197,6 +197,20 @@ void append_amounts(std::string& out, const Holder& holder) {
     out += fmt::format(R"(,"memory":{})", holder.memory.count());
 }
 
+/// A holder that is no job, or none to be named.
+void append_nobody(std::string& out, const Holder& holder, std::string_view name) {
+    out += R"({"id":null,)";
+    append_amounts(out, holder);
+    out += R"(,"owner":null,"priority":null,"name":)";
+    json_string(out, name);
+    out += R"(,"ends_by":null})";
+}
+
+std::string foreign_words(const Node& node) {
+    return fmt::format("{} attempt{} on node {}, which this state does not know", node.foreign_running,
+                       node.foreign_running == 1 ? "" : "s", node.shape.name);
+}
+
 /// Who holds what the job lacks: those that the caller may see, the others as one.
 void append_holders(std::string& out, const Sight& sight, JobId job, const std::vector<Refusal>& reasons) {
     constexpr std::size_t shown = 10;
@@ -205,6 +219,10 @@ void append_holders(std::string& out, const Sight& sight, JobId job, const std::
     bool any_others = false;
     JsonList held{out};
     for (const auto& holder : holders(state, job, reasons, shown)) {
+        if (!holder.job) {
+            append_nobody(held.item(), holder, foreign_words(state.at<Node>(holder.node)));
+            continue;
+        }
         const auto& other = state.at<Job>(holder.job);
         const auto& theirs = state.spec_of(other);
         if (!sight.may_see(theirs)) {
@@ -221,11 +239,7 @@ void append_holders(std::string& out, const Sight& sight, JobId job, const std::
         const auto& attempt = state.at<Attempt>(std::get<Active>(other.phase).attempt);
         out += fmt::format(R"(,"ends_by":{}}})", attempt.limit.time_since_epoch().count());
     }
-    if (any_others) {
-        held.item() += R"({"id":null,)";
-        append_amounts(out, others);
-        out += R"(,"owner":null,"priority":null,"name":"another tenant","ends_by":null})";
-    }
+    if (any_others) append_nobody(held.item(), others, "another tenant");
     held.close();
 }
 

@@ -131,6 +131,20 @@ TEST_F(TenantsTest, WhyNamesForeignHoldersAsAnotherTenant) {
     EXPECT_EQ(ask(root, "GET", "/api/v1/jobs/wants/why").json["holders"].items[0]["name"].text, "big");
 }
 
+TEST_F(TenantsTest, WhyNamesWorkThatTheStateDoesNotKnow) {
+    ForeignFound found{NodeId{1}, 0b0111, {AttemptId{3}, AttemptId{9}}, 2};
+    found.cpus = cpus(60);
+    control_.report(found);
+    submit(ada, "wants", "a", 2);
+    const auto why = ask(ada, "GET", "/api/v1/jobs/wants/why");
+    ASSERT_EQ(why.json["holders"].items.size(), 1U) << why.body;
+    const auto& holder = why.json["holders"].items[0];
+    EXPECT_EQ(holder["id"].kind, Json::Kind::null);
+    EXPECT_EQ(holder["name"].text, "2 attempts on node n1, which this state does not know");
+    EXPECT_EQ(holder["gpus"].whole, 3);
+    EXPECT_EQ(holder["cpus"].whole, 0) << "GPUs are what it waits for";
+}
+
 TEST_F(TenantsTest, HowAJobIsRunIsItsOwnersToSee) {
     submit(ada, "train", "a");
     EXPECT_NE(ask(ada, "GET", "/api/v1/jobs/train").body.find("secret-program"), std::string::npos);
