@@ -124,6 +124,12 @@ Standing standing_of(const State& state, const Job& job, const JobSpec& spec) {
     return standing;
 }
 
+/// The last failure of a job that has no retry left ends it, and is told by its detail alone.
+bool gave_up(const Job& job) {
+    const auto* finished = std::get_if<Finished>(&job.phase);
+    return finished != nullptr && finished->detail.starts_with("gave up after ");
+}
+
 void append_row(std::string& out, const State& state, const Job& job, const JobSpec& spec, std::string_view label,
                 std::string_view tenant, std::int32_t count, Instant submitted, const Standing& standing) {
     Members row{out};
@@ -153,7 +159,7 @@ void append_row(std::string& out, const State& state, const Job& job, const JobS
     row.number("task", job.task);
     row.number("count", count);
     row.yes_or_no("held", job.held);
-    row.number("failures", job.failures);
+    row.number("failures", job.failures + (gave_up(job) ? 1 : 0));
     row.number("step", job.step);
     row.instant("submitted_at", submitted);
     row.instant("started_at", standing.started);

@@ -26,12 +26,13 @@ protected:
         return set;
     }
     JobId submit(std::uint32_t owner, const std::string& name, const std::string& of = "default", int gpus = 1,
-                 int count = 1) {
+                 int count = 1, int retries = 3) {
         Submit submit;
         submit.spec.name = name;
         submit.spec.owner = owner;
         submit.spec.min_gpus = submit.spec.max_gpus = GpuCount{gpus};
         submit.spec.time_limit = std::chrono::hours{1};
+        submit.spec.retries = retries;
         submit.tenant = of;
         submit.count = count;
         JobId job;
@@ -211,6 +212,14 @@ TEST_F(TenantsTest, TheHistoryKeepsNamesCountsAndFilters) {
     const auto followed = ask(ada, "POST", "/api/v1/jobs/1/follow", R"({"resume":"0-1:done"})").body;
     EXPECT_NE(followed.find("succeeded"), std::string::npos);
     EXPECT_EQ(followed.find("succeeded"), followed.rfind("succeeded"));  // of the third alone
+}
+
+TEST_F(TenantsTest, AJobThatGaveUpTellsAllItsFailures) {
+    submit(ada, "unlucky", "a", 1, 1, 0);
+    control_.report(AttemptLost{AttemptId{1}, NodeId{1}, "its node died"});
+    const auto row = ask(ada, "GET", "/api/v1/jobs/unlucky").json;
+    EXPECT_EQ(row["detail"].text, "gave up after 1 infrastructure failures; the last: its node died");
+    EXPECT_EQ(row["failures"].whole, 1);
 }
 
 TEST_F(TenantsTest, ALongListingLetsOthersInBetween) {
