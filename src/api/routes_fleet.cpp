@@ -67,6 +67,34 @@ Response Api::fleet(const Request& request) {
     return reply;
 }
 
+namespace {
+/// What a tenant may hold in fact: the smallest quota from it up to the root; -1: no limit.
+std::int64_t limit_of(const State& state, TenantId tenant) {
+    std::int64_t limit = -1;
+    for_each_tenant(state, tenant, [&](TenantId id) {
+        const auto quota = state.at<TenantRow>(id).tenant.quota;
+        if (quota >= 0 && (limit < 0 || quota < limit)) limit = quota;
+    });
+    return limit;
+}
+
+/// Its own members, or those of the nearest tenant above that has any: nobody else may use it. None: everybody may.
+const std::vector<Member>& users_of(const State& state, const Tenant& tenant) {
+    const auto* above = state.find<TenantRow>(tenant.parent);
+    return tenant.members.empty() && above != nullptr ? users_of(state, above->tenant) : tenant.members;
+}
+
+std::string quota_json(std::int64_t milli_gpus) {
+    return milli_gpus < 0 ? "null" : fmt::format("{}", static_cast<double>(milli_gpus) / 1000);
+}
+
+void append_names(std::string& out, const std::vector<Member>& members) {
+    JsonList names{out};
+    for (const auto& member : members) json_string(names.item(), member.name);
+    names.close();
+}
+}  // namespace
+
 Response Api::tenants(const Request& request) {
     Reply reply;
     auto& out = reply.body;
@@ -77,10 +105,9 @@ Response Api::tenants(const Request& request) {
             if (!sight.may_use(row.tenant.id)) return;
             rows.item() += fmt::format(R"({{"id":{},"name":)", row.tenant.id.value);
             json_string(out, row.tenant.name);
-            out += fmt::format(
-                R"(,"quota":{},"used":{},"charged_gpu_s":{},"weight":{},"priorities":)",
-                row.tenant.quota < 0 ? "null" : fmt::format("{}", static_cast<double>(row.tenant.quota) / 1000),
-                static_cast<double>(row.used) / 1000, row.charged / 1000, row.tenant.weight);
+            out += fmt::format(R"(,"quota":{},"limit":{},"used":{},"charged_gpu_s":{},"weight":{},"priorities":)",
+                               quota_json(row.tenant.quota), quota_json(limit_of(state, row.tenant.id)),
+                               static_cast<double>(row.used) / 1000, row.charged / 1000, row.tenant.weight);
             JsonList classes{out};
             for (std::size_t c = 0; c < priority_classes; ++c) {
                 const auto priority = static_cast<PriorityClass>(c);
@@ -88,9 +115,9 @@ Response Api::tenants(const Request& request) {
             }
             classes.close();
             out += R"(,"members":)";
-            JsonList members{out};
-            for (const auto& member : row.tenant.members) json_string(members.item(), member.name);
-            members.close();
+            append_names(out, row.tenant.members);
+            out += R"(,"users":)";
+            append_names(out, users_of(state, row.tenant));
             out += "}";
         });
     });

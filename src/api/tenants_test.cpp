@@ -189,6 +189,24 @@ TEST_F(TenantsTest, SettingOneThingLeavesTheOthers) {
     EXPECT_EQ(ask(root, "GET", "/api/v1/tenants").json.items[1]["quota"].whole, 2);
 }
 
+TEST_F(TenantsTest, TheRowTellsWhatIsInForceFromTheRootOn) {
+    const auto below = [&](const char* member) {
+        for (const auto& row : ask(root, "GET", "/api/v1/tenants").json.items) {
+            if (row["name"].text == "a/below") return row[member].word();
+        }
+        return std::string{"no row"};
+    };
+    EXPECT_EQ(below("limit"), "");
+    EXPECT_EQ(below("users"), "ada,ben");
+    ask(root, "PUT", "/api/v1/tenants/a", R"({"quota":2,"members":[]})");
+    EXPECT_EQ(below("quota"), "");
+    EXPECT_EQ(below("limit"), "2");
+    EXPECT_EQ(below("users"), "");
+    ask(root, "PUT", "/api/v1/tenants/a/below", R"({"quota":1,"members":["root"]})");
+    EXPECT_EQ(below("limit"), "1");
+    EXPECT_EQ(below("users"), "root");
+}
+
 TEST_F(TenantsTest, TheHistoryKeepsNamesCountsAndFilters) {
     control_.runs_at_once = true;
     submit(ada, "sweep", "a", 1, 3);

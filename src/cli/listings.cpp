@@ -82,12 +82,12 @@ std::vector<Column> node_columns() {
 std::vector<Column> tenant_columns() {
     return {
         {"TENANT", [](const Json& row) { return row["name"].word(); }},
-        {"QUOTA", [](const Json& row) { return row["quota"].kind == Json::Kind::null ? "none" : row["quota"].word(); },
+        {"QUOTA", [](const Json& row) { return row["limit"].kind == Json::Kind::null ? "none" : row["limit"].word(); },
          true},
         {"USED", [](const Json& row) { return row["used"].word(); }, true},
         {"WEIGHT", [](const Json& row) { return row["weight"].word(); }, true},
         {"GPU-HOURS", [](const Json& row) { return fmt::format("{:.2f}", row["charged_gpu_s"].number / 3600); }, true},
-        {"MEMBERS", [](const Json& row) { return row["members"].items.empty() ? "all" : row["members"].word(); }},
+        {"MEMBERS", [](const Json& row) { return row["users"].items.empty() ? "all" : row["users"].word(); }},
         {"CLASSES", [](const Json& row) { return row["priorities"].word(); }, false, true},
     };
 }
