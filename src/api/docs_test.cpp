@@ -92,5 +92,15 @@ TEST(Docs, MetricsListEachMetric) {
     EXPECT_GT(found, 10);
 }
 
+TEST(Docs, JobFilesListEveryLevel) {
+    const auto text = read("job-file.md");
+    const auto row = text.find("| `topology` |");
+    ASSERT_NE(row, std::string::npos);
+    boost::mp11::mp_for_each<boost::describe::describe_enumerators<Level>>([&](auto level) {
+        const auto word = "`" + std::string{level.name} + "`";
+        EXPECT_LT(text.find(word, row), text.find('\n', row)) << word;
+    });
+}
+
 }  // namespace
 }  // namespace stargate::api

@@ -161,8 +161,8 @@ private:
         auto value = text(node, field);
         if (std::find(words.begin(), words.end(), value) == words.end()) {
             reject(node.line, field,
-                   fmt::format("`{}` is not known{}; write {}", value, did_you_mean(value, words),
-                               fmt::join(words, " or ")));
+                   fmt::format("`{}` is not known{}; write {} or {}", value, did_you_mean(value, words),
+                               fmt::join(words.begin(), words.end() - 1, ", "), words.back()));
         }
         return value;
     }
@@ -209,8 +209,10 @@ private:
         }
     }
     Level level(const YamlNode& node, std::string_view field) {
-        return from_name<Level>(choice(node, field, {"node", "rack", "pod", "hall", "site", "fleet"}))
-            .value_or(Level::fleet);
+        std::vector<std::string_view> words;
+        boost::mp11::mp_for_each<boost::describe::describe_enumerators<Level>>(
+            [&](auto known) { words.emplace_back(known.name); });
+        return from_name<Level>(choice(node, field, words)).value_or(Level::fleet);
     }
 
     void skip(const YamlNode&) {}

@@ -227,7 +227,10 @@ const std::vector<Bad> bad{
     {head + "topology: pod\n",
      "job.yaml:4: topology: a group of fields belongs here; write `topology: {require: ...}`"},
     {head + "topology: {require: galaxy}\n",
-     "job.yaml:4: topology.require: `galaxy` is not known; write node or rack or pod or hall or site or fleet"},
+     "job.yaml:4: topology.require: `galaxy` is not known; write node, rack, pod, hall, site or fleet"},
+    {head + "topology: {require: fleeet}\n",
+     "job.yaml:4: topology.require: `fleeet` is not known (did you mean `fleet`?); write node, rack, pod, hall, site "
+     "or fleet"},
     {head + "count: 0\n", "job.yaml:4: count: `0` is no number from 1 to 100000; write one"},
     {head + "count: 100001\n", "job.yaml:4: count: `100001` is no number from 1 to 100000; write one"},
     {head + "count: two\n", "job.yaml:4: count: `two` is no number from 1 to 100000; write one"},
