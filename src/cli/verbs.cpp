@@ -308,8 +308,8 @@ void add_verbs(CLI::App& app, std::function<int()>& action, const std::vector<st
     const auto act_on_job = [&](CLI::App* sub) { return output_as(on_job(sub), {"table", "json", "jsonl"}); };
     Asked& a = *asked;
 
-    auto* run_verb = verb("run", "run a command here and now, and wait for it", "run -g 2 -- python3 train.py",
-                          [&a] { return run_command(a); });
+    auto* run_verb = verb("run", "run a command here and now, and wait for it; its standard input is /dev/null",
+                          "run -g 2 -- python3 train.py", [&a] { return run_command(a); });
     run_verb->add_option("-g,--gpus", a.gpus, "GPUs: 1, 1..4 (elastic), 0, or 0.5 of one")->capture_default_str();
     check_whole(
         run_verb->add_option("--count", a.count, "run it so many times, as an array; STARGATE_TASK tells which"), 1,

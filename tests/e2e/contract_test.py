@@ -15,6 +15,8 @@ from http import client
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tools"))
 from harness import BINARY, Stargate, give_to_job_user, is_alive, scratch_folder, wait_until  # noqa: E402
 
+DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
+
 
 def http(port, target, token=None):
     """Asks over loopback TCP; returns status and body."""
@@ -116,6 +118,18 @@ class Contract(unittest.TestCase):
             self.assertEqual(done.stdout, "")
             self.assertTrue(done.stderr.strip(), words)
         self.assertEqual(len(self.stargate.jobs()), before)
+
+    def test_the_documents_tell_what_a_rank_finds(self):
+        done = self.stargate.run("run", "--", "env", cwd=self.folder)
+        names = {line.split("=")[0] for line in done.stdout.splitlines()}
+        theirs = set() if os.geteuid() == 0 else set(os.environ)
+        words = set(re.findall(r"\w+", (DOCS / "job-file.md").read_text()))
+        self.assertEqual(names - theirs - words, set())
+        done = subprocess.run([str(BINARY), "run", "--state", str(self.stargate.state), "--", "readlink", "/proc/self/fd/0"],
+                              cwd=self.folder, input="not passed on", capture_output=True, text=True, check=False, timeout=60)
+        self.assertEqual(done.stdout, "/dev/null\n")
+        for said in ((DOCS / "cli.md").read_text(), self.stargate.run("run", "--help").stdout):
+            self.assertRegex(said, "standard input is `?/dev/null")
 
     def test_what_is_written_wrong_is_refused_in_one_line_with_its_remedy(self):
         self.submit("kind: batch\nname: here\nrun: sleep 1000\n")
