@@ -38,6 +38,12 @@ void cancel_all(const std::string& state) {
     }
 }
 
+/// For whoever leaves before the end of what was accepted.
+void say_left_behind() {
+    const auto first = accepted_job.load();
+    if (first != 0) fmt::print(stderr, "stargate: job {0} may still run; look with: stargate logs {0}\n", first);
+}
+
 /// Ctrl-C cancels; a second one leaves the job to itself.
 void cancel_on_interrupt(const std::string& state) {
     sigset_t signals;
@@ -52,6 +58,7 @@ void cancel_on_interrupt(const std::string& state) {
         std::fprintf(stderr, "stargate: cancelling; press Ctrl-C again to leave at once\n");
         cancel_all(state);
         sigwait(&signals, &signal);
+        say_left_behind();
         std::_Exit(128 + signal);
     }}.detach();
 }
@@ -139,14 +146,15 @@ int fail_with(const Error& error) {
     return error.fault == Fault::malformed ? 2 : 1;
 }
 
-int explain_failure(int status, const std::string& body) {
+int explain_failure(int status, const std::string& body, const std::string& file) {
     const auto json = api::parse_json(body);
     const auto message = json ? (*json)["error"]["message"].text : std::string{};
     const auto remedy = json ? (*json)["error"]["remedy"].text : std::string{};
     if (message.empty()) {
         fmt::print(stderr, "stargate: the control plane answered {}\n", status);
     } else {
-        fmt::print(stderr, "{}{}{}\n", message, remedy.empty() ? "" : "; ", remedy);
+        const bool has_place = !file.empty() && message.starts_with(file + ":");
+        fmt::print(stderr, "{}{}{}{}\n", has_place ? "" : "stargate: ", message, remedy.empty() ? "" : "; ", remedy);
     }
     return status >= 500 || status == 429 ? 1 : 2;
 }
@@ -193,9 +201,7 @@ int run(const RunOptions& options) {
         if (std::chrono::steady_clock::now() - answered > longest_absence || (never_accepted && !may_be_in)) {
             if (reply) return explain_failure(reply->status, reply->body);
             const int status = fail_with(reply.error());
-            if (!never_accepted) {
-                fmt::print(stderr, "stargate: job {} may still run; look with: stargate logs {}\n", first, first);
-            }
+            say_left_behind();
             return status;
         }
         followed.reconnect();

@@ -28,7 +28,8 @@ Result<std::string> environment_json();
 /// A failure on this side as a sentence, and the exit status that goes with it.
 int fail_with(const Error& error);
 
-/// An error reply as a sentence with its remedy, and the exit status that goes with it.
-int explain_failure(int status, const std::string& body);
+/// An error reply as a sentence with its remedy, and the exit status that goes with it. What begins with a place in
+/// `file`, as `train.yaml:3: gpus: ...`, is said as it is, for editors.
+int explain_failure(int status, const std::string& body, const std::string& file = {});
 
 }  // namespace stargate::cli

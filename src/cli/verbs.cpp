@@ -73,7 +73,7 @@ template <class Show>
 int ask(Asked& asked, std::string_view method, const std::string& target, const std::string& body, Show show) {
     const auto reply = Client{asked.state}.call(method, target, body);
     if (!reply) return fail_with(reply.error());
-    if (reply->status >= 300) return explain_failure(reply->status, reply->body);
+    if (reply->status >= 300) return explain_failure(reply->status, reply->body, asked.file);
     const auto json = api::parse_json(reply->body);
     if (!json)
         return fail_with({Fault::malformed, "the control plane's reply cannot be read; is it of another version?"});
@@ -280,7 +280,10 @@ std::string default_state() {
 }
 
 void add_state(CLI::App& verb, std::string& state) {
-    verb.add_option("--state", state, "the state folder; else STARGATE_STATE")->capture_default_str();
+    verb.add_option("--state", state, "the state folder; else STARGATE_STATE")
+        ->capture_default_str()
+        ->type_name("FOLDER")
+        ->check([](const std::string& folder) { return folder.empty() ? "is empty; name a folder" : ""; }, "");
 }
 
 void add_verbs(CLI::App& app, std::function<int()>& action, const std::vector<std::string>& command) {

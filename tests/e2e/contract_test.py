@@ -141,7 +141,7 @@ class Contract(unittest.TestCase):
                               (["submit", str(self.folder)], "is a folder; name a job file"),
                               (["submit", "no-such-file"], "name a job file"),
                               (["drain", "no-such-node"], "stargate fleet"),
-                              (["show", "no-such-job"], "stargate jobs"),
+                              (["show", "no-such-job"], "stargate: there is no job"),
                               (["show"], "stargate show --help"),
                               (["hold", "here"], "stargate cancel here"),
                               (["logs", "--attempt", "999999", "here"], "its last one is"),
@@ -157,6 +157,8 @@ class Contract(unittest.TestCase):
                               (["hold", "here", "-o", "name"], "{table,json,jsonl}"),
                               (["frobnicate"], "stargate --help"),
                               (["twin", "frobnicate"], "stargate twin --help"),
+                              (["jobs", "--state", ""], "name a folder"),
+                              (["run", "--time", "soon", "--", "true"], "stargate: time: "),
                               (["twin", "run", str(self.folder)], "name a scenario file")):
             done = subprocess.run([str(BINARY), *words], capture_output=True, text=True, check=False, timeout=60,
                                   env=dict(os.environ, STARGATE_STATE=str(self.stargate.state)))
