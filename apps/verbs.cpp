@@ -5,7 +5,9 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <cerrno>
 #include <chrono>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <memory>
@@ -143,14 +145,25 @@ std::string full_disk(const std::string& state, const Result<cli::HttpReply>& in
     return lacks_room ? store::no_room(state).detail : std::string{};
 }
 
+/// Why the store cannot be looked at by who asks, so that nothing is known of it; empty when it can.
+std::string why_closed(const std::string& state) {
+    if (::access((state + "/stargate.db").c_str(), R_OK) == 0 || errno != EACCES) return {};
+    return fmt::format("the store in {} cannot be looked at: {}; ask as its owner or as root", state,
+                       std::strerror(EACCES));
+}
+
 int doctor(const std::string& state, bool only_store) {
     bool well = true;
     const auto say = [&](bool good, const std::string& what, const std::string& remedy) {
         well = well && good;
         fmt::print("{} {}{}\n", good ? "ok  " : "BAD ", what, good || remedy.empty() ? "" : "; " + remedy);
     };
+    const auto closed = why_closed(state);
     const auto report = store::examine_store(state);
-    if (!report) {
+    if (!closed.empty()) {
+        well = false;
+        fmt::print("?    {}\n", closed);
+    } else if (!report) {
         say(false, report.error().detail, "");
     } else {
         for (const auto& finding : report->findings) say(false, finding.what, finding.remedy);

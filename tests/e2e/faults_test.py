@@ -460,6 +460,9 @@ class OrdinaryUser(Machine):
         self.assertEqual(self.as_user("submit", str(job)).returncode, 0, "sandbox: none is the owner's to choose")
         wait_until("it has run", lambda: (self.home / "bare.txt").exists() and (self.home / "bare.txt").read_text())
         self.assertGreater(int((self.home / "bare.txt").read_text()), 3)
+        doctor = self.as_user("doctor", user="nobody")
+        self.assertEqual(doctor.returncode, 1)
+        self.assertRegex(doctor.stdout, r"^\?    the store in .* cannot be looked at: .*; ask as its owner or as root\n")
         for verb in (["jobs"], ["run", "--", "true"], ["down"]):
             done = self.as_user(*verb, user="nobody")
             self.assertNotEqual((done.returncode, done.stderr), (0, ""), verb)
