@@ -18,7 +18,7 @@ import threading
 import time
 import unittest
 
-from machine import IS_ROOT, Machine, shim_of
+from machine import IS_ROOT, Machine, living, shim_of
 from harness import (BINARY, JOB_USER, give_to_job_user, is_alive, scratch_folder,  # found by way of machine
                      shims_of, wait_until)
 
@@ -473,13 +473,12 @@ class OrdinaryUser(Machine):
 class Work(Machine):
     def test_a_killed_shim_is_an_infrastructure_failure_that_is_retried(self):
         self.stargate.up()
-        self.submit("victim", "echo $$ >> started.txt; exec sleep 1200", "retries: 1\n")
+        sleep = f"sleep 1200.{os.getpid()}"
+        self.submit("victim", f"echo $$ >> started.txt; exec {sleep}", "retries: 1\n")
         first = self.stargate.wait_for("victim", "running")["attempt"]
         wait_until("the rank runs", lambda: len(self.lines("started.txt")) == 1)
         shim = shim_of(self.state, first)
-        ranks = [int(pid) for pid in subprocess.run(["pgrep", "-f", "sleep 1200"], capture_output=True, text=True,
-                                                    check=False).stdout.split()]
-        self.assertTrue(ranks)
+        ranks = wait_until("it sleeps", lambda: living(sleep))
         os.kill(shim, signal.SIGKILL)
         wait_until("its ranks die with it", lambda: not any(map(is_alive, ranks)), 5)
         row = wait_until("it runs again", lambda: (row := self.stargate.job("victim"))["state"] == "running" and
@@ -493,11 +492,10 @@ class Work(Machine):
 
     def test_a_killed_shim_without_a_sandbox_takes_its_ranks_along(self):
         self.stargate.up()
-        self.submit("bare", "echo x >> bare.txt; sleep 1201", "retries: 0\nsandbox: none\n")
+        sleep = f"sleep 1201.{os.getpid()}"
+        self.submit("bare", f"echo x >> bare.txt; {sleep}", "retries: 0\nsandbox: none\n")
         attempt = self.stargate.wait_for("bare", "running")["attempt"]
-        wait_until("the rank runs", lambda: self.lines("bare.txt"))
-        ranks = [int(pid) for pid in subprocess.run(["pgrep", "-f", "sleep 1201"], capture_output=True, text=True,
-                                                    check=False).stdout.split()]
+        ranks = wait_until("it sleeps", lambda: living(sleep))
         os.kill(shim_of(self.state, attempt), signal.SIGKILL)
         self.stargate.wait_for("bare", "failed", seconds=10)
         wait_until("its ranks die with it", lambda: not any(map(is_alive, ranks)), 5)
@@ -521,7 +519,8 @@ class Work(Machine):
 
     def test_an_interrupt_cancels_the_job(self):
         self.stargate.up()
-        command = [str(BINARY), "run", "--state", str(self.state), "--", "sh", "-c", "echo on; exec sleep 1300"]
+        sleep = f"sleep 1300.{os.getpid()}"
+        command = [str(BINARY), "run", "--state", str(self.state), "--", "sh", "-c", f"echo on; exec {sleep}"]
         with subprocess.Popen(command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE, text=True) as client:
             self.assertEqual(client.stdout.readline(), "on\n")
@@ -530,7 +529,7 @@ class Work(Machine):
         self.assertNotEqual(client.returncode, 0)
         row = self.stargate.jobs()[0]
         self.assertEqual(row["state"], "cancelled")
-        self.assertEqual(subprocess.run(["pgrep", "-f", "sleep 1300"], capture_output=True, check=False).stdout, b"")
+        self.assertEqual(living(sleep), [])
 
     def test_many_short_jobs_leave_nothing_behind(self):
         self.stargate.up()

@@ -7,11 +7,12 @@ import os
 import pathlib
 import shutil
 import socket
+import subprocess
 import sys
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tools"))
-from harness import Stargate, give_to_job_user, scratch_folder  # noqa: E402
+from harness import Stargate, give_to_job_user, is_alive, scratch_folder  # noqa: E402
 
 IS_ROOT = os.geteuid() == 0
 
@@ -49,6 +50,12 @@ def shim_of(state, attempt):
         if words[1] == "FLOCK" and words[5].endswith(f":{inode}"):
             return int(words[4])
     raise AssertionError(f"nobody holds attempt {attempt}")
+
+
+def living(command):
+    """The living processes with exactly this command line; a test puts its own pid into it, so that it is nobody else's."""
+    found = subprocess.run(["pgrep", "-x", "-f", command], capture_output=True, text=True, check=False).stdout.split()
+    return [int(pid) for pid in found if is_alive(int(pid))]
 
 
 class Machine(unittest.TestCase):
