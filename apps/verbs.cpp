@@ -15,6 +15,7 @@
 
 #include "api/json.hpp"
 #include "base/file_lock.hpp"
+#include "base/posix.hpp"
 #include "cli/client.hpp"
 #include "cli/complaint.hpp"
 #include "cli/full_disk.hpp"
@@ -82,12 +83,15 @@ int end_without_control_plane(const std::string& state) {
                                                         state, state)});
     }
     if (!lock) return say_failed(lock.error());
-    const auto ended = end_all_attempts(state);
+    raise_open_files_limit();  // an attempt takes two
+    const auto ended = end_all_attempts(state, {}, [&](int running) {
+        fmt::print("no control plane answers at {}; {}\n", state,
+                   running == 0 ? "nothing was running"
+                                : counted(running, "running attempt") + " told to end, within the grace of each");
+        std::fflush(stdout);
+    });
     if (!ended) return say_failed(ended.error());
-    fmt::print("no control plane answers at {}; {}\n", state,
-               *ended == 0
-                   ? "nothing was running"
-                   : fmt::format("{} {} ended", counted(*ended, "running attempt"), *ended == 1 ? "was" : "were"));
+    if (*ended > 0) fmt::print("{} ended\n", *ended == 1 ? "it has" : "all have");
     return 0;
 }
 

@@ -23,6 +23,12 @@ std::string plain(std::string_view path) {
     return text;
 }
 
+/// As /lib/x86_64-linux-gnu, where Debian keeps the loader and the C library.
+bool is_multiarch(std::string_view path) {
+    const bool is_of_libraries = path.starts_with("/lib/") || path.starts_with("/usr/lib/");
+    return is_of_libraries && path.ends_with("-linux-gnu");
+}
+
 bool is_within(std::string_view path, std::string_view folder) {
     return path.starts_with(folder) && (path.size() == folder.size() || path[folder.size()] == '/');
 }
@@ -54,7 +60,9 @@ Result<void> check_mount_source(std::string_view source, std::string_view state)
 Result<std::string> read_mount_target(std::string_view target, std::string_view state) {
     constexpr std::string_view remedy = "choose another target, as /data";
     auto path = plain(target);
-    if (std::find(std::begin(needed_folders), std::end(needed_folders), path) != std::end(needed_folders)) {
+    const bool is_needed =
+        std::find(std::begin(needed_folders), std::end(needed_folders), path) != std::end(needed_folders);
+    if (is_needed || is_multiarch(path)) {
         return refuse(fmt::format("a mount at `{}` would hide what every job needs; {}", target, remedy));
     }
     if (is_the_sandboxes_own(path)) {

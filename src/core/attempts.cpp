@@ -66,7 +66,7 @@ void requeue(Core& core, Instant now, const Attempt& attempt, EndCause cause, bo
         ++failures;
         if (failures > spec.retries) {
             end(core, now, attempt, Outcome::failed, 1,
-                "gave up after " + std::to_string(failures) + " infrastructure failures; the last: " + detail);
+                std::string{gave_up} + std::to_string(failures) + " infrastructure failures; the last: " + detail);
             return;
         }
         constexpr int most_doublings = 8;

@@ -1,12 +1,16 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "core/core.hpp"
 
 /// The life of an attempt once it holds a lease: reports about it, warnings to it, and what follows when its ranks are
 /// gone. Called by decide alone.
 namespace stargate {
+
+/// How the detail begins of a job that had no retry left; its last failure is told by nothing else.
+constexpr std::string_view gave_up = "gave up after ";
 
 void ranks_running(Core& core, Instant now, const RanksRunning& report);
 void ranks_ended(Core& core, Instant now, const RanksEnded& report);

@@ -336,6 +336,20 @@ TEST_F(Adopt, AFinalEndIsThatOfTheGenerationThatWasOrderedMeanwhile) {
     EXPECT_EQ(ended->generation, 2U) << "or State would wait for it until the next start";
 }
 
+TEST_F(Adopt, EndAllSpeaksForAShimThatItHadToKill) {
+    const auto attempt = start_and_wait();
+    lose_engine();
+    ASSERT_EQ(kill(record_of(attempt).pid, SIGSTOP), 0);
+    const auto ended = end_all_attempts(state_, milliseconds{0});
+    ASSERT_TRUE(ended) << ended.error().detail;
+    start_engine(2);
+    adopt({{attempt, true}});
+    const auto told = reports_.next<RanksEnded>(attempt);
+    ASSERT_TRUE(told) << "else its job would run again";
+    EXPECT_TRUE(told->cancelled);
+    EXPECT_EQ(told->exit.kind, ExitKind::killed);
+}
+
 TEST_F(Adopt, EndAllWaitsForAnInitThatOutlivesItsShim) {
     const auto attempt = start_and_wait();
     const auto shim = record_of(attempt).pid;

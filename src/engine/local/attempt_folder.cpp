@@ -39,7 +39,8 @@ Fd take_lock(int folder) {
     Fd lock{openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
     if (lock && flock(lock.get(), LOCK_EX | LOCK_NB) != 0) lock.reset();
     const Fd older{lock ? openat(folder, older_lock_name, O_RDWR | O_CLOEXEC | O_NOFOLLOW) : -1};
-    if (older && flock(older.get(), LOCK_EX | LOCK_NB) != 0) lock.reset();
+    const bool may_be_held = older ? flock(older.get(), LOCK_EX | LOCK_NB) != 0 : errno != ENOENT;
+    if (lock && may_be_held) lock.reset();
     return lock;
 }
 

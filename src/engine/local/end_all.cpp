@@ -6,9 +6,11 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <memory>
 #include <vector>
 
 #include "engine/local/attempt_folder.hpp"
+#include "engine/local/attempt_records.hpp"
 #include "engine/local/shim_link.hpp"
 
 namespace stargate {
@@ -34,16 +36,20 @@ bool is_dead(int folder) {
     return !record || !has_living_init(*record, boot_id());
 }
 
-std::vector<Live> live_attempts(int attempts) {
+Result<std::vector<Live>> live_attempts(int attempts) {
     std::vector<Live> live;
-    DIR* listing = fdopendir(openat(attempts, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (listing == nullptr) return live;
-    while (const dirent* found = readdir(listing)) {
+    const std::unique_ptr<DIR, int (*)(DIR*)> listing{
+        fdopendir(openat(attempts, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)), closedir};
+    if (!listing) return fail(Fault::unavailable, failure("cannot list the folder of attempts"));
+    while (const dirent* found = readdir(listing.get())) {
         const auto attempt = attempt_of(found->d_name);
-        auto folder = attempt ? open_attempt(attempts, *attempt) : Fd{};
+        if (!attempt) continue;
+        auto folder = open_attempt(attempts, *attempt);
+        if (!folder && errno != ENOENT) {
+            return fail(Fault::unavailable, failure("cannot look at attempt " + std::to_string(*attempt)));
+        }
         if (folder && !is_dead(folder.get())) live.push_back({*attempt, std::move(folder), {}});
     }
-    closedir(listing);
     return live;
 }
 
@@ -55,7 +61,7 @@ bool ask_to_end(Live& live, std::optional<Duration> grace) {
     if (!live.link.is_open()) return false;
     const auto grace_us = grace ? grace->count() : record->grace_us;
     live.kill_at_us = boot_time_us() + grace_us + kill_patience_us / 2;
-    live.link.send(End{.by = record->obeys, .generation = 0, .cause = "cancel", .grace_us = grace_us, .cancels = true});
+    live.link.send(End{.by = record->obeys, .generation = 0, .cause = cancel_cause, .grace_us = grace_us});
     return true;
 }
 
@@ -66,9 +72,26 @@ void kill_shim(const Live& live) {
     if (process && start_ticks(record->pid) == record->start_ticks) signal_process(process, SIGKILL);
 }
 
+/// A shim that had to be killed could not say that its job was cancelled.
+void tell_for(const std::string& state, const Live& killed) {
+    const auto lock = take_lock(killed.folder.get());
+    AttemptRecords records{state, killed.attempt};
+    const auto record = records.shim();
+    if (!lock || !record || records.end()) return;
+    (void)records.keep_end({.obeyed = record->obeys,
+                            .ended = {.generation = 1,  // or whichever State waits for
+                                      .kind = EndKind::killed,
+                                      .code = SIGKILL,
+                                      .detail = "killed, for it did not end when it was told to",
+                                      .warned = true,
+                                      .final = true,
+                                      .cancelled = true}});
+}
+
 }  // namespace
 
-Result<int> end_all_attempts(const std::string& state, std::optional<Duration> grace) {
+Result<int> end_all_attempts(const std::string& state, std::optional<Duration> grace,
+                             const std::function<void(int)>& begun) {
     const auto attempts = open_attempts(state);
     if (!attempts && errno == ENOENT) return 0;  // nothing has ever run here
     if (!attempts) return fail(Fault::unavailable, failure("folder " + state + "/attempts"));
@@ -78,13 +101,20 @@ Result<int> end_all_attempts(const std::string& state, std::optional<Duration> g
         const auto why = failure("cannot remove " + authority);
         return fail(Fault::unavailable, why + "; make its folder writable, then try again");
     }
-    auto live = live_attempts(attempts.get());
+    auto found = live_attempts(attempts.get());
+    if (!found) return tl::unexpected(found.error());
+    auto& live = *found;
     const auto count = static_cast<int>(live.size());
     for (auto& each : live) {
         if (!ask_to_end(each, grace)) each.kill_at_us = boot_time_us();
     }
+    if (begun) begun(count);
     while (true) {
-        std::erase_if(live, [](const Live& each) { return is_dead(each.folder.get()); });
+        std::erase_if(live, [&](const Live& each) {
+            if (!is_dead(each.folder.get())) return false;
+            if (each.is_killed) tell_for(state, each);
+            return true;
+        });
         if (live.empty()) return count;
         const auto now = boot_time_us();
         for (auto& each : live) {

@@ -235,6 +235,20 @@ TEST_P(EndTest, GrowsInPlaceWithoutAWordToTheLastGeneration) {
     EXPECT_EQ(ended->left, 0);
 }
 
+TEST_P(EndTest, NothingTakesACancelBack) {
+    const auto attempt = start(job("trap '' TERM; echo ready; while :; do sleep 0.01; done"));
+    ASSERT_TRUE(prints(attempt, "ready"));
+    end(attempt, long_grace);
+    end(attempt, std::chrono::milliseconds{50}, 1, 1, 0, EndCause::resize);
+    const auto ended = reports_.next<RanksEnded>(attempt);
+    ASSERT_TRUE(ended);
+    EXPECT_TRUE(ended->cancelled);
+    engine_->carry_out(command_for(attempt, 1, 2));
+    const auto again = reports_.next<RanksEnded>(attempt);
+    ASSERT_TRUE(again) << "nothing follows";
+    EXPECT_EQ(again->generation, 2U);
+}
+
 TEST_P(EndTest, AnEndThatOvertakesItsStartLeavesATombstone) {
     const AttemptId attempt{77};
     end(attempt, long_grace);

@@ -127,6 +127,12 @@ TEST_F(LateShim, ObeysATombstoneThatWasLeftOnItsWayToTheLock) {
     EXPECT_FALSE(ran());
 }
 
+TEST_F(LateShim, AProgramThatIsNoShimIsNotTriedForEver) {
+    Zygote broken{"/bin/false"};
+    EXPECT_FALSE(broken.spawn_shim(late.value));
+    EXPECT_EQ(errno, ECHILD);
+}
+
 TEST_F(LateShim, LeavesAnAttemptThatHasEndedAsItIs) {
     for (const bool is_second : {false, true}) {
         auto shim = spawn();

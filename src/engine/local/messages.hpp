@@ -105,7 +105,10 @@ struct Spec {
     }
 };
 
-/// Warn the ranks beyond the first `keep`; kill what is left of them after `grace_us`.
+constexpr const char* cancel_cause = "cancel";  // the job is over with it, whatever its ranks say
+
+/// Warn the ranks beyond the first `keep`; kill what is left of them after `grace_us`. Nothing may be appended to what
+/// is ordered of a shim that runs already: it may be of an older version, and takes no longer message.
 struct End {
     Speaker by;
     std::uint32_t generation = 1;  // 0: whichever there is
@@ -113,11 +116,9 @@ struct End {
     std::int32_t keep = 0;
     std::int32_t next_world = 0;  // 0: no generation follows
     std::int64_t grace_us = 0;
-    bool cancels = false;  // the job is over with it, whatever its ranks say
     template <class Self, class Coder>
     static void fields(Self& self, Coder& coder) {
         coder(self.by, self.generation, self.cause, self.keep, self.next_world, self.grace_us);
-        coder.appended(self.cancels);
     }
 };
 

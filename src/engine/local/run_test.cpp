@@ -276,6 +276,19 @@ TEST_F(Run, AForgottenAttemptLeavesNothingButItsOutput) {
         << "a file that nobody needs costs more than the job";
 }
 
+TEST_F(Run, WhatLiesWhereItsOutputGoesIsNotItsOutput) {
+    const auto path = output_log_path(state_, JobId{last_.value + 1001}, AttemptId{last_.value + 1});
+    std::filesystem::create_directories(std::filesystem::path{path}.parent_path());
+    std::ofstream{path} << "of another store's job";
+    const auto silent = run(shell_job("exit 0"));
+    EXPECT_EQ(output_log_path(state_, JobId{silent.attempt.value + 1000}, silent.attempt), path);
+    EXPECT_FALSE(std::filesystem::exists(path));
+    std::filesystem::remove_all(std::filesystem::path{path}.parent_path());
+    const auto ended = run(shell_job("echo lost"));
+    EXPECT_EQ(ended.exit.kind, ExitKind::refused);
+    EXPECT_NE(ended.exit.detail.find("cannot keep the output"), std::string::npos) << ended.exit.detail;
+}
+
 TEST_F(Run, ProgressIsToldAndItsLastStepComesWithTheEnd) {
     const auto attempt =
         start(shell_job("echo 41 > $STARGATE_PROGRESS; until [ -e go ]; do sleep 0.01; done;"

@@ -62,8 +62,7 @@ End end_of(const EndRanks& command, Instant now, const Speaker& by) {
             .cause = boost::describe::enum_to_string(command.cause, "unknown"),
             .keep = command.keep,
             .next_world = command.next_world,
-            .grace_us = left.count(),
-            .cancels = command.cause == EndCause::cancel};
+            .grace_us = left.count()};
 }
 
 Spec spec_of(const RunRanks& command, const Launch& launch, const Speaker& by) {

@@ -50,6 +50,19 @@ TEST(Wire, NothingShorterOrLongerIsTakenForAMessage) {
     EXPECT_FALSE(decode<Order>(bytes + "x"));
 }
 
+TEST(Wire, WhatIsOrderedOfARunningShimIsNeverLonger) {
+    // It may be of an older version, which takes nothing that goes on behind what it knows.
+    constexpr std::size_t kind = 1;
+    constexpr std::size_t speaker = 16 + 8;
+    constexpr std::size_t word = 4 + 6;  // "cancel"
+    End end;
+    end.cause = cancel_cause;
+    EXPECT_EQ(encode(Order{end}).size(), kind + speaker + 4 + word + 4 + 4 + 8);
+    EXPECT_EQ(encode(Order{local::Run{}}).size(), kind + speaker + 4 + 8 + 5 * 4);
+    EXPECT_EQ(encode(Order{Ask{}}).size(), kind + speaker);
+    EXPECT_EQ(encode(Order{Dismiss{}}).size(), kind + speaker);
+}
+
 TEST(Wire, RandomAndDamagedBytesAreReadWithoutHarm) {
     std::mt19937_64 random{7741};
     const auto message = encode(Order{full_spec()});

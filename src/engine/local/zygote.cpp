@@ -15,7 +15,7 @@ namespace stargate::local {
 
 namespace {
 constexpr int link_descriptor = 3;
-constexpr int patience_ms = 10'000;  // a fork takes microseconds
+constexpr int patience_ms = 1'000;  // a fork takes microseconds, and everything else waits meanwhile
 }  // namespace
 
 bool Zygote::begin() {
@@ -79,20 +79,22 @@ std::optional<SpawnedShim> Zygote::spawn_shim(std::uint64_t attempt) {
     const auto told = packet ? decode<ZygoteAnswer>(packet->message) : std::nullopt;
     if (!told) {  // a shim that it may have forked all the same sees the end of its link and leaves
         end();
-        errno = EAGAIN;
+        errno = std::exchange(has_answered_, false) ? EAGAIN : ECHILD;
         return std::nullopt;
     }
+    has_answered_ = true;
     const auto& forked = std::get<Forked>(*told);
-    if (forked.error == 0 && packet->descriptors.size() == 1) {
-        return SpawnedShim{forked.pid, std::move(packet->descriptors.front()), ShimLink{std::move(ours)}};
+    if (forked.error != 0) {
+        errno = forked.error;
+        return std::nullopt;
     }
-    if (forked.error ==
-        0) {  // no descriptor is left for it here: nobody would notice its end; without its Spec it has done nothing
-        kill(forked.pid, SIGKILL);
+    if (packet->descriptors.size() != 1) {  // no descriptor is left here: nobody would notice its end
+        kill(forked.pid, SIGKILL);          // without its Spec it has done nothing
         waitpid(forked.pid, nullptr, 0);
+        errno = EMFILE;
+        return std::nullopt;
     }
-    errno = forked.error == 0 ? EMFILE : forked.error;
-    return std::nullopt;
+    return SpawnedShim{forked.pid, std::move(packet->descriptors.front()), ShimLink{std::move(ours)}};
 }
 
 }  // namespace stargate::local

@@ -29,7 +29,8 @@ public:
     ~Zygote() { end(); }
 
     /// Starts a shim, a child of this process in a session of its own, so that it outlives us; its Spec is still to be
-    /// sent. Empty with errno; EAGAIN when the zygote has died, and the next call makes another.
+    /// sent. Empty with errno; EAGAIN when the zygote has died, and the next call makes another; ECHILD when one that
+    /// was just made never answered.
     [[nodiscard]] std::optional<SpawnedShim> spawn_shim(std::uint64_t attempt);
 
 private:
@@ -39,6 +40,7 @@ private:
     std::string program_;
     Fd link_;
     pid_t pid_ = 0;
+    bool has_answered_ = false;
 };
 
 /// Fork one that runs this attempt; its end of the control link comes along.

@@ -75,12 +75,17 @@ void Generation::warn(const End& end) {
     }
     const auto already_leaving_from = warning_ ? staying() : run_.ranks;
     const auto keep_before = warning_ ? warning_->keep : end.keep;
-    if (standing_ == Standing::resized) standing_ = Standing::running;  // told to end after all
+    const bool is_cancelled = warning_ && warning_->cause == cancel_cause;  // nothing takes that back
+    if (standing_ == Standing::resized) standing_ = Standing::running;      // told to end after all
     warning_ = end;
     warning_->keep = std::min(end.keep, keep_before);
+    if (is_cancelled) {
+        warning_->cause = cancel_cause;
+        warning_->next_world = 0;
+    }
     kill_at_us_ = std::min(kill_at_us_, boot_time_us() + grace);
-    write_notice(place_.job_folder,
-                 {end.cause, std::max<std::int64_t>(kill_at_us_ - boot_time_us(), 0), end.next_world, run_.generation});
+    write_notice(place_.job_folder, {warning_->cause, std::max<std::int64_t>(kill_at_us_ - boot_time_us(), 0),
+                                     warning_->next_world, run_.generation});
     if (!is_started_) {  // nothing runs yet: nothing needs time to end
         kill_at_us_ = 0;
         return;
@@ -237,7 +242,7 @@ Ended Generation::outcome() const {
                 .step = read_progress(place_.job_folder),
                 .final = !(warning_ && warning_->next_world > 0),
                 .left = standing_ == Standing::resized ? staying() : 0,
-                .cancelled = warning_ && warning_->cancels};
+                .cancelled = warning_ && warning_->cause == cancel_cause};
     if (was_killed_ && warning_) {
         ended.kind = EndKind::killed;
         ended.code = SIGKILL;

@@ -16,9 +16,12 @@ namespace {
 constexpr std::uint64_t room_to_go_on = std::uint64_t{4} * OutputFrameHead::longest;  // bytes
 }
 
-void Output::write_to(std::string path, std::int64_t limit) {
+bool Output::write_to(std::string path, std::int64_t limit) {
     path_ = std::move(path);
     limit_ = limit;
+    // An older store that was put back gives the same numbers again: this is not the output of ours.
+    if (unlink(path_.c_str()) == 0) return true;
+    return errno == ENOENT && access(path_.substr(0, path_.rfind('/')).c_str(), W_OK) == 0;
 }
 
 bool Output::has_file() {

@@ -15,9 +15,10 @@ namespace stargate::local {
 /// here blocks or fails the job: beyond the limit, or on a full disk, output is read and dropped.
 class Output {
 public:
-    /// path   made when there is something to write: most short jobs print nothing
+    /// path   made when there is something to write: most short jobs print nothing. What is there is removed.
     /// limit  of the file, in bytes
-    void write_to(std::string path, std::int64_t limit);
+    /// False with errno when no file could be made there.
+    [[nodiscard]] bool write_to(std::string path, std::int64_t limit);
 
     /// A pipe whose other end is the rank's stream (1 output, 2 errors). Empty with errno when none could be made.
     [[nodiscard]] Fd add_stream(std::int32_t rank, std::uint8_t stream);

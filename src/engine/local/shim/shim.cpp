@@ -136,7 +136,7 @@ std::optional<Refused> Shim::open_files() {
     if (geteuid() == 0 && fchown(job_folder_.get(), spec_.account.uid, spec_.account.gid) != 0) {
         return refused("cannot give the job its own folder");
     }
-    output_.write_to(spec_.log, spec_.output_limit);
+    if (!output_.write_to(spec_.log, spec_.output_limit)) return refused("cannot keep the output in " + spec_.log);
     gpus_ = spec_.first.gpus;
     if (!note_record()) return refused("cannot write the shim's record");  // with room for the init's name
     look_at_progress_us_ = boot_time_us() + progress_pause_us;
@@ -235,7 +235,7 @@ void Shim::end(const End& what) {
         auto ended = *last_end_;
         ended.generation = std::max(ended.generation, what.generation);
         ended.warned = true;
-        ended.cancelled = what.cancels;
+        ended.cancelled = what.cause == cancel_cause;
         ended.final = what.next_world == 0;
         return finish(std::move(ended));
     }

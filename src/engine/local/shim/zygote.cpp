@@ -37,21 +37,20 @@ int be_zygote(Fd link, char** words) {
         auto packet = receive_packet(link.get(), is_closed);
         if (is_closed) return 0;
         const auto asked = packet ? decode<ZygoteOrder>(packet->message) : std::nullopt;
-        if (!asked) continue;
-        const bool has_link = packet->descriptors.size() == 1;
+        if (!asked || packet->descriptors.size() != 1) continue;
         int process = -1;
         clone_args arguments{};
         // A child of who asks, who reaps it, and tells by it who has started what.
         arguments.flags = CLONE_PARENT | CLONE_PIDFD;
         arguments.pidfd = reinterpret_cast<std::uint64_t>(&process);
-        const auto pid = has_link ? static_cast<pid_t>(syscall(SYS_clone3, &arguments, sizeof arguments)) : -1;
+        const auto pid = static_cast<pid_t>(syscall(SYS_clone3, &arguments, sizeof arguments));
         if (pid == 0) {
             link.reset();
             setsid();
             be_called(words, std::get<ForkShim>(*asked).attempt);
             return Shim{std::move(packet->descriptors.front())}.run();
         }
-        const int error = has_link ? errno : EMFILE;
+        const int error = errno;
         const Fd forked{process};
         if (pid > 0) {
             send_packet(link.get(), encode(ZygoteAnswer{Forked{pid, 0}}), {forked.get()});
