@@ -12,7 +12,7 @@ namespace stargate::api {
 /// what cannot be told any more is not shown. Used by one thread.
 class FactSight {
 public:
-    FactSight(const Control& control, Caller caller) : control_{control}, caller_{caller} {}
+    FactSight(const Control& control, Caller caller) : control_{control}, caller_{std::move(caller)} {}
 
     /// Whether anything is kept from this caller now. Asked once for each piece of the log.
     void look_again();

@@ -1,6 +1,7 @@
 #include "api/routes.hpp"
 
 #include <fmt/format.h>
+#include <cmath>
 
 #include <algorithm>
 #include <charconv>
@@ -211,7 +212,7 @@ void Api::act_on_jobs(const Request& request, const Finish& finish) {
         if (verb == "resize") inputs.emplace_back(Resize{job, gpus});
     }
     const auto caller = request.caller;
-    control_.ask(std::move(inputs), [=, this](Result<std::vector<Answer>> answers) {
+    control_.ask(std::move(inputs), [=, this](const Result<std::vector<Answer>>& answers) {
         finish([=, this]() -> Response {
             if (!answers) return failure_reply(answers.error());
             std::string done;
@@ -294,7 +295,7 @@ Result<void> read_quota(const Json& quota, SetTenant& set) {
     if (quota.kind != Json::Kind::number || !(quota.number >= 0 && quota.number <= 1e9)) {
         return fail(Fault::malformed, "quota: no number of GPUs; give one from 0 on, or null for no limit");
     }
-    set.quota = static_cast<std::int64_t>(quota.number * 1000 + 0.5);
+    set.quota = std::llround(quota.number * 1000);
     return {};
 }
 

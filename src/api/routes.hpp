@@ -79,7 +79,8 @@ private:
     void refuse(const Pending& pending, Reply reply);
     [[nodiscard]] Response answered(const Pending& pending, const Answer& answer);
     /// Goes on with the account that the caller's jobs run as, at once where it is known.
-    void with_account(const Caller& caller, const Finish& finish, std::function<void(const Result<Account>&)> then);
+    void with_account(const Caller& caller, const Finish& finish,
+                      const std::function<void(const Result<Account>&)>& then);
 
     Control& control_;
     Tokens& tokens_;

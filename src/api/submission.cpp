@@ -53,7 +53,8 @@ struct Api::Submission {
     std::string keyed;  // what an idempotency key stands for; empty: there is no key
 };
 
-void Api::with_account(const Caller& caller, const Finish& finish, std::function<void(const Result<Account>&)> then) {
+void Api::with_account(const Caller& caller, const Finish& finish,
+                       const std::function<void(const Result<Account>&)>& then) {
     const auto own = geteuid();
     if (caller.uid == 0) {
         if (own == 0 && setting_.job_user) return then(*setting_.job_user);
@@ -185,7 +186,7 @@ void Api::hand_in(const Pending& pending) {
     added.launch.grace = added.input.spec.grace;
     added.key = pending->request.idempotency_key;
     added.body = pending->keyed;
-    control_.submit(std::move(added), [this, pending](Result<Answer> answer) {
+    control_.submit(std::move(added), [this, pending](const Result<Answer>& answer) {
         pending->finish([this, pending, answer]() -> Response {
             return answer ? answered(pending, *answer) : Response{failure_reply(answer.error())};
         });

@@ -18,8 +18,6 @@
 #include "cli/follow.hpp"
 #include "cli/full_disk.hpp"
 
-extern char** environ;
-
 namespace stargate::cli {
 
 using api::Frame;

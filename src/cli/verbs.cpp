@@ -288,7 +288,7 @@ void add_state(CLI::App& verb, std::string& state) {
 
 void add_verbs(CLI::App& app, std::function<int()>& action, const std::vector<std::string>& command) {
     auto asked = std::make_shared<Asked>();
-    const auto verb = [&](const char* name, const char* what, const char* example, std::function<int()> does) {
+    const auto verb = [&](const char* name, const char* what, const char* example, const std::function<int()>& does) {
         auto* sub = app.add_subcommand(name, what);
         sub->footer(std::string{"Example: stargate "} + example);
         add_state(*sub, asked->state);

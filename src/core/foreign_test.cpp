@@ -4,7 +4,7 @@
 namespace stargate::test {
 namespace {
 
-ForeignFound foreign(const Given& given, const std::string& node, GpuMask gpus, std::vector<std::uint64_t> ids) {
+ForeignFound foreign(const Given& given, const std::string& node, GpuMask gpus, const std::vector<std::uint64_t>& ids) {
     ForeignFound found{given.node_id(node), gpus, {}, gpus == 0 ? 0 : 1};
     for (const auto id : ids) found.attempts.push_back(AttemptId{id});
     return found;

@@ -120,7 +120,7 @@ Input input_of(const State& state, const Happens& happens) {
         case 19:
             return Progress{id, happens.much};
         case 20: {  // quotas go up and down, also below what is held
-            SetTenant tenant{happens.which % 2 == 0 ? "lab" : "lab/nlp", 1000 * (happens.much % 16),
+            SetTenant tenant{happens.which % 2 == 0 ? "lab" : "lab/nlp", std::int64_t{1000} * (happens.much % 16),
                              1 + happens.which % 3};
             return tenant;
         }

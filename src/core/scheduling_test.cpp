@@ -343,7 +343,7 @@ TEST(After, AnArrayAfterAnArrayIsDecidedInBoundedTime) {
     given.decide_now(job("before").count(elements).held().submit);
     given.decide_now(job("behind").count(elements).after("before").submit);
     auto& core = given.core();
-    const auto first = given.state().counters().jobs - 2 * elements + 1;
+    const auto first = given.state().counters().jobs - 2ULL * elements + 1;
     EXPECT_EQ(given.state().unmet(JobId{first + elements}), elements);
     // A look at every pair would be 25 million: this stays far below a second even in a debug build.
     for (std::uint64_t job = first; job < first + elements; ++job)

@@ -11,7 +11,7 @@ namespace stargate {
 namespace {
 using Found = std::optional<std::string>;
 
-std::string of(std::string what, std::uint64_t id) { return what + " " + std::to_string(id); }
+std::string of(const std::string& what, std::uint64_t id) { return what + " " + std::to_string(id); }
 
 const Part* part_on(const Parts& parts, NodeId node) {
     const auto found = std::find_if(parts.begin(), parts.end(), [&](const Part& part) { return part.node == node; });

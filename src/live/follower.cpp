@@ -19,8 +19,6 @@
 #include "base/codec.hpp"
 #include "base/file_lock.hpp"
 
-extern char** environ;
-
 namespace stargate::live {
 
 namespace {

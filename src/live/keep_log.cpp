@@ -182,7 +182,7 @@ private:
                                  segment->head.last_fact == file.last_fact && file.last_fact < log.end_fact;
             const bool is_in_log = file.first_fact >= log.first_fact && file.last_fact < log.end_fact &&
                                    (is_damaged || (is_ours && segment->head.first_input >= log.first_input));
-            if (is_ours && !is_in_log) return std::optional{std::move(*segment)};
+            if (is_ours && !is_in_log) return std::optional{*segment};
             auto gone = is_in_log ? remove_durably(file.path, disk_)
                                   : set_segment_aside(file.path, is_damaged ? "damaged" : "of another log");
             if (!gone) return tl::unexpected(gone.error());

@@ -155,7 +155,7 @@ protected:
                 return keep_log(**store::open_sqlite_reader(folder_), folder_, *log_limits_, state);
             };
         }
-        wiring.make_engine = [this](Wiring::EngineNeeds needs) -> Result<std::unique_ptr<Engine>> {
+        wiring.make_engine = [this](const Wiring::EngineNeeds& needs) -> Result<std::unique_ptr<Engine>> {
             machine_.listener = needs.listener;
             return std::make_unique<FakeEngine>(machine_);
         };

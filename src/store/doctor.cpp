@@ -170,7 +170,7 @@ private:
                 continue;
             }
             check_segment(file, *segment, before);
-            before = std::move(*segment);
+            before = *segment;
         }
         if (before && before->head.last_fact + 1 < report_.log.first_fact) {
             find(fmt::format("facts {} to {} are neither in a segment nor in the log", before->head.last_fact + 1,

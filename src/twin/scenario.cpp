@@ -28,7 +28,7 @@ std::optional<double> leading_number(const std::string& text, std::string& unit)
 /// One mapping of the file: knows which of its keys have been read, so that an unknown one is found.
 class Section {
 public:
-    Section(YAML::Node node, std::string path) : node_{std::move(node)}, path_{std::move(path)} {
+    Section(const YAML::Node& node, std::string path) : node_{node}, path_{std::move(path)} {
         if (node_ && !node_.IsNull() && !node_.IsMap()) throw Bad{path_ + ": a mapping is expected"};
     }
     ~Section() = default;
@@ -302,7 +302,7 @@ Scenario read_all(const YAML::Node& root) {
 }
 
 /// Sets the value at `path` (words and list numbers between dots) to what follows the `=`.
-void override_one(YAML::Node root, const std::string& text) {
+void override_one(const YAML::Node& root, const std::string& text) {
     const auto equals = text.find('=');
     if (equals == std::string::npos) throw Bad{text + ": path=value is expected"};
     std::vector<std::string> words;

@@ -298,7 +298,7 @@ void World::start_control_plane() {
     for (auto& command : std::exchange(held_back_, {})) {
         const auto node = std::visit([](const auto& what) { return what.node; }, command.command);
         queue_.push(now_ + links_.exponential(scenario_.faults.late_by), Happening::stale_command, node,
-                    commands_on_their_way_.put(std::move(command)));
+                    commands_on_their_way_.put(command));
     }
 }
 

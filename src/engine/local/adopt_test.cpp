@@ -53,7 +53,7 @@ TEST_F(Adopt, RunningWorkGoesOnAndIsFoundAgain) {
     start_engine(2);
     EXPECT_TRUE(adopt({{attempt, true}}).empty());
     ASSERT_TRUE(reports_.next<RanksRunning>(attempt));
-    std::ofstream{submit_ / "go"};
+    std::ofstream{submit_ / "go"}.close();
     const auto ended = reports_.next<RanksEnded>(attempt);
     ASSERT_TRUE(ended);
     EXPECT_EQ(ended->exit.code, 4);
@@ -67,7 +67,7 @@ TEST_F(Adopt, AnEndDuringTheAbsenceIsReadFromItsRecord) {
     const auto attempt =
         start_and_wait("echo ready; until [ -e go ]; do sleep 0.01; done; echo 9 > $STARGATE_PROGRESS; exit 6");
     lose_engine();
-    std::ofstream{submit_ / "go"};
+    std::ofstream{submit_ / "go"}.close();
     ASSERT_TRUE(soon([&] { return fs::exists(folder_of(attempt) / "exit") && lock_is_free(attempt); }));
     start_engine(2);
     adopt({{attempt, true}});
@@ -129,7 +129,7 @@ TEST_F(Adopt, WhatIsLeftOfForeignWorkIsToldWhenSomeOfItEnds) {
     const auto brief = start_and_wait("echo ready; until [ -e go ]; do sleep 0.01; done");
     start_engine(2);
     EXPECT_EQ(adopt({}).size(), 2U);
-    std::ofstream{submit_ / "go"};
+    std::ofstream{submit_ / "go"}.close();
     const auto left = reports_.next_foreign();
     ASSERT_TRUE(left);
     EXPECT_EQ(left->running, 1);

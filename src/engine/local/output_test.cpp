@@ -112,10 +112,10 @@ void FullDisk::lose_output_and_go_on() {
                         "done; echo after"));
     ASSERT_TRUE(prints(attempt, "begun"));
     fill();
-    std::ofstream{submit_ / "full"};
+    std::ofstream{submit_ / "full"}.close();
     ASSERT_TRUE(soon([&] { return fs::exists(submit_ / "printed"); }));
     make_room();
-    std::ofstream{submit_ / "room"};
+    std::ofstream{submit_ / "room"}.close();
     const auto ended = reports_.next<RanksEnded>(attempt);
     ASSERT_TRUE(ended);
     EXPECT_EQ(ended->exit.code, 0);
@@ -219,7 +219,7 @@ TEST_F(FullDisk, AnEndIsToldAtOnceAndRecordedWhenThereIsRoom) {
     const auto attempt = start(shell_job("echo begun; until [ -e full ]; do sleep 0.01; done; exit 8"));
     ASSERT_TRUE(prints(attempt, "begun"));
     fill();
-    std::ofstream{submit_ / "full"};
+    std::ofstream{submit_ / "full"}.close();
     const auto ended = reports_.next<RanksEnded>(attempt);
     ASSERT_TRUE(ended);
     EXPECT_EQ(ended->exit.code, 8);

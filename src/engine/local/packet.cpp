@@ -8,7 +8,7 @@ namespace stargate::local {
 
 namespace {
 constexpr std::size_t longest_packet = 16 << 10;  // a sentence and a few numbers
-constexpr std::size_t most_descriptors = 2 * 64;  // two a rank, a rank a GPU (kernel: 253 a message)
+constexpr std::size_t most_descriptors = 128;     // two a rank, a rank a GPU (kernel: 253 a message)
 }  // namespace
 
 PacketPair make_packet_pair() {

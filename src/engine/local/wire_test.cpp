@@ -58,7 +58,7 @@ TEST(Wire, WhatIsOrderedOfARunningShimIsNeverLonger) {
     End end;
     end.cause = cancel_cause;
     EXPECT_EQ(encode(Order{end}).size(), kind + speaker + 4 + word + 4 + 4 + 8);
-    EXPECT_EQ(encode(Order{local::Run{}}).size(), kind + speaker + 4 + 8 + 5 * 4);
+    EXPECT_EQ(encode(Order{local::Run{}}).size(), kind + speaker + 4 + 8 + 20);
     EXPECT_EQ(encode(Order{Ask{}}).size(), kind + speaker);
     EXPECT_EQ(encode(Order{Dismiss{}}).size(), kind + speaker);
 }

@@ -117,7 +117,7 @@ Result<void> check_untouched(const std::string& path, Disk& disk) {
     const auto got = (*file)->read(0, header);
     if (!got) return tl::unexpected(got.error());
     // sqlite.org/fileformat2.html, section 1.3: user_version at 60, application_id at 68.
-    if (*got < header.size() || std::string_view{header.data(), 16} != std::string_view{"SQLite format 3", 16}) {
+    if (*got < header.size() || std::string_view{header.data(), 16} != std::string_view{"SQLite format 3\0", 16}) {
         return fail(Fault::malformed, path + " is no Stargate store, or its first page is damaged; restore a backup");
     }
     return refuse_unknown(header_number(header, 68), header_number(header, 60));

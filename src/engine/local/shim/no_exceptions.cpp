@@ -12,6 +12,7 @@ void* operator new(std::size_t size) {
 void operator delete(void* memory) noexcept { std::free(memory); }
 void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 
+// NOLINTBEGIN(bugprone-reserved-identifier): what libstdc++ calls
 namespace std {
 void __throw_length_error(const char*) { std::abort(); }
 void __throw_logic_error(const char*) { std::abort(); }
@@ -21,3 +22,4 @@ void __throw_bad_alloc() { std::abort(); }
 void __throw_bad_array_new_length() { std::abort(); }
 void __throw_bad_function_call() { std::abort(); }
 }  // namespace std
+// NOLINTEND(bugprone-reserved-identifier)
