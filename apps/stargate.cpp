@@ -34,6 +34,8 @@ int main(int argc, char** argv) {
     stargate::cli::add_verbs(app, action, command);
     stargate::add_doctor(app, action);
     stargate::add_twin(app, action);
+    stargate::add_mock_engine(app, action);
+    stargate::add_bench_serve(app, action);
     stargate::add_follower(app, action);
     try {
         app.parse(argc, argv);

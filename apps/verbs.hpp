@@ -22,6 +22,8 @@ void add_up(CLI::App& app, std::function<int()>& action);
 void add_down(CLI::App& app, std::function<int()>& action);
 void add_doctor(CLI::App& app, std::function<int()>& action);
 void add_twin(CLI::App& app, std::function<int()>& action);
+void add_mock_engine(CLI::App& app, std::function<int()>& action);
+void add_bench_serve(CLI::App& app, std::function<int()>& action);
 void add_follower(CLI::App& app, std::function<int()>& action);
 
 }  // namespace stargate

@@ -17,6 +17,7 @@ LONGEST_FILE = 600  # lines; most files stay within 300
 # What a folder of src/ may include besides itself.
 ARROWS = {
     "base": "",
+    "net": "base",
     "fleet": "base",
     "work": "base",
     "plan": "base fleet work",
@@ -24,8 +25,8 @@ ARROWS = {
     "core": "base fleet work plan energy",
     "view": "base fleet work plan energy core",
 }
-BELOW_ADAPTERS = "base fleet work plan energy core view"
-ADAPTERS = "twin live engine store api cli gateway data telemetry".split()
+BELOW_ADAPTERS = "base net fleet work plan energy core view"
+ADAPTERS = "twin live engine store api cli gateway data serving telemetry".split()
 ARROWS.update({folder: BELOW_ADAPTERS for folder in [*ADAPTERS, "loop"]})
 ARROWS = {folder: set(below.split()) for folder, below in ARROWS.items()}
 
@@ -37,6 +38,7 @@ PORTS = {folder: PORT_HEADERS for folder in ("live", "twin", "loop")}
 PORTS["live"] = PORT_HEADERS | {"api/control.hpp"}  # what the API asks of a control plane; live is the one that runs
 PORTS["twin"] = PORT_HEADERS | {"store/memory_store.hpp"}  # the disk of the simulated world
 PORTS["cli"] = {"api/json.hpp", "api/frame.hpp"}  # the wire, whose two ends have to agree
+PORTS["serving"] = {"api/json.hpp"}
 
 # Nothing here touches the outside world.
 PURE = {"base", "fleet", "work", "plan", "energy", "core"}
@@ -58,6 +60,7 @@ VOCABULARY = re.compile(r"boost/(describe|mp11|container)\b.*")
 THIRD_PARTY = re.compile(r"(boost|yaml-cpp|CLI|spdlog|openssl|tl|simdjson|hwloc)/.*|(sqlite3|libpq-fe|sodium|hwloc)\.h")
 THIRD_PARTY_IN_HEADER = {
     "src/base/result.hpp": "tl/",
+    "src/net/loop_impl.hpp": "boost/asio/",
 }
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')

@@ -1,10 +1,10 @@
 #include "api/routes.hpp"
 
 #include <fmt/format.h>
-#include <cmath>
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 
 #include "api/account.hpp"
 #include "api/json.hpp"

@@ -385,7 +385,7 @@ class Contract(unittest.TestCase):
 
     def test_every_verb_has_help(self):
         verbs = ("up down run submit jobs fleet tenants show why logs cancel hold release resize drain undrain events "
-                 "token doctor twin").split()
+                 "token doctor twin mock-engine bench-serve").split()
         for verb in verbs:
             done = subprocess.run([str(BINARY), verb, "--help"], capture_output=True, text=True, check=False, timeout=20)
             self.assertEqual(done.returncode, 0, verb)
