@@ -13,7 +13,7 @@ using std::chrono::seconds;
 
 class Serving : public ::testing::Test {
 protected:
-    void start(MockEngineOptions options = {}) {
+    void start(const MockEngineOptions& options = {}) {
         auto engine = MockEngine::start(loop_, options);
         ASSERT_TRUE(engine) << engine.error().detail;
         engine_ = std::move(*engine);
