@@ -1,8 +1,10 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cstdio>
 #include <functional>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <vector>
 
 #include "cli/complaint.hpp"
@@ -19,6 +21,18 @@ std::vector<std::string> command_of(int& argc, char** argv) {
     std::vector<std::string> command{dashes + 1, end};
     argc = static_cast<int>(dashes - argv);
     return command;
+}
+
+/// What was not written must not look like all there is, to whoever reads it from a file.
+int whole_output(const std::function<int()>& action) {
+    int status = 1;
+    bool is_whole = true;
+    try {
+        status = action();
+    } catch (const std::system_error&) { is_whole = false; }  // fmt's, when a write fails
+    if (is_whole && std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return status;
+    std::fputs("stargate: standard output did not take all of it; see whether its disk is full\n", stderr);
+    return status != 0 ? status : 1;
 }
 }  // namespace
 
@@ -40,5 +54,5 @@ int main(int argc, char** argv) {
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) { return app.exit(error) == 0 ? 0 : 2; }
-    return action ? action() : 2;
+    return action ? whole_output(action) : 2;
 }

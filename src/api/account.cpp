@@ -115,11 +115,20 @@ bool is_on_path(const Launch& launch, const FileDescriptor& folder) {
     }
 }
 
-std::string why_not_startable(const Launch& launch) {
+/// Where an opened place lies, without links.
+std::string real_path(const FileDescriptor& place) {
+    std::error_code failed;
+    return std::filesystem::read_symlink(fmt::format("/proc/self/fd/{}", place.get()), failed).string();
+}
+
+std::string why_not_startable(const Launch& launch, const std::string& state) {
     const auto folder = open_place(AT_FDCWD, launch.folder + "/.", O_DIRECTORY);
     if (!folder) {
         return fmt::format("dir: {} cannot be entered by {}: {}; make it so, or choose another folder", launch.folder,
                            launch.account.name, std::strerror(errno));
+    }
+    if (launch.sandbox != Sandbox::none) {
+        if (const auto fits = check_folder(real_path(folder), state); !fits) return "dir: " + fits.error().detail;
     }
     std::string why;
     // With mounts the job may see programs that the host does not have.
@@ -135,12 +144,6 @@ std::string why_not_startable(const Launch& launch) {
         }
     }
     return why;
-}
-
-/// Where an opened place lies, without links.
-std::string real_path(const FileDescriptor& place) {
-    std::error_code failed;
-    return std::filesystem::read_symlink(fmt::format("/proc/self/fd/{}", place.get()), failed).string();
 }
 
 std::string why_not_mountable(const Launch& launch, const std::string& state) {
@@ -212,9 +215,9 @@ Result<Account> job_account(const std::string& name) {
     return account;
 }
 
-Result<void> can_start(const Launch& launch) {
+Result<void> can_start(const Launch& launch, const std::string& state) {
     const RightsOf rights{launch.account};
-    const auto why = why_not_startable(launch);
+    const auto why = why_not_startable(launch, state);
     return why.empty() ? Result<void>{} : fail(Fault::malformed, why);
 }
 

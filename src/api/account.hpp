@@ -21,7 +21,7 @@ namespace stargate::api {
 /// calling thread takes on for a moment where this process is root, so access lists and network file systems answer for
 /// themselves; never through a link of /proc that leads into a process. Errors read `FIELD: what; remedy`. Says yes
 /// where a sandbox will show other files than the host.
-[[nodiscard]] Result<void> can_start(const Launch& launch);
+[[nodiscard]] Result<void> can_start(const Launch& launch, const std::string& state);
 
 /// Whether all that the launch mounts is there and within the account's reach, asked and told in the same way: nobody
 /// learns of a file that they could not see themselves. And that no link leads to what may not be mounted.

@@ -86,7 +86,7 @@ TEST_F(ProcessOfRoot, AFolderIsNotEnteredThroughIt) {
     const auto refusal = [&](const std::string& name) {
         auto starting = launch();
         starting.folder = in_process(name);
-        return why(can_start(starting), in_process(name));
+        return why(can_start(starting, "/var/lib/stargate"), in_process(name));
     };
     EXPECT_NE(refusal(""), "");
     EXPECT_EQ(refusal("/there"), refusal("/absent"));
@@ -96,17 +96,17 @@ TEST_F(ProcessOfRoot, AProgramIsNotFoundThroughIt) {
     const auto refusal = [&](const std::string& name) {
         auto starting = launch();
         starting.argv = {in_process(name)};
-        return why(can_start(starting), in_process(name));
+        return why(can_start(starting, "/var/lib/stargate"), in_process(name));
     };
     EXPECT_NE(refusal("/there"), "");
     EXPECT_EQ(refusal("/there"), refusal("/absent"));
     auto searching = launch();
     searching.argv = {"there"};
     searching.env = {{"PATH", in_process("")}};
-    EXPECT_FALSE(can_start(searching));
+    EXPECT_FALSE(can_start(searching, "/var/lib/stargate"));
     searching.argv = {"sh"};
     searching.env = {{"PATH", in_process("") + ":/bin"}};
-    EXPECT_TRUE(can_start(searching)) << "the rest of the path is still sought in";
+    EXPECT_TRUE(can_start(searching, "/var/lib/stargate")) << "the rest of the path is still sought in";
 }
 
 }  // namespace

@@ -57,6 +57,11 @@ Result<void> check_mount_source(std::string_view source, std::string_view state)
     return {};
 }
 
+Result<void> check_folder(std::string_view folder, std::string_view state) {
+    if (state.empty() || !is_within(plain(folder), state)) return {};
+    return refuse(fmt::format("`{}` lies in the state folder, which no job sees; choose another folder", folder));
+}
+
 Result<std::string> read_mount_target(std::string_view target, std::string_view state) {
     constexpr std::string_view remedy = "choose another target, as /data";
     auto path = plain(target);

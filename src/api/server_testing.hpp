@@ -125,7 +125,7 @@ protected:
         ApiSetting setting;
         setting.job_user = somebody();
         setting.version = "test";
-        setting.state = folder_.path();
+        setting.state = folder_ / "state";
         api_ = std::make_unique<Api>(control_, *tokens_, setting);
         more.socket = folder_.path() + "/stargate.sock";
         auto server = Server::start(*api_, control_, more);

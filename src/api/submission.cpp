@@ -25,7 +25,7 @@ std::string start_of(const ParsedJob& job) {
     for (const auto& [name, value] : launch.env) {
         if (name == "PATH") path = value;
     }
-    auto key = fmt::format("{}\n{}\n{}\n{}\n{}", launch.account.uid, launch.folder,
+    auto key = fmt::format("{}\n{}\n{}\n{}\n{}\n{}", launch.account.uid, launch.folder, launch.sandbox == Sandbox::none,
                            launch.argv.empty() ? "" : launch.argv.front(), path, job.submit.after.empty());
     for (const auto& mount : launch.mounts) key += "\n" + mount.source;
     return key;
@@ -33,7 +33,7 @@ std::string start_of(const ParsedJob& job) {
 
 /// What a job mounts may be made by those that it comes after, so only a job that comes after none is asked for it.
 Result<void> is_startable(const ParsedJob& job, const std::string& state) {
-    auto fits = can_start(job.launch);
+    auto fits = can_start(job.launch, state);
     return fits && job.submit.after.empty() ? can_mount(job.launch, state) : fits;
 }
 

@@ -5,9 +5,11 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
 #include <thread>
 
@@ -102,7 +104,10 @@ Result<std::string> body_of(const RunOptions& options) {
                                 "'...'",
                                 i + 1));
     }
-    const auto folder = std::filesystem::current_path().string();
+    std::error_code failed;
+    const auto folder = std::filesystem::current_path(failed).string();
+    if (failed)
+        return fail(Fault::malformed, "this folder cannot be named: " + failed.message() + "; run it from another");
     if (!is_utf8(folder)) return fail(Fault::malformed, "this folder's name is not UTF-8; run it from another folder");
     std::string body = "{\"argv\":";
     json_text(body, options.command);
@@ -139,6 +144,23 @@ Result<std::string> environment_json() {
     return out + "}";
 }
 
+Result<HttpReply> post_once(const std::string& state, const std::string& target, const std::string& body) {
+    const Client::Headers headers{{"Idempotency-Key", new_key()}};
+    const auto until = std::chrono::steady_clock::now() + longest_absence;
+    bool may_be_in = false;
+    while (true) {
+        auto reply = Client{state}.call("POST", target, body, headers);
+        if (reply && (reply->status != 503 || !may_be_in)) return reply;
+        may_be_in = may_be_in || (!reply && reply.error().fault == Fault::unknown_outcome);
+        if (!may_be_in) return reply;
+        if (std::chrono::steady_clock::now() > until) {
+            if (!reply) reply.error().detail += "; it may have been accepted: look with `stargate jobs`";
+            return reply;
+        }
+        std::this_thread::sleep_for(pause_between_tries);
+    }
+}
+
 int fail_with(const Error& error) {
     fmt::print(stderr, "stargate: {}\n", error.detail);
     return error.fault == Fault::malformed ? 2 : 1;
@@ -170,6 +192,8 @@ int run(const RunOptions& options) {
     followed.output = [&](const Frame& frame) {
         const int to = frame.kind == Frame::Kind::output ? STDOUT_FILENO : STDERR_FILENO;
         if (write_all(to, frame.bytes)) return;
+        if (errno != EPIPE)
+            fmt::print(stderr, "stargate: cancelled, for its output is not taken: {}\n", std::strerror(errno));
         cancel_all(options.state);  // whoever read it has gone: as a pipe would tell the command itself
         std::_Exit(128 + SIGPIPE);
     };

@@ -5,6 +5,7 @@
 
 #include "api/json.hpp"
 #include "base/result.hpp"
+#include "cli/client.hpp"
 
 namespace stargate::cli {
 
@@ -24,6 +25,11 @@ int run(const RunOptions& options);
 
 /// The members that every submit carries: the caller's environment. Fault::malformed where it is not UTF-8.
 Result<std::string> environment_json();
+
+/// Posts what must be done once, under a key of its own: where the reply breaks off, or the control plane goes down
+/// meanwhile, it is asked for again until one is there to tell. The error says so when it may have been accepted all
+/// the same.
+Result<HttpReply> post_once(const std::string& state, const std::string& target, const std::string& body);
 
 /// A failure on this side as a sentence, and the exit status that goes with it.
 int fail_with(const Error& error);

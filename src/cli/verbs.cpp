@@ -68,16 +68,20 @@ int print_one(const Asked& asked, const std::string& body, const Json& job, void
     return print(job), 0;
 }
 
-/// Asks, and hands a good reply to `show`.
+/// Hands a good reply to `show`.
 template <class Show>
-int ask(Asked& asked, std::string_view method, const std::string& target, const std::string& body, Show show) {
-    const auto reply = Client{asked.state}.call(method, target, body);
+int tell(const Asked& asked, const Result<HttpReply>& reply, Show show) {
     if (!reply) return fail_with(reply.error());
     if (reply->status >= 300) return explain_failure(reply->status, reply->body, asked.file);
     const auto json = api::parse_json(reply->body);
     if (!json)
         return fail_with({Fault::malformed, "the control plane's reply cannot be read; is it of another version?"});
     return show(reply->body, *json);
+}
+
+template <class Show>
+int ask(const Asked& asked, std::string_view method, const std::string& target, const std::string& body, Show show) {
+    return tell(asked, Client{asked.state}.call(method, target, body), show);
 }
 
 int list(Asked& asked, const std::string& target, const std::vector<Column>& columns) {
@@ -134,7 +138,7 @@ int submit(Asked& asked) {
     body += ",\"folder\":";
     json_string(body, folder);
     body += ",\"environment\":" + *environment + "}";
-    return ask(asked, "POST", "/api/v1/jobs", body, [&](const std::string& reply, const Json& job) {
+    return tell(asked, post_once(asked.state, "/api/v1/jobs", body), [&](const std::string& reply, const Json& job) {
         const auto name = job["name"].text;
         if (is_json(output_of(asked.output))) return std::fwrite(reply.data(), 1, reply.size(), stdout), 0;
         if (output_of(asked.output) == Output::name) return fmt::print("{}\n", name), 0;

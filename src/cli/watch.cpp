@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <optional>
 #include <thread>
 
@@ -56,7 +58,10 @@ int logs(const LogsAsked& asked) {
     followed.accepted = [&](std::uint64_t id, int) { job = std::to_string(id); };
     followed.output = [&](const api::Frame& frame) {
         patience.got_on();
-        if (!write_all(STDOUT_FILENO, frame.bytes)) std::_Exit(1);
+        if (!write_all(STDOUT_FILENO, frame.bytes)) {
+            fmt::print(stderr, "stargate: standard output did not take all of it: {}\n", std::strerror(errno));
+            std::_Exit(1);
+        }
     };
     while (true) {
         auto target = fmt::format("/api/v1/jobs/{}/logs?frames=1&follow={}", job, asked.follow ? 1 : 0);

@@ -423,6 +423,42 @@ class Restart(unittest.TestCase):
         self.assertEqual(row["attempt"], attempts["long"])
         self.assertEqual(self.stargate.run("logs", "long").stdout.split(), ["begin", "end"])
 
+    def test_a_submit_whose_answer_breaks_off_is_asked_for_again(self):
+        self.submit("warm", "true")
+        for i in range(12):
+            path = self.folder / f"once{i}.yaml"
+            path.write_text(f"kind: batch\nname: once{i}\nrun: 'true'\n")
+            with subprocess.Popen([str(BINARY), "submit", str(path), "--state", str(self.stargate.state)],
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as submitter:
+                time.sleep(0.002 + 0.001 * i)
+                self.stargate.kill()
+                self.stargate.up()
+                out, told = submitter.communicate(timeout=60)
+                client_status = submitter.returncode
+            stored = [row for row in self.stargate.jobs() if row["name"] == f"once{i}"]
+            self.assertEqual(len(stored), 1 if client_status == 0 else 0, out + told)
+
+    def test_output_that_is_not_taken_is_told(self):
+        self.submit("prints", "echo something")
+        self.stargate.wait_for("prints", "succeeded")
+        for words in (["jobs", "-o", "json"], ["jobs"], ["events", "-o", "jsonl"], ["logs", "prints"]):
+            with open("/dev/full", "wb") as full:
+                done = subprocess.run([str(BINARY), *words, "--state", str(self.stargate.state)], stdout=full,
+                                      stderr=subprocess.PIPE, text=True, check=False, timeout=30)
+            self.assertEqual(done.returncode, 1, words)
+            self.assertIn("standard output did not take all of it", done.stderr)
+
+    def test_a_folder_that_no_job_can_start_in_is_refused(self):
+        done = self.stargate.run("run", "--", "true", check=False, cwd=self.stargate.state)
+        self.assertEqual(done.returncode, 2, done.stderr)
+        self.assertIn("lies in the state folder", done.stderr)
+        gone = self.folder / "gone"
+        gone.mkdir()
+        done = subprocess.run(["/bin/sh", "-c", f"cd {gone} && rmdir {gone} && exec {BINARY} run --state {self.stargate.state} -- true"],
+                              capture_output=True, text=True, check=False, timeout=30)
+        self.assertEqual(done.returncode, 2, done.stderr)
+        self.assertIn("cannot be named", done.stderr)
+
     def test_down_leaves_work_running_and_down_jobs_ends_it_even_without_a_control_plane(self):
         seconds = f"1000.{os.getpid()}"  # ours, whatever else runs here
         self.submit("sleeper", f"sleep {seconds}")
