@@ -83,7 +83,7 @@ TEST(Docs, MetricsListEachMetric) {
     request.method = "GET";
     request.target = *Target::parse("/metrics");
     std::string metrics;
-    api.handle(request, [&](const std::function<Response()>& outcome) { metrics = std::get<Reply>(outcome()).body; });
+    api.handle(request, [&](const Api::Outcome& outcome) { metrics = std::get<Reply>(made(outcome)).body; });
     int found = 0;
     for (auto at = metrics.find("# HELP "); at != std::string::npos; at = metrics.find("# HELP ", at + 1), ++found) {
         const auto name = metrics.substr(at + 7, metrics.find(' ', at + 7) - at - 7);

@@ -70,8 +70,9 @@ Reply failure_reply(const Error& error) {
     return error_reply(503, "unavailable", error.detail, "send it again in a moment, under the same idempotency key");
 }
 
-void finish_with(const Api::Finish& finish, Reply reply) {
-    finish([reply = std::move(reply)]() -> Response { return reply; });
+Response made(const Api::Outcome& outcome) {
+    if (const auto* ready = std::get_if<Reply>(&outcome)) return *ready;
+    return std::get<std::function<Response()>>(outcome)();
 }
 
 namespace {
@@ -102,8 +103,7 @@ void Api::handle(const Request& request, const Finish& finish) {
     };
     if (path.size() == 1 && path[0] == "metrics" && request.method == "GET") return read(&Api::metrics);
     if (path.size() < 3 || path[0] != "api" || path[1] != "v1") {
-        return finish_with(finish,
-                           error_reply(404, "not_found", "there is no such route", "docs/api.md lists them all"));
+        return finish(error_reply(404, "not_found", "there is no such route", "docs/api.md lists them all"));
     }
     const auto& what = path[2];
     if (what == "jobs") {
@@ -134,7 +134,7 @@ void Api::handle(const Request& request, const Finish& finish) {
     } else if (what == "shutdown" && is("POST", 3)) {
         return read(&Api::shut_down);
     }
-    finish_with(finish, error_reply(404, "not_found", "there is no such route", "docs/api.md lists them all"));
+    finish(error_reply(404, "not_found", "there is no such route", "docs/api.md lists them all"));
 }
 
 namespace {
@@ -171,14 +171,12 @@ void Api::act_on_jobs(const Request& request, const Finish& finish) {
         const auto wanted = given.kind == Json::Kind::number ? std::optional{given.whole}
                                                              : whole<std::int64_t>(request.target.value("gpus"));
         if (!wanted || *wanted < 0 || *wanted > 10'000'000) {
-            return finish_with(
-                finish,
+            return finish(
                 malformed("gpus: is missing or no whole number; give how many GPUs, 0 for as many as can be had"));
         }
         gpus = static_cast<std::int32_t>(*wanted);
     } else if (verb != "cancel" && verb != "hold" && verb != "release") {
-        return finish_with(finish,
-                           error_reply(404, "not_found", "there is no such route", "docs/api.md lists them all"));
+        return finish(error_reply(404, "not_found", "there is no such route", "docs/api.md lists them all"));
     }
 
     const auto& reference = request.target.path[3];
@@ -194,15 +192,15 @@ void Api::act_on_jobs(const Request& request, const Finish& finish) {
             if (!std::holds_alternative<Finished>(job.phase)) jobs.push_back(id);
         }
     });
-    if (!named.rivals.empty()) return finish_with(finish, ambiguous(reference, named.rivals));
+    if (!named.rivals.empty()) return finish(ambiguous(reference, named.rivals));
     if (named.jobs.empty()) {
         const auto retired = retired_of(control_, request.caller, reference);
-        if (!retired || !*retired) return finish_with(finish, no_job(reference));
+        if (!retired || !*retired) return finish(no_job(reference));
     }
-    if (is_denied) return finish_with(finish, forbidden("this job belongs to somebody else"));
+    if (is_denied) return finish(forbidden("this job belongs to somebody else"));
     if (jobs.empty()) {
-        return finish_with(finish, error_reply(409, "wrong_state", fmt::format("{} has ended already", reference),
-                                               "look at it: stargate show " + reference));
+        return finish(error_reply(409, "wrong_state", fmt::format("{} has ended already", reference),
+                                  "look at it: stargate show " + reference));
     }
     std::vector<Input> inputs;
     for (const auto job : jobs) {
@@ -261,7 +259,7 @@ void ask_one(Control& control, const Caller& caller, Input input, const Api::Fin
 }  // namespace
 
 void Api::drain(const Request& request, const Finish& finish) {
-    if (!request.caller.is_operator) return finish_with(finish, for_operators("nodes are drained"));
+    if (!request.caller.is_operator) return finish(for_operators("nodes are drained"));
     NodeId node;
     control_.read([&](const State& state, Instant, std::uint64_t) {
         node = state.node_named(request.target.path[3]);
@@ -271,9 +269,8 @@ void Api::drain(const Request& request, const Finish& finish) {
         }
     });
     if (!node) {
-        return finish_with(finish,
-                           error_reply(404, "not_found", fmt::format("there is no node `{}`", request.target.path[3]),
-                                       "list them: stargate fleet"));
+        return finish(error_reply(404, "not_found", fmt::format("there is no node `{}`", request.target.path[3]),
+                                  "list them: stargate fleet"));
     }
     ask_one(control_, request.caller, Drain{node, request.target.path[4] == "drain"}, finish);
 }
@@ -370,12 +367,12 @@ Result<SetTenant> read_tenant(const std::string& text) {
 }  // namespace
 
 void Api::set_tenant(const Request& request, const Finish& finish) {
-    if (!request.caller.is_operator) return finish_with(finish, for_operators("tenants are set"));
+    if (!request.caller.is_operator) return finish(for_operators("tenants are set"));
     if (!is_tenant_path(request.target.path, 3)) {
-        return finish_with(finish, malformed("name: not a tenant's path; write words with `/` between, as lab/nlp"));
+        return finish(malformed("name: not a tenant's path; write words with `/` between, as lab/nlp"));
     }
     auto set = read_tenant(request.body);
-    if (!set) return finish_with(finish, malformed(set.error().detail));
+    if (!set) return finish(malformed(set.error().detail));
     set->name = join(request.target.path, 3);
     const auto caller = request.caller;
     if (set->members.empty()) return ask_one(control_, caller, *set, finish);
@@ -385,15 +382,13 @@ void Api::set_tenant(const Request& request, const Finish& finish) {
             for (auto& member : set.members) {
                 const auto account = account_named(member.name);
                 if (!account) {
-                    return [finish, refusal = malformed("members: " + account.error().detail)] {
-                        finish_with(finish, refusal);
-                    };
+                    return [finish, refusal = malformed("members: " + account.error().detail)] { finish(refusal); };
                 }
                 member.uid = account->uid;
             }
             return [this, set, caller, finish] { ask_one(control_, caller, set, finish); };
         },
-        [finish] { finish_with(finish, took_too_long()); });
+        [finish] { finish(took_too_long()); });
 }
 
 }  // namespace stargate::api

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <variant>
 
 #include "api/control.hpp"
 #include "api/http.hpp"
@@ -35,8 +36,11 @@ struct HttpFigures {
 /// What each route does. Asked on the server's one thread; what may hang, and answers that come later, use others.
 class Api {
 public:
-    /// Called once for each request, from any thread. The server calls `outcome` on its own thread and sends it.
-    using Finish = std::function<void(std::function<Response()> outcome)>;
+    /// What a request came to: a reply that is ready, which goes out from whichever thread brings it, or how the
+    /// server's own thread makes one.
+    using Outcome = std::variant<Reply, std::function<Response()>>;
+    /// Called once for each request, from any thread.
+    using Finish = std::function<void(Outcome)>;
 
     Api(Control& control, Tokens& tokens, ApiSetting setting)
         : control_{control}, tokens_{tokens}, setting_{std::move(setting)} {}
@@ -109,9 +113,10 @@ private:
 [[nodiscard]] Reply malformed(std::string_view detail);    // `what; remedy`
 [[nodiscard]] Reply ambiguous(std::string_view reference, const std::vector<JobId>& rivals);
 [[nodiscard]] Reply took_too_long();
+/// Makes it where it is not ready.
+[[nodiscard]] Response made(const Api::Outcome& outcome);
 /// A failure of the control plane itself.
 [[nodiscard]] Reply failure_reply(const Error& error);
-void finish_with(const Api::Finish& finish, Reply reply);  // at once
 
 /// Appends the metrics of a State in Prometheus' text format.
 void append_metrics(std::string& out, const State& state);

@@ -180,7 +180,7 @@ void Api::whoami(const Request& request, const Finish& finish) {
             });
         });
         tenants.close();
-        finish_with(finish, Reply{200, body + "}\n"});
+        finish(Reply{200, body + "}\n"});
     });
 }
 

@@ -32,6 +32,7 @@
 #include "api/places.hpp"
 #include "api/request_reader.hpp"
 #include "api/unix_socket.hpp"
+#include "base/posix.hpp"
 
 namespace stargate::api {
 
@@ -79,12 +80,26 @@ std::string head_of(int status, std::string_view type, bool keep_alive, int retr
 }
 
 /// What a route made of it; whatever it throws stays with this request.
-Response made(const std::function<Response()>& outcome) {
+Response safely_made(const Api::Outcome& outcome) {
     try {
-        return outcome();
+        return made(outcome);
     } catch (const std::exception& error) {
         return error_reply(500, "internal", error.what(), "look into the control plane's log, and tell us");
     }
+}
+
+/// A reply that has left already, from the thread that had it ready.
+struct Sent {
+    int status;
+    std::string rest;  // what the socket did not take at once
+};
+
+using Answered = std::variant<Response, Sent>;
+
+/// Sends what the socket takes at once, and cuts it off.
+void send_some(int socket, std::string_view& bytes) {
+    const auto sent = ::send(socket, bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (sent > 0) bytes.remove_prefix(static_cast<std::size_t>(sent));
 }
 
 /// Requests in order, each answered before the next is read, so pipelining is safe.
@@ -118,7 +133,7 @@ private:
     Awaitable<bool> stream(Stream& source, bool chunked, const Caller& caller);
     Awaitable<bool> rest(const Stream& source, std::string& out);
     Awaitable<void> swallow();
-    Awaitable<Response> answer(Request request);
+    Awaitable<Answered> answer(Request request, bool keep_alive);
     [[nodiscard]] bool is_admitted(const Caller& caller);
     [[nodiscard]] bool is_client_gone();
     void forget_unknown();
@@ -239,7 +254,12 @@ Awaitable<bool> Session::serve_one() {
             error_reply(400, "malformed", "the request's target is malformed", "docs/api.md lists the routes"),
             keep_alive);
     }
-    auto response = co_await answer(std::move(*request));
+    auto answered = co_await answer(std::move(*request), keep_alive);
+    if (const auto* sent = std::get_if<Sent>(&answered)) {
+        ++common_.api.figures().replies[sent->status];
+        co_return co_await send(sent->rest, common_.setting.write_timeout) && keep_alive;
+    }
+    auto& response = std::get<Response>(answered);
     if (const auto* whole = std::get_if<Reply>(&response)) co_return co_await reply(*whole, keep_alive);
     auto& source = *std::get<std::unique_ptr<Stream>>(response);
     ++common_.api.figures().replies[200];
@@ -273,8 +293,7 @@ Awaitable<void> Session::swallow() {
 /// Patience counts for each call: so long may the client take nothing.
 Awaitable<bool> Session::send(std::string_view bytes, std::chrono::milliseconds patience) {
     // What the socket takes at once needs no timer and no turn of the loop.
-    const auto sent = ::send(stream_.socket().native_handle(), bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (sent > 0) bytes.remove_prefix(static_cast<std::size_t>(sent));
+    if (!bytes.empty()) send_some(stream_.socket().native_handle(), bytes);
     if (bytes.empty()) co_return true;
     ErrorCode error;
     stream_.expires_after(patience);
@@ -289,20 +308,32 @@ Awaitable<bool> Session::reply(const Reply& reply, bool keep_alive) {
 }
 
 /// Hands the request to its route and waits until the answer is there.
-Awaitable<Response> Session::answer(Request request) {
-    auto start = [this, request = std::move(request)](auto handler) {
-        // The control plane may hold this after the server is gone; `io` goes last.
+Awaitable<Answered> Session::answer(Request request, bool keep_alive) {
+    auto start = [this, keep_alive, request = std::move(request)](auto handler) {
+        // The control plane may hold this after the session and the server are gone: so it has a descriptor of its own,
+        // and `io` goes last.
         struct Waiting {
             std::shared_ptr<asio::io_context> io;
+            FileDescriptor socket;
             decltype(handler) resume;
         };
-        auto waiting = std::make_shared<Waiting>(Waiting{common_.io, std::move(handler)});
-        common_.api.handle(request, [waiting](std::function<Response()> outcome) {
+        auto waiting = std::make_shared<Waiting>(
+            Waiting{common_.io, FileDescriptor{fcntl(stream_.socket().native_handle(), F_DUPFD_CLOEXEC, 0)},
+                    std::move(handler)});
+        common_.api.handle(request, [waiting, keep_alive](Api::Outcome outcome) {
             auto& io = *waiting->io;
-            asio::post(io, [waiting, outcome = std::move(outcome)] { waiting->resume(made(outcome)); });
+            const auto* ready = std::get_if<Reply>(&outcome);
+            if (ready == nullptr || !waiting->socket || io.get_executor().running_in_this_thread()) {
+                return asio::post(io,
+                                  [waiting, outcome = std::move(outcome)] { waiting->resume(safely_made(outcome)); });
+            }
+            const auto text = whole_reply(*ready, keep_alive);
+            std::string_view left = text;
+            send_some(waiting->socket.get(), left);
+            asio::post(io, [waiting, sent = Sent{ready->status, std::string{left}}] { waiting->resume(sent); });
         });
     };
-    co_return co_await asio::async_initiate<const asio::use_awaitable_t<>&, void(Response)>(std::move(start),
+    co_return co_await asio::async_initiate<const asio::use_awaitable_t<>&, void(Answered)>(std::move(start),
                                                                                             asio::use_awaitable);
 }
 

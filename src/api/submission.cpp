@@ -44,6 +44,15 @@ std::string with_line(const ParsedJob& job, const std::string& detail) {
     return where.empty() ? detail : where + detail.substr(colon + 2);
 }
 
+/// What the client hears of the job that it has now.
+std::string acceptance(const Submit& submit, JobId job) {
+    auto text = fmt::format(R"({{"id":{},"count":{},"name":)", job.value, submit.count);
+    json_string(text, submit.spec.name);
+    return text + "}";
+}
+
+Reply accepted(const Submit& submit, JobId job) { return {201, acceptance(submit, job) + "\n"}; }
+
 }  // namespace
 
 struct Api::Submission {
@@ -87,7 +96,7 @@ void Api::with_account(const Caller& caller, const Finish& finish,
                 then(account);
             };
         },
-        [finish] { finish_with(finish, took_too_long()); });
+        [finish] { finish(took_too_long()); });
 }
 
 void Api::submit(const Request& request, const Finish& finish) {
@@ -95,7 +104,7 @@ void Api::submit(const Request& request, const Finish& finish) {
     pending->request = request;
     pending->finish = finish;
     with_account(request.caller, finish, [this, pending](const Result<Account>& account) {
-        if (!account) return finish_with(pending->finish, malformed(account.error().detail));
+        if (!account) return pending->finish(malformed(account.error().detail));
         read_job(pending, *account);
     });
 }
@@ -111,11 +120,11 @@ void Api::read_job(const Pending& pending, const Account& account) {
         setting.max_array = static_cast<std::int32_t>(state.settings().max_array);
     });
     auto job = parse_submit(request.body, setting, account.uid == request.caller.uid);
-    if (!job) return finish_with(pending->finish, malformed(job.error().detail));
+    if (!job) return pending->finish(malformed(job.error().detail));
     pending->job = std::move(*job);
     const auto& key = request.idempotency_key;
     if (key.size() > 200) {
-        return finish_with(pending->finish, malformed("Idempotency-Key: longer than 200 bytes; send a shorter one"));
+        return pending->finish(malformed("Idempotency-Key: longer than 200 bytes; send a shorter one"));
     }
     // Who asks is a part of what is asked: a key of a tenant stands for one request of one of its users.
     if (!key.empty()) pending->keyed = fmt::format("{}\n{}", request.caller.uid, request.body);
@@ -175,7 +184,7 @@ void Api::refuse(const Pending& pending, Reply reply) {
             return pending->finish([this, pending, answer = **known] { return answered(pending, answer); });
         }
     }
-    finish_with(pending->finish, std::move(reply));
+    pending->finish(std::move(reply));
 }
 
 void Api::hand_in(const Pending& pending) {
@@ -187,9 +196,12 @@ void Api::hand_in(const Pending& pending) {
     added.key = pending->request.idempotency_key;
     added.body = pending->keyed;
     control_.submit(std::move(added), [this, pending](const Result<Answer>& answer) {
-        pending->finish([this, pending, answer]() -> Response {
-            return answer ? answered(pending, *answer) : Response{failure_reply(answer.error())};
-        });
+        if (!answer) return pending->finish(failure_reply(answer.error()));
+        // Who submits waits for this line alone, so it does not go round by the server's thread.
+        if (answer->accepted() && !pending->request.target.is_set("follow")) {
+            return pending->finish(accepted(pending->job.submit, answer->job));
+        }
+        pending->finish([this, pending, answer] { return answered(pending, *answer); });
     });
 }
 
@@ -203,12 +215,9 @@ Response Api::answered(const Pending& pending, const Answer& answer) {
         });
         return refused;
     }
-    auto accepted = fmt::format(R"({{"id":{},"count":{},"name":)", answer.job.value, submit.count);
-    json_string(accepted, submit.spec.name);
-    accepted += "}";
-    if (!pending->request.target.is_set("follow")) return Reply{201, accepted + "\n"};
+    if (!pending->request.target.is_set("follow")) return accepted(submit, answer.job);
     FollowOptions options;
-    options.accepted = accepted;
+    options.accepted = acceptance(submit, answer.job);
     return follow_jobs(control_, answer.job, submit.count, options);
 }
 

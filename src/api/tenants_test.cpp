@@ -53,8 +53,8 @@ protected:
         request.body = body;
         request.caller = {uid, uid == root, true};
         std::promise<Got> got;
-        api_.handle(request, [&](const std::function<Response()>& outcome) {
-            auto response = outcome();
+        api_.handle(request, [&](const Api::Outcome& outcome) {
+            auto response = made(outcome);
             if (auto* reply = std::get_if<Reply>(&response)) {
                 return got.set_value({reply->status, reply->body, parse_json(reply->body).value_or(Json{})});
             }

@@ -71,8 +71,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     request.body = text.substr(std::min(line.size() + 1, text.size()));
     request.caller = {geteuid(), true, true};  // whose submits are read to their end
     std::promise<void> answered;               // look-ups answer on a thread of their own; a second answer throws
-    world->api.handle(request, [&](const std::function<api::Response()>& outcome) {
-        check(outcome());
+    world->api.handle(request, [&](const api::Api::Outcome& outcome) {
+        check(api::made(outcome));
         answered.set_value();
     });
     answered.get_future().wait();
