@@ -212,6 +212,11 @@ Sentence sentence_of(const Sight& sight, const Refusal& why, const Subject& subj
             return {fmt::format("it comes after {}, which has not succeeded yet", job_words(sight, why.about)),
                     look_at(sight, why.about)};
         case Why::backing_off:
+            if (spec != nullptr && spec->kind == Kind::service) {
+                return {fmt::format("it ended {} in a row, and backs off",
+                                    count_words(static_cast<double>(why.need), "time")),
+                        "look at its output; it starts anew by itself"};
+            }
             return {
                 fmt::format("it backs off after infrastructure failure {} of {} that it may have", why.need, why.have),
                 "wait; it tries again by itself"};
@@ -273,6 +278,11 @@ Sentence sentence_of(const Sight& sight, const Refusal& why, const Subject& subj
         case Why::not_elastic:
             return {why.have == 0 ? "it runs without a whole GPU" : "it always runs on " + gpu_words(why.have),
                     "submit it with a range: gpus: 1..8"};
+        case Why::not_needed:
+            return {"the service does not need it now", "nothing to do: it starts when demand asks for it"};
+        case Why::bad_service:
+            return {"its replicas cannot be: at least 0, at most as many as `max`, each on one node and not elastic",
+                    "look at replicas and max_concurrency"};
         case Why::read_only:
             return {"the disk that holds the state folder is full",
                     "free some space on it: the output of jobs lies in its folder logs"};

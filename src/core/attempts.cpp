@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/serving.hpp"
+
 namespace stargate {
 
 namespace {
@@ -47,10 +49,19 @@ bool has_survivors(const Attempt& attempt) {
                        [](const Part& part) { return part.phase != PartPhase::ended; });
 }
 
+/// A replica is to run for ever: how it came to its end, in a sentence.
+std::string how_it_ended(const Attempt& attempt, EndCause cause) {
+    if (cause == EndCause::unanswered) return "it did not do in time what it was told";
+    if (!attempt.exit) return "its ranks did not start in time";
+    if (!attempt.exit->detail.empty()) return attempt.exit->detail;
+    return "it ended with status " + std::to_string(status_of(*attempt.exit));
+}
+
 void end(Core& core, Instant now, const Attempt& attempt, Outcome outcome, std::int32_t status, std::string detail) {
     const auto job = attempt.job;
     NodeIds nodes;
     for (const auto& part : attempt.parts) nodes.push_back(part.node);
+    return_loans(core, now, attempt.id);
     core.apply(now, Ended{attempt.id, job, outcome, status, charge_of(attempt, now), std::move(detail), attempt.started,
                           std::move(nodes)});
     if (outcome != Outcome::succeeded) drop_dependents(core, now, job);
@@ -64,7 +75,7 @@ void requeue(Core& core, Instant now, const Attempt& attempt, EndCause cause, bo
     Instant not_before{};
     if (infrastructure) {
         ++failures;
-        if (failures > spec.retries) {
+        if (failures > spec.retries && spec.kind != Kind::service) {
             end(core, now, attempt, Outcome::failed, 1,
                 std::string{gave_up} + std::to_string(failures) + " infrastructure failures; the last: " + detail);
             return;
@@ -72,8 +83,26 @@ void requeue(Core& core, Instant now, const Attempt& attempt, EndCause cause, bo
         constexpr int most_doublings = 8;
         not_before = now + state.settings().retry_backoff * (1 << std::min(failures - 1, most_doublings));
     }
+    return_loans(core, now, attempt.id);
     core.apply(now, Requeued{attempt.id, attempt.job, cause, failures, not_before, charge_of(attempt, now),
                              std::move(detail)});
+}
+
+/// A port of this node that no other replica there has. Who starts anew gets another one, so that what somebody else
+/// listens on is in the way but once.
+std::int32_t free_port(const State& state, NodeId node, AttemptId attempt) {
+    constexpr std::uint64_t ports = 4'000;
+    const auto& there = state.attempts_on(node);
+    const auto port_at = [&](std::uint64_t step) {
+        return state.settings().first_port + static_cast<std::int32_t>((attempt.value + step) % ports);
+    };
+    std::uint64_t step = 0;
+    const auto is_taken = [&] {
+        return std::any_of(there.begin(), there.end(),
+                           [&](AttemptId id) { return state.at<Attempt>(id).port == port_at(step); });
+    };
+    while (is_taken() && step < ports) ++step;
+    return port_at(step);
 }
 
 /// The ranks are gone as the resize wanted: the next generation holds the next lease.
@@ -112,6 +141,11 @@ void conclude(Core& core, Instant now, AttemptId id, const Exit& last = {}) {
     const bool succeeded = natural && !failed(*attempt.exit) && !attempt.interrupted;
     const bool goes_on = attempt.ending && !attempt.ending->next.empty() && !attempt.infrastructure_failed &&
                          (!natural || (!failed(*attempt.exit) && attempt.interrupted));
+    if (is_replica(core.state(), core.state().at<Job>(attempt.job)) && cause != EndCause::cancel) {
+        const bool is_told = cause == EndCause::scaled || cause == EndCause::preempt || cause == EndCause::node_drained;
+        const bool has_failed = attempt.infrastructure_failed || !is_told;
+        return requeue(core, now, attempt, cause, has_failed, has_failed ? how_it_ended(attempt, cause) : "");
+    }
     // The survivors of a resize in place hold their GPUs until they are gone as well.
     if (!goes_on && has_survivors(attempt)) return warn(core, now, id, EndCause::gang_broken, {}, {});
     switch (cause) {
@@ -123,6 +157,8 @@ void conclude(Core& core, Instant now, AttemptId id, const Exit& last = {}) {
         case EndCause::none:
         case EndCause::gang_broken:
         case EndCause::superseded:
+        case EndCause::scaled:
+        case EndCause::unanswered:
             // A part that succeeded does not make up for the parts that had to be ended.
             if (attempt.infrastructure_failed || !attempt.exit || (attempt.interrupted && !failed(*attempt.exit))) {
                 const auto detail = attempt.infrastructure_failed && attempt.exit
@@ -201,8 +237,13 @@ void start(Core& core, Instant now, JobId job, Parts parts) {
     const auto& state = core.state();
     const auto& spec = state.spec_of(state.at<Job>(job));
     const AttemptId attempt{state.counters().attempts + 1};
-    core.apply(now,
-               Started{job, attempt, std::move(parts), now + spec.time_limit, now + state.settings().gang_limit, {}});
+    Started fact{job, attempt, std::move(parts), now + spec.time_limit, now + state.settings().gang_limit, {}};
+    if (spec.kind == Kind::service) {
+        fact.limit = never;
+        fact.port = free_port(state, fact.parts.front().node, attempt);
+        fact.reply_by = now + state.settings().ready_limit;
+    }
+    core.apply(now, fact);
 }
 
 void ranks_running(Core& core, Instant now, const RanksRunning& report) {

@@ -23,8 +23,21 @@ using GpuMask = std::uint64_t;
 constexpr int max_gpus_per_node = 64;  // the width of a GpuMask
 
 /// Why running ranks are told to end. People read it in the notice file and in `events`.
-enum class EndCause : std::uint8_t { none, resize, preempt, cancel, time_limit, gang_broken, node_drained, superseded };
-BOOST_DESCRIBE_ENUM(EndCause, none, resize, preempt, cancel, time_limit, gang_broken, node_drained, superseded)
+/// `scaled`: fewer replicas are needed; `unanswered`: a replica did not do in time what it was told.
+enum class EndCause : std::uint8_t {
+    none,
+    resize,
+    preempt,
+    cancel,
+    time_limit,
+    gang_broken,
+    node_drained,
+    superseded,
+    scaled,
+    unanswered,
+};
+BOOST_DESCRIBE_ENUM(EndCause, none, resize, preempt, cancel, time_limit, gang_broken, node_drained, superseded, scaled,
+                    unanswered)
 
 /// Start the ranks of one generation of an attempt on one node. `first` creates the attempt there, exclusively;
 /// otherwise its shim must be there already, between two generations (or, resized in place, running).
@@ -72,7 +85,22 @@ struct Forget {
 };
 BOOST_DESCRIBE_STRUCT(Forget, (), (attempt, node))
 
+/// What a replica is told over its own port: to prove that it answers, to sleep when it has no request left, to wake.
+enum class Telling : std::uint8_t { prove, sleep, wake };
+BOOST_DESCRIBE_ENUM(Telling, prove, sleep, wake)
+
+/// Tell a replica, until it has done so or `reply_by` is over.
+struct TellReplica {
+    AttemptId attempt;
+    NodeId node;
+    std::int32_t port = 0;
+    Telling what = Telling::prove;
+    Instant reply_by{};
+    friend bool operator==(const TellReplica&, const TellReplica&) = default;
+};
+BOOST_DESCRIBE_STRUCT(TellReplica, (), (attempt, node, port, what, reply_by))
+
 /// What the world shall do. Commands are owed by State and sent again after a restart, so each may arrive twice.
-using Command = std::variant<RunRanks, EndRanks, Forget>;
+using Command = std::variant<RunRanks, EndRanks, Forget, TellReplica>;
 
 }  // namespace stargate

@@ -9,6 +9,7 @@
 #include "core/policy/place.hpp"
 #include "core/policy/reclaim.hpp"
 #include "core/schedule.hpp"
+#include "core/serving.hpp"
 
 namespace stargate {
 
@@ -165,6 +166,13 @@ std::vector<JobId> resolve(const State& state, const std::string& name, TenantId
     return found;
 }
 
+/// Whether there can be such replicas: each on one node, and as many as the array has elements.
+bool can_be(const ServiceSpec& service, const JobSpec& spec, std::int32_t count) {
+    return service.min >= 0 && service.max >= 1 && service.min <= service.max && service.max <= max_replicas &&
+           service.standby >= 0 && service.max_concurrency >= 1 && service.slo >= Duration{} && count == service.max &&
+           spec.require == Level::node && !spec.is_elastic() && spec.share == 0 && spec.after.empty();
+}
+
 Answer submit(Core& core, Instant now, const Submit& in) {
     const auto& state = core.state();
     const auto tenant = state.tenant_named(in.tenant);
@@ -180,6 +188,8 @@ Answer submit(Core& core, Instant now, const Submit& in) {
     if (state.waiting() + in.count > state.settings().max_waiting) {
         return refuse(Why::too_many_waiting, state.waiting() + in.count, state.settings().max_waiting);
     }
+    if (in.service && !can_be(*in.service, spec, in.count)) return refuse(Why::bad_service);
+    if (in.service.has_value() != (spec.kind == Kind::service)) return refuse(Why::bad_service);
     const auto of_one = state.waiting_of(spec.owner) + in.count;
     if (of_one > state.settings().max_waiting_of_one) {
         return refuse(Why::too_many_of_one, of_one, state.settings().max_waiting_of_one);
@@ -199,7 +209,7 @@ Answer submit(Core& core, Instant now, const Submit& in) {
     }
     if (const auto why = can_ever_run(state, spec); why.why != Why::none) return {why, {}};
     const JobId first{state.counters().jobs + 1};
-    core.apply(now, Submitted{first, in.count, spec, in.held});
+    core.apply(now, Submitted{first, in.count, spec, in.held, in.service});
     return {{}, first};
 }
 
@@ -277,12 +287,16 @@ void due(Core& core, Instant now) {
         if (deadline.at > now) return;
         switch (deadline.kind) {
             case DeadlineKind::growth:
+            case DeadlineKind::shrink:
                 return;  // the pass that follows grows, or plans anew
             case DeadlineKind::time_limit:
                 warn(core, now, AttemptId{deadline.id}, EndCause::time_limit, {}, {});
                 break;
             case DeadlineKind::gang:
                 warn(core, now, AttemptId{deadline.id}, EndCause::gang_broken, {}, {});
+                break;
+            case DeadlineKind::reply:
+                warn(core, now, AttemptId{deadline.id}, EndCause::unanswered, {}, {});
                 break;
             case DeadlineKind::settle:
                 core.apply(now, Settled{AttemptId{deadline.id}});
@@ -398,6 +412,9 @@ Answer decide(Core& core, Instant now, const Input& input) {
                           },
                           [&](const Progress& in) -> Answer { return progress(core, now, in), Answer{}; },
                           [&](const ForeignFound& in) { return foreign_found(core, now, in); },
+                          [&](const ServiceDemand& in) { return service_demand(core, now, in); },
+                          [&](const ReplicaReady& in) -> Answer { return replica_ready(core, now, in), Answer{}; },
+                          [&](const ReplicaAsleep& in) -> Answer { return replica_asleep(core, now, in), Answer{}; },
                       },
                       input);
 }

@@ -109,6 +109,31 @@ void charge(State& state, TenantId tenant, std::int64_t amount) {
                     [&](TenantId id) { state.change<TenantRow>(id, [&](TenantRow& row) { row.charged += amount; }); });
 }
 
+void mark_seat(State& state, const Parts& seat, bool is_taken) {
+    for (const auto& part : seat) {
+        state.change<Node>(part.node, [&](Node& node) {
+            CHECK((node.seats & part.gpus) == (is_taken ? 0 : part.gpus));
+            node.seats ^= part.gpus;
+        });
+    }
+}
+
+/// Puts another lease in the place of the attempt's, in one step.
+void lease_instead(State& state, Instant at, AttemptId id, const Parts& parts, std::int64_t charged) {
+    const auto& attempt = state.at<Attempt>(id);
+    const auto job = attempt.job;
+    const auto tenant = state.spec_of(state.at<Job>(job)).tenant;
+    const Parts old = attempt.parts;
+    drop_claim(state, job);
+    lease(state, old, tenant, -1);
+    lease(state, parts, tenant, 1);
+    charge(state, tenant, charged);
+    state.change<Attempt>(id, [&](Attempt& row) {
+        row.parts = parts;
+        row.leased_since = at;
+    });
+}
+
 /// Ends the lease of a live attempt and takes its row away.
 void close(State& state, AttemptId id, std::int64_t charged) {
     const auto attempt = state.at<Attempt>(id);
@@ -119,12 +144,19 @@ void close(State& state, AttemptId id, std::int64_t charged) {
     });
     state.erase<Attempt>(id);
     lease(state, attempt.parts, tenant, -1);
+    mark_seat(state, attempt.seat, false);
     charge(state, tenant, charged);
     drop_claim(state, attempt.job);  // a growth that was under way
 }
 
 void submit(State& state, Instant at, const Submitted& fact) {
     state.put(Spec{fact.first, fact.spec, fact.count, fact.count, at, 0});
+    if (fact.service) {
+        Service service;
+        service.first = fact.first;
+        service.spec = *fact.service;
+        state.put(std::move(service));
+    }
     for (std::int32_t task = 0; task < fact.count; ++task) {
         Job job;
         job.id = JobId{fact.first.value + static_cast<std::uint64_t>(task)};
@@ -132,6 +164,7 @@ void submit(State& state, Instant at, const Submitted& fact) {
         job.task = task;
         job.held = fact.held;
         job.phase = Waiting{at, {}};
+        if (fact.service) job.wish = Wish::off;
         state.put(std::move(job));
     }
     state.change<Counters>(0, [&](Counters& row) { row.jobs += static_cast<std::uint64_t>(fact.count); });
@@ -145,6 +178,7 @@ void retire(State& state, JobId id) {
     if (state.at<Spec>(spec).left == 1) {
         state.erase<Spec>(spec);
         drop<Blocked>(state, spec);
+        drop<Service>(state, spec);
     } else {
         state.change<Spec>(spec, [&](Spec& row) {
             --row.left;
@@ -165,6 +199,8 @@ void start(State& state, Instant at, const Started& fact) {
     attempt.gang_deadline = fact.gang_deadline;
     attempt.settled = fact.settled;
     attempt.want_gpus = state.at<Job>(fact.job).want_gpus;
+    attempt.port = fact.port;
+    attempt.reply_by = fact.reply_by;
     state.change<Job>(fact.job, [&](Job& job) {
         job.phase = Active{fact.attempt};
         job.last_attempt = fact.attempt;
@@ -177,28 +213,75 @@ void start(State& state, Instant at, const Started& fact) {
 }
 
 void resize(State& state, Instant at, const Resized& fact) {
-    const auto& attempt = state.at<Attempt>(fact.attempt);
-    const auto job = attempt.job;
-    const auto tenant = state.spec_of(state.at<Job>(job)).tenant;
-    const Parts old = attempt.parts;
-    drop_claim(state, job);
-    lease(state, old, tenant, -1);
-    lease(state, fact.parts, tenant, 1);
-    charge(state, tenant, fact.charge);
+    lease_instead(state, at, fact.attempt, fact.parts, fact.charge);
     state.change<Attempt>(fact.attempt, [&](Attempt& row) {
         row.generation = fact.generation;
-        row.parts = fact.parts;
         row.ending.reset();
-        row.leased_since = at;
         row.gang_deadline = fact.gang_deadline;
         row.settled = fact.settled;
         row.exit.reset();
         row.interrupted = false;
     });
-    state.change<Job>(job, [&](Job& row) {
+    state.change<Job>(state.at<Attempt>(fact.attempt).job, [&](Job& row) {
         row.last_generation = fact.generation;
         row.last_gpus = fact.gpus;
         if (fact.step > row.step) row.step = fact.step;
+    });
+}
+
+void note_demand(State& state, const DemandNoted& fact) {
+    state.change<Service>(fact.service, [&](Service& row) {
+        row.is_known = fact.is_known;
+        row.need = fact.need;
+        row.keep = fact.keep;
+        row.over_limit = fact.over_limit;
+    });
+}
+
+void note_ready(State& state, const Ready& fact) {
+    state.change<Attempt>(fact.attempt, [](Attempt& row) {
+        row.presence = Presence::awake;
+        row.is_ready = true;
+        row.reply_by = {};
+    });
+    state.change<Job>(fact.job, [](Job& row) { row.failures = 0; });
+}
+
+void begin_sleep(State& state, const SleepBegun& fact) {
+    state.change<Attempt>(fact.attempt, [&](Attempt& row) {
+        row.presence = Presence::falling_asleep;
+        row.is_ready = false;
+        row.reply_by = fact.reply_by;
+    });
+}
+
+void seat(State& state, Instant at, const Seated& fact) {
+    lease_instead(state, at, fact.attempt, fact.parts, fact.charge);
+    mark_seat(state, fact.seat, true);
+    state.change<Attempt>(fact.attempt, [&](Attempt& row) {
+        row.presence = Presence::asleep;
+        row.reply_by = {};
+        row.seat = fact.seat;
+    });
+}
+
+void wake(State& state, Instant at, const Woken& fact) {
+    mark_seat(state, state.at<Attempt>(fact.attempt).seat, false);
+    lease_instead(state, at, fact.attempt, fact.parts, fact.charge);
+    state.change<Attempt>(fact.attempt, [&](Attempt& row) {
+        row.presence = Presence::waking;
+        row.reply_by = fact.reply_by;
+        row.seat.clear();
+    });
+}
+
+void note_loan(State& state, const Lent& fact) {
+    state.change<Attempt>(fact.attempt, [&](Attempt& row) { row.loans.push_back({fact.lender, fact.gpus}); });
+}
+
+void end_loan(State& state, const Returned& fact) {
+    state.change<Attempt>(fact.attempt, [&](Attempt& row) {
+        std::erase_if(row.loans, [&](const Loan& loan) { return loan.lender == fact.lender; });
     });
 }
 
@@ -318,13 +401,21 @@ void take_office(State& state, const TookOffice& fact) {
     std::vector<AttemptId> attempts;
     std::vector<JobId> claims;
     state.table<Attempt>().for_each([&](const Attempt& row) {
-        if (row.gang_deadline < fact.fresh) attempts.push_back(row.id);
+        if (row.gang_deadline < fact.fresh || row.reply_by != Instant{}) attempts.push_back(row.id);
     });
     state.table<Claim>().for_each([&](const Claim& row) {
         if (row.deadline < fact.fresh) claims.push_back(row.job);
     });
     for (const auto id : attempts) {
-        state.change<Attempt>(id, [&](Attempt& row) { row.gang_deadline = fact.fresh; });
+        state.change<Attempt>(id, [&](Attempt& row) {
+            row.gang_deadline = std::max(row.gang_deadline, fact.fresh);
+            if (row.reply_by != Instant{}) row.reply_by = std::max(row.reply_by, fact.fresh);
+        });
+    }
+    std::vector<JobId> services;
+    state.table<Service>().for_each([&](const Service& row) { services.push_back(row.first); });
+    for (const auto id : services) {  // nobody has heard yet what is asked of them
+        state.change<Service>(id, [](Service& row) { row.is_known = false; });
     }
     for (const auto job : claims) {
         state.change<Claim>(job, [&](Claim& row) { row.deadline = fact.fresh; });
@@ -393,6 +484,26 @@ void evolve(State& state, Instant at, const Fact& fact) {
             [&](const Settled& f) { state.change<Attempt>(f.attempt, [](Attempt& row) { row.settled = {}; }); },
             [&](const GrowthPlanned& f) { state.change<Counters>(0, [&](Counters& row) { row.grow_at = f.at; }); },
             [&](const ForeignNoted& f) { note_foreign(state, f); },
+            [&](const DemandNoted& f) { note_demand(state, f); },
+            [&](const Scaled& f) {
+                state.change<Service>(f.service, [&](Service& row) {
+                    row.awake = f.awake;
+                    row.shrink_at = {};
+                });
+            },
+            [&](const ShrinkPlanned& f) {
+                state.change<Service>(f.service, [&](Service& row) { row.shrink_at = f.at; });
+            },
+            [&](const Wished& f) { state.change<Job>(f.job, [&](Job& row) { row.wish = f.wish; }); },
+            [&](const Ready& f) { note_ready(state, f); },
+            [&](const SleepBegun& f) { begin_sleep(state, f); },
+            [&](const Seated& f) { seat(state, at, f); },
+            [&](const Woken& f) { wake(state, at, f); },
+            [&](const SleepRefused& f) {
+                state.change<Service>(f.service, [](Service& row) { row.cannot_sleep = true; });
+            },
+            [&](const Lent& f) { note_loan(state, f); },
+            [&](const Returned& f) { end_loan(state, f); },
         },
         fact);
     if (at > state.counters().now) state.change<Counters>(0, [&](Counters& row) { row.now = at; });

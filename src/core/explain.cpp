@@ -2,7 +2,9 @@
 
 #include "core/policy/quota.hpp"
 #include "core/policy/reservation.hpp"
+#include "core/policy/seats.hpp"
 #include "core/schedule.hpp"
+#include "core/serving.hpp"
 
 namespace stargate {
 
@@ -11,6 +13,7 @@ namespace {
 std::vector<Refusal> not_ready(const State& state, const Job& job, const Waiting& waiting) {
     std::vector<Refusal> reasons;
     if (job.held) reasons.push_back({Why::held, 0, 0, 0});
+    if (job.wish == Wish::off) reasons.push_back({Why::not_needed, 0, 0, 0});
     if (waiting.not_before != Instant{}) {
         reasons.push_back({Why::backing_off, job.failures, state.spec_of(job).retries, 0});
     }
@@ -41,6 +44,10 @@ std::vector<Refusal> explain(const State& state, Instant now, JobId id) {
         reasons.push_back({Why::claim_pending, spec.min_gpus.count(), free, 0});
         return reasons;
     }
+    if (is_replica(state, *job)) {
+        collect(room_for_replica(state, now, *job).why);
+        return reasons;
+    }
     collect(quota_allows(state, spec.tenant, least_of(spec)));
     collect(reservation_allows(state, now, id, spec, spec.min_gpus.count()));
     collect(find_place(state, now, id, spec).why);
@@ -53,6 +60,7 @@ Refusal recorded_reason(const State& state, const Job& job) {
     if (const auto reasons = not_ready(state, job, *waiting); !reasons.empty()) return reasons.front();
     if (state.find<Claim>(job.id) != nullptr) return {Why::claim_pending, 0, 0, 0};
     if (const auto* blocked = state.find<Blocked>(job.spec)) return blocked->why;
+    if (is_replica(state, job)) return {};
     const auto& ready = state.shape_of_job(job).ready;
     if (!ready.empty() && *ready.begin() != job.id) return {Why::behind_same, 0, 0, ready.begin()->value};
     return {};

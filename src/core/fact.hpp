@@ -3,6 +3,7 @@
 #include <array>
 #include <boost/describe.hpp>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -45,8 +46,9 @@ struct Submitted {
     std::int32_t count = 1;
     JobSpec spec;
     bool held = false;
+    std::optional<ServiceSpec> service{};  // then the elements are its replicas
 };
-BOOST_DESCRIBE_STRUCT(Submitted, (), (first, count, spec, held))
+BOOST_DESCRIBE_STRUCT(Submitted, (), (first, count, spec, held, service))
 
 struct HoldChanged {
     JobId job;
@@ -100,8 +102,10 @@ struct Started {
     Instant limit{};
     Instant gang_deadline{};
     Instant settled{};
+    std::int32_t port = 0;  // of a replica
+    Instant reply_by{};     // by when it must serve
 };
-BOOST_DESCRIBE_STRUCT(Started, (), (job, attempt, parts, limit, gang_deadline, settled))
+BOOST_DESCRIBE_STRUCT(Started, (), (job, attempt, parts, limit, gang_deadline, settled, port, reply_by))
 
 /// The ranks of this generation run on this node.
 struct Running {
@@ -234,10 +238,105 @@ struct ForeignNoted {
 };
 BOOST_DESCRIBE_STRUCT(ForeignNoted, (), (node, gpus, attempts, running, cpus, memory))
 
+/// What the gateways say is asked of a service, as replicas.
+struct DemandNoted {
+    JobId service;
+    bool is_known = false;
+    std::int32_t need = 0;
+    std::int32_t keep = 0;
+    bool over_limit = false;
+};
+BOOST_DESCRIBE_STRUCT(DemandNoted, (), (service, is_known, need, keep, over_limit))
+
+/// Why another number of replicas is to serve.
+enum class ScaleCause : std::uint8_t { minimum, demand, over_limit, quiet };
+BOOST_DESCRIBE_ENUM(ScaleCause, minimum, demand, over_limit, quiet)
+
+/// So many replicas are to serve from now on.
+struct Scaled {
+    JobId service;
+    std::int32_t awake = 0;
+    ScaleCause why = ScaleCause::minimum;
+};
+BOOST_DESCRIBE_STRUCT(Scaled, (), (service, awake, why))
+
+/// Fewer replicas are to serve at `at` if fewer are enough until then; the zero instant: they are not.
+struct ShrinkPlanned {
+    JobId service;
+    Instant at{};
+};
+BOOST_DESCRIBE_STRUCT(ShrinkPlanned, (), (service, at))
+
+struct Wished {
+    JobId job;
+    Wish wish = Wish::awake;
+};
+BOOST_DESCRIBE_STRUCT(Wished, (), (job, wish))
+
+/// A replica has proved that it answers.
+struct Ready {
+    AttemptId attempt;
+    JobId job;
+};
+BOOST_DESCRIBE_STRUCT(Ready, (), (attempt, job))
+
+/// A replica is told to sleep: no new request goes there.
+struct SleepBegun {
+    AttemptId attempt;
+    JobId job;
+    Instant reply_by{};
+};
+BOOST_DESCRIBE_STRUCT(SleepBegun, (), (attempt, job, reply_by))
+
+/// A replica sleeps: it keeps `seat`, and of its lease only what `parts` says, which is no GPU.
+struct Seated {
+    AttemptId attempt;
+    JobId job;
+    Parts parts;
+    Parts seat;
+    std::int64_t charge = 0;
+};
+BOOST_DESCRIBE_STRUCT(Seated, (), (attempt, job, parts, seat, charge))
+
+/// A replica holds the GPUs of its seat again and is told to wake.
+struct Woken {
+    AttemptId attempt;
+    JobId job;
+    Parts parts;
+    Instant reply_by{};
+    std::int64_t charge = 0;
+};
+BOOST_DESCRIBE_STRUCT(Woken, (), (attempt, job, parts, reply_by, charge))
+
+/// The replicas of this service do not know how to sleep: it has no standby.
+struct SleepRefused {
+    JobId service;
+};
+BOOST_DESCRIBE_STRUCT(SleepRefused, (), (service))
+
+/// A replica computes on GPUs that `lender` let go of for it.
+struct Lent {
+    JobId lender;
+    JobId borrower;
+    AttemptId attempt;  // of the borrower
+    std::int32_t gpus = 0;
+};
+BOOST_DESCRIBE_STRUCT(Lent, (), (lender, borrower, attempt, gpus))
+
+/// And has let go of them.
+struct Returned {
+    JobId lender;
+    JobId borrower;
+    AttemptId attempt;
+    std::int32_t gpus = 0;
+};
+BOOST_DESCRIBE_STRUCT(Returned, (), (lender, borrower, attempt, gpus))
+
 using Fact = std::variant<Configured, TenantSet, NodeJoined, NodeChanged, Submitted, HoldChanged, BackoffOver,
                           BlockedBecause, Reserved, ReservationDropped, Claimed, ClaimDropped, Started, Running, Warned,
                           PartEnded, Resized, SizeWanted, Progressed, Requeued, Ended, Dropped, Retired, TookOffice,
-                          Settled, GrowthPlanned, ForeignNoted>;
+                          Settled, GrowthPlanned, ForeignNoted, DemandNoted, Scaled, ShrinkPlanned, Wished, Ready,
+                          SleepBegun, Seated, Woken, SleepRefused, Lent, Returned>;
 
 /// The word of a fact's type in `events` and in docs/events.md, in the order of Fact.
 constexpr std::array<std::string_view, std::variant_size_v<Fact>> fact_names{
@@ -246,6 +345,8 @@ constexpr std::array<std::string_view, std::variant_size_v<Fact>> fact_names{
     "claimed",        "claim_dropped", "started",     "running",      "warned",
     "part_ended",     "resized",       "size_wanted", "progressed",   "requeued",
     "ended",          "dropped",       "retired",     "took_office",  "settled",
-    "growth_planned", "foreign_noted"};
+    "growth_planned", "foreign_noted", "demand",      "scaled",       "shrink_planned",
+    "wished",         "ready",         "sleep_begun", "seated",       "woken",
+    "sleep_refused",  "lent",          "returned"};
 
 }  // namespace stargate

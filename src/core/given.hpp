@@ -64,6 +64,14 @@ inline Asked job(std::string name) {
     return asked;
 }
 
+/// `service("chat", {1, 3, 2})`: at least 1 replica of a GPU, at most 3, up to 2 asleep.
+inline Asked service(std::string name, ServiceSpec spec) {
+    auto asked = job(std::move(name)).of(PriorityClass::serving).count(spec.max).within(Level::node);
+    asked.submit.spec.kind = Kind::service;
+    asked.submit.service = std::move(spec);
+    return asked;
+}
+
 class Given {
 public:
     explicit Given(Settings settings = {}) {
@@ -112,6 +120,7 @@ public:
         const auto name = asked.submit.spec.name;
         const auto answer = decide_now(asked.submit);
         if (answer.accepted()) {
+            if (asked.submit.service) ids_[name] = answer.job;
             for (int task = 0; task < asked.submit.count; ++task) {
                 const auto element = asked.submit.count == 1 ? name : name + "[" + std::to_string(task) + "]";
                 ids_[element] = JobId{answer.job.value + static_cast<std::uint64_t>(task)};
@@ -156,6 +165,53 @@ public:
         }
         return pass();
     }
+    // What replicas and gateways report.
+    Given& demand(const std::string& name, std::int64_t queued, std::int64_t in_flight, bool over_limit = false) {
+        decide_now(ServiceDemand{id(name), true, queued, in_flight, over_limit});
+        return pass();
+    }
+    /// Every replica does what it is told: those that are to start run and prove it, those that are to sleep do.
+    Given& replicas_obey(const std::string& name) {
+        for (int round = 0; round < 3; ++round) {
+            for (const auto& command : owed(core_.state())) {
+                const auto* run = std::get_if<RunRanks>(&command);
+                const auto* tell = std::get_if<TellReplica>(&command);
+                const auto about = run != nullptr ? run->attempt : tell != nullptr ? tell->attempt : AttemptId{};
+                if (!about || state().at<Job>(state().at<Attempt>(about).job).spec != id(name)) continue;
+                if (run != nullptr) decide_now(RanksRunning{run->attempt, run->node, run->generation});
+                if (tell == nullptr) continue;
+                if (tell->what == Telling::sleep) {
+                    decide_now(ReplicaAsleep{tell->attempt});
+                } else {
+                    decide_now(ReplicaReady{tell->attempt});
+                }
+            }
+            pass();
+        }
+        return *this;
+    }
+    /// Replicas by where they are: `serving 1 asleep 2`.
+    [[nodiscard]] std::string replicas(const std::string& name) const {
+        std::map<std::string, int> seen;
+        for (int task = 0; task < state().at<Spec>(id(name)).count; ++task) {
+            const auto& job = state().at<Job>(JobId{id(name).value + static_cast<std::uint64_t>(task)});
+            const auto* active = std::get_if<Active>(&job.phase);
+            if (active == nullptr) continue;
+            const auto& one = state().at<Attempt>(active->attempt);
+            ++seen[one.ending ? "ending" : one.is_ready ? "serving" : std::string{name_of(one.presence)}];
+        }
+        std::string out;
+        for (const auto& [what, count] : seen) out += (out.empty() ? "" : " ") + what + " " + std::to_string(count);
+        return out;
+    }
+    [[nodiscard]] std::vector<Loan> loans(const std::string& name) const {
+        std::vector<Loan> all;
+        state().table<Attempt>().for_each([&](const Attempt& one) {
+            if (state().at<Job>(one.job).spec == id(name)) all.insert(all.end(), one.loans.begin(), one.loans.end());
+        });
+        return all;
+    }
+
     Given& loses(const std::string& node) {
         decide_now(NodeDead{node_id(node)});
         return pass();

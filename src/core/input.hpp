@@ -3,6 +3,7 @@
 #include <array>
 #include <boost/describe.hpp>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -13,6 +14,7 @@
 #include "core/settings.hpp"
 #include "fleet/node.hpp"
 #include "work/job.hpp"
+#include "work/service.hpp"
 #include "work/tenant.hpp"
 
 /// What comes in from the world. Inputs are logged beside the facts they caused, so that a replay can decide again.
@@ -74,8 +76,9 @@ struct Submit {
     std::vector<std::string> after;
     std::int32_t count = 1;
     bool held = false;
+    std::optional<ServiceSpec> service{};  // then `count` is its largest number of replicas
 };
-BOOST_DESCRIBE_STRUCT(Submit, (), (spec, tenant, after, count, held))
+BOOST_DESCRIBE_STRUCT(Submit, (), (spec, tenant, after, count, held, service))
 
 struct Cancel {
     JobId job;
@@ -105,12 +108,25 @@ struct Pass {
 };
 BOOST_DESCRIBE_STRUCT(Pass, (), (starts_nothing))
 
+/// What is asked of a service, over all gateways: absolute levels, told again whenever they change. Soft: one that
+/// changes nothing in State is lost without harm.
+struct ServiceDemand {
+    JobId service;
+    bool is_known = false;       // false: a gateway has been silent for too long
+    std::int64_t queued = 0;     // requests that wait in gateways
+    std::int64_t in_flight = 0;  // requests that replicas have
+    bool over_limit = false;     // one waits longer than the objective
+};
+BOOST_DESCRIBE_STRUCT(ServiceDemand, (), (service, is_known, queued, in_flight, over_limit))
+
 using Input = std::variant<TakeOffice, SetTenant, NodeUp, NodeSilent, NodeDead, Drain, Submit, Cancel, Hold, Resize,
-                           Due, Pass, RanksRunning, RanksEnded, AttemptLost, Progress, ForeignFound>;
+                           Due, Pass, RanksRunning, RanksEnded, AttemptLost, Progress, ForeignFound, ServiceDemand,
+                           ReplicaReady, ReplicaAsleep>;
 
 constexpr std::array<std::string_view, std::variant_size_v<Input>> input_names{
-    "take_office",   "set_tenant",  "node_up",      "node_silent", "node_dead",    "drain",
-    "submit",        "cancel",      "hold",         "resize",      "due",          "pass",
-    "ranks_running", "ranks_ended", "attempt_lost", "progress",    "foreign_found"};
+    "take_office", "set_tenant",    "node_up",        "node_silent",   "node_dead",
+    "drain",       "submit",        "cancel",         "hold",          "resize",
+    "due",         "pass",          "ranks_running",  "ranks_ended",   "attempt_lost",
+    "progress",    "foreign_found", "service_demand", "replica_ready", "replica_asleep"};
 
 }  // namespace stargate

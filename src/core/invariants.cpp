@@ -26,11 +26,17 @@ std::optional<std::string> broken_node(const State& state, NodeId id) {
     const auto& node = state.at<Node>(id);
     GpuMask whole = 0;
     GpuMask shared = 0;
+    GpuMask seats = 0;
     std::array<std::int32_t, max_gpus_per_node> shares{};  // thousandths held of each GPU
     MilliCpus cpus;
     Bytes memory;
     for (const auto attempt_id : state.attempts_on(id)) {
         const auto& attempt = state.at<Attempt>(attempt_id);
+        for (const auto& seat : attempt.seat) {
+            if (seat.node != id) continue;
+            if ((seats & seat.gpus) != 0) return on("two replicas sleep in one seat", id);
+            seats |= seat.gpus;
+        }
         for (const auto& part : attempt.parts) {
             if (part.node != id) continue;
             cpus += part.cpus;
@@ -48,6 +54,7 @@ std::optional<std::string> broken_node(const State& state, NodeId id) {
         const auto gpu = std::countr_zero(gpus);
         if (auto what = broken_share(state, id, gpu, shares[static_cast<std::size_t>(gpu)])) return what;
     }
+    if (seats != node.seats) return on("seats are not those that replicas sleep in", id);
     if ((whole & shared) != 0) return on("a shared GPU is also held whole", id);
     if ((whole | shared) != node.leased) return on("leased GPUs are not those that attempts hold", id);
     if ((node.leased & ~node.all()) != 0) return on("a GPU is leased that the node does not have", id);
@@ -74,7 +81,11 @@ std::optional<std::string> broken_attempt(const State& state, AttemptId id) {
     if (active == nullptr || active->attempt != id) return of("the job does not know its live attempt", id.value);
     const auto& spec = state.spec_of(*job);
     const auto gpus = attempt->gpu_count();
-    if (spec.share == 0 && (gpus < spec.min_gpus.count() || gpus > spec.max_gpus.count())) {
+    const bool sleeps = attempt->presence == Presence::asleep;
+    if (sleeps != !attempt->seat.empty()) return of("a seat without one who sleeps in it: attempt", id.value);
+    if (sleeps && gpus != 0) return of("one who sleeps holds GPUs: attempt", id.value);
+    if (!attempt->loans.empty() && sleeps) return of("a loan without lease: attempt", id.value);
+    if (!sleeps && spec.share == 0 && (gpus < spec.min_gpus.count() || gpus > spec.max_gpus.count())) {
         return of("a gang is smaller or larger than asked: attempt", id.value);
     }
     if (attempt->parts.empty()) return of("an attempt without parts:", id.value);
@@ -93,7 +104,13 @@ std::optional<std::string> broken_claim(const State& state, const Claim& claim) 
     const auto* job = state.find<Job>(claim.job);
     if (job == nullptr) return of("a claim without its job", claim.job.value);
     const bool waits = std::holds_alternative<Waiting>(job->phase);
-    if (waits == static_cast<bool>(claim.grows)) return of("a claim of a job in the wrong phase:", claim.job.value);
+    if (claim.wakes) {
+        const auto* sleeper = state.find<Attempt>(claim.wakes);
+        if (sleeper == nullptr || sleeper->job != claim.job || sleeper->presence != Presence::asleep) {
+            return of("a claim to wake one who does not sleep: job", claim.job.value);
+        }
+    } else if (waits == static_cast<bool>(claim.grows))
+        return of("a claim of a job in the wrong phase:", claim.job.value);
     for (const auto& part : claim.parts) {
         if ((state.at<Node>(part.node).claimed & part.gpus) != part.gpus) return on("a claim is not marked", part.node);
     }
@@ -221,6 +238,17 @@ std::optional<std::string> broken_by(const State& state, const Fact& fact) {
                           [](const TookOffice&) { return std::optional<std::string>{}; },
                           [](const Settled&) { return std::optional<std::string>{}; },
                           [](const GrowthPlanned&) { return std::optional<std::string>{}; },
+                          [&](const Seated& f) { return broken_attempt(state, f.attempt); },
+                          [&](const Woken& f) { return broken_attempt(state, f.attempt); },
+                          [&](const Lent& f) { return broken_attempt(state, f.attempt); },
+                          [](const DemandNoted&) { return std::optional<std::string>{}; },
+                          [](const Scaled&) { return std::optional<std::string>{}; },
+                          [](const ShrinkPlanned&) { return std::optional<std::string>{}; },
+                          [](const Wished&) { return std::optional<std::string>{}; },
+                          [](const Ready&) { return std::optional<std::string>{}; },
+                          [](const SleepBegun&) { return std::optional<std::string>{}; },
+                          [](const SleepRefused&) { return std::optional<std::string>{}; },
+                          [](const Returned&) { return std::optional<std::string>{}; },
                       },
                       fact);
 }

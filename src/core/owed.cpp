@@ -17,6 +17,18 @@ std::int32_t ranks_on(const Parts& parts, NodeId node) {
     const auto found = std::find_if(parts.begin(), parts.end(), [&](const Part& part) { return part.node == node; });
     return found == parts.end() ? 0 : found->ranks;
 }
+Telling told(const Attempt& replica) {
+    switch (replica.presence) {
+        case Presence::falling_asleep:
+            return Telling::sleep;
+        case Presence::waking:
+            return Telling::wake;
+        case Presence::awake:
+        case Presence::asleep:
+            break;
+    }
+    return Telling::prove;
+}
 }  // namespace
 
 std::vector<Command> owed(const State& state, const Attempt& attempt) {
@@ -36,9 +48,11 @@ std::vector<Command> owed(const State& state, const Attempt& attempt) {
             const auto next_world = ranks_on(ending.next, part.node) > 0 ? world_of(ending.next) : 0;
             commands.push_back(EndRanks{attempt.id, part.node, attempt.generation, ending.cause,
                                         staying_ranks(spec, ending, part), next_world, ending.deadline});
+        } else if (part.phase == PartPhase::running && attempt.reply_by != Instant{}) {
+            commands.push_back(TellReplica{attempt.id, part.node, attempt.port, told(attempt), attempt.reply_by});
         } else if (part.phase == PartPhase::owed) {
             commands.push_back(RunRanks{attempt.id, job.id, part.node, attempt.generation, part.first, part.gpus, rank,
-                                        part.ranks, world, job.task, 0, part.cpus, part.memory});
+                                        part.ranks, world, job.task, attempt.port, part.cpus, part.memory});
         }
     }
     return commands;

@@ -73,6 +73,21 @@ struct ForeignFound {
 };
 BOOST_DESCRIBE_STRUCT(ForeignFound, (), (node, gpus, attempts, running, cpus, memory))
 
+/// A replica answers, after its start or after it was told to wake.
+struct ReplicaReady {
+    AttemptId attempt;
+    friend bool operator==(const ReplicaReady&, const ReplicaReady&) = default;
+};
+BOOST_DESCRIBE_STRUCT(ReplicaReady, (), (attempt))
+
+/// A replica has no request under way and gets none, and it sleeps; or does not know how to (`can_sleep` is false).
+struct ReplicaAsleep {
+    AttemptId attempt;
+    bool can_sleep = true;
+    friend bool operator==(const ReplicaAsleep&, const ReplicaAsleep&) = default;
+};
+BOOST_DESCRIBE_STRUCT(ReplicaAsleep, (), (attempt, can_sleep))
+
 /// A step that the job says it can resume from; an absolute level, never falling within an attempt.
 struct Progress {
     AttemptId attempt;

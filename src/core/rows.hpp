@@ -16,6 +16,7 @@
 #include "core/report.hpp"
 #include "fleet/node.hpp"
 #include "work/job.hpp"
+#include "work/service.hpp"
 #include "work/tenant.hpp"
 
 /// The rows of State. A row is a plain value: everything that a snapshot holds is in rows, and everything else in
@@ -40,6 +41,7 @@ struct Node {
     std::int32_t foreign_running = 0;         // how many of these are alive
     MilliCpus cpus_foreign;                   // that these hold
     Bytes memory_foreign;
+    GpuMask seats = 0;  // on which a replica sleeps; anyone may compute there meanwhile
     friend bool operator==(const Node&, const Node&) = default;
 
     [[nodiscard]] GpuMask all() const {
@@ -53,7 +55,7 @@ struct Node {
 };
 BOOST_DESCRIBE_STRUCT(Node, (),
                       (id, shape, reach, draining, boot, leased, claimed, cpus_leased, cpus_claimed, memory_leased,
-                       memory_claimed, foreign, foreign_attempts, foreign_running, cpus_foreign, memory_foreign))
+                       memory_claimed, foreign, foreign_attempts, foreign_running, cpus_foreign, memory_foreign, seats))
 
 /// Where a part of an attempt stands: its ranks are owed to the engine, run, or have ended; `thinned`: those that a
 /// resize in place takes away have ended, the others run.
@@ -123,6 +125,10 @@ struct Finished {
 BOOST_DESCRIBE_STRUCT(Finished, (), (at, outcome, exit_status, detail, started, nodes))
 using Phase = std::variant<Waiting, Active, Finished>;
 
+/// What a replica is to be: not there, asleep in its seat, or serving. Of all other jobs: awake.
+enum class Wish : std::uint8_t { off, asleep, awake };
+BOOST_DESCRIBE_ENUM(Wish, off, asleep, awake)
+
 struct Job {
     JobId id;
     JobId spec;
@@ -135,11 +141,12 @@ struct Job {
     std::int32_t last_gpus = 0;  // GPUs that the newest attempt held last
     Phase phase;
     std::int32_t want_gpus = 0;  // asked for by a person's resize; 0: up to max_gpus
+    Wish wish = Wish::awake;
     friend bool operator==(const Job&, const Job&) = default;
 };
 BOOST_DESCRIBE_STRUCT(Job, (),
-                      (id, spec, task, held, failures, step, last_attempt, last_generation, last_gpus, phase,
-                       want_gpus))
+                      (id, spec, task, held, failures, step, last_attempt, last_generation, last_gpus, phase, want_gpus,
+                       wish))
 
 /// A generation on its way out: warned, and ended by its executor at the deadline.
 struct Ending {
@@ -149,6 +156,20 @@ struct Ending {
     friend bool operator==(const Ending&, const Ending&) = default;
 };
 BOOST_DESCRIBE_STRUCT(Ending, (), (cause, next, deadline))
+
+/// Whether a replica computes. Asleep it holds host memory and its seat, and no GPU; what goes to sleep still holds
+/// them, and what wakes holds them again.
+enum class Presence : std::uint8_t { awake, falling_asleep, asleep, waking };
+BOOST_DESCRIBE_ENUM(Presence, awake, falling_asleep, asleep, waking)
+
+/// GPUs that a replica computes on because somebody's job shrank or went for it. A label: the lease is the replica's.
+struct Loan {
+    JobId lender;
+    std::int32_t gpus = 0;
+    friend bool operator==(const Loan&, const Loan&) = default;
+};
+BOOST_DESCRIBE_STRUCT(Loan, (), (lender, gpus))
+using Loans = std::vector<Loan>;
 
 /// One run of a job. Only live attempts have a row; what is left of an ended one stands in its job.
 struct Attempt {
@@ -166,6 +187,13 @@ struct Attempt {
     std::optional<Exit> exit;    // worst unwarned end so far
     bool infrastructure_failed = false;
     bool interrupted = false;  // a part of this generation ended because it was warned
+    // Of a replica alone:
+    Presence presence = Presence::awake;
+    bool is_ready = false;  // it has proved that it answers, since it was started or woken
+    Instant reply_by{};     // by when it must have done what it was told; zero: it was told nothing
+    std::int32_t port = 0;  // that it listens on
+    Parts seat;             // while it sleeps: what it computes on when it wakes
+    Loans loans;
     friend bool operator==(const Attempt&, const Attempt&) = default;
 
     [[nodiscard]] std::int32_t gpu_count() const {
@@ -188,18 +216,37 @@ struct Attempt {
 };
 BOOST_DESCRIBE_STRUCT(Attempt, (),
                       (id, job, generation, parts, ending, started, leased_since, limit, gang_deadline, settled,
-                       want_gpus, exit, infrastructure_failed, interrupted))
+                       want_gpus, exit, infrastructure_failed, interrupted, presence, is_ready, reply_by, port, seat,
+                       loans))
 
-/// GPUs promised to a job while others still let go of them, or to an attempt that is about to grow into them.
+/// GPUs promised to a job while others still let go of them, to an attempt that is about to grow into them, or to a
+/// replica that is about to wake.
 /// A claim waits on leases, never on another claim, and ends whole by its deadline.
 struct Claim {
     JobId job;
     AttemptId grows;  // none: the job starts with `parts`
     Parts parts;
     Instant deadline{};
+    AttemptId wakes{};  // none: it starts or grows
+    Loans lenders{};  // who lets go for a replica
     friend bool operator==(const Claim&, const Claim&) = default;
 };
-BOOST_DESCRIBE_STRUCT(Claim, (), (job, grows, parts, deadline))
+BOOST_DESCRIBE_STRUCT(Claim, (), (job, grows, parts, deadline, wakes, lenders))
+
+/// A service and what is asked of it. Its replicas are the elements of the array `first`.
+struct Service {
+    JobId first;
+    ServiceSpec spec;
+    std::int32_t awake = 0;   // replicas that are to serve
+    bool is_known = false;    // whether the demand is: of one that is not known nothing is taken away
+    std::int32_t need = 0;    // replicas that the demand fills
+    std::int32_t keep = 0;    // replicas that could carry it with room to spare
+    bool over_limit = false;  // somebody waits longer than the objective
+    Instant shrink_at{};      // when fewer may serve, if fewer are still enough; zero: not planned
+    bool cannot_sleep = false;
+    friend bool operator==(const Service&, const Service&) = default;
+};
+BOOST_DESCRIBE_STRUCT(Service, (), (first, spec, awake, is_known, need, keep, over_limit, shrink_at, cannot_sleep))
 
 /// One GPU cut into shares, all of one tenant.
 struct SharedGpu {

@@ -10,6 +10,7 @@
 #include "core/policy/quota.hpp"
 #include "core/policy/reclaim.hpp"
 #include "core/policy/reservation.hpp"
+#include "core/serving.hpp"
 
 namespace stargate {
 
@@ -18,13 +19,14 @@ namespace {
 /// When a pass is cut off, so many of its steps more go to those that it would never come to: one in so many.
 constexpr int sweep_divisor = 4;
 
-/// Whether every GPU of the parts has been let go and their nodes can start work.
-bool is_free(const State& state, const Parts& parts) {
+/// Whether every GPU of the parts has been let go and their nodes can start work. A replica that wakes has its host's
+/// CPUs and memory already.
+bool is_free(const State& state, const Parts& parts, AttemptId wakes = {}) {
     return std::all_of(parts.begin(), parts.end(), [&](const Part& part) {
         const auto& node = state.at<Node>(part.node);
-        return node.takes_work() && (node.leased & part.gpus) == 0 &&
-               node.cpus_leased + node.cpus_foreign + part.cpus <= node.shape.cpus &&
-               node.memory_leased + node.memory_foreign + part.memory <= node.shape.memory;
+        if (!node.takes_work() || (node.leased & part.gpus) != 0) return false;
+        return wakes || (node.cpus_leased + node.cpus_foreign + part.cpus <= node.shape.cpus &&
+                         node.memory_leased + node.memory_foreign + part.memory <= node.shape.memory);
     });
 }
 
@@ -32,26 +34,22 @@ void start_free_claims(Core& core, Instant now) {
     const auto& state = core.state();
     std::vector<Claim> ready;
     state.table<Claim>().for_each([&](const Claim& claim) {
-        if (!claim.grows && is_free(state, claim.parts)) ready.push_back(claim);
+        if (!claim.grows && is_free(state, claim.parts, claim.wakes)) ready.push_back(claim);
     });
     for (auto& claim : ready) {
-        if (!is_free(state, claim.parts)) continue;  // one before it has taken the host's last
+        if (!is_free(state, claim.parts, claim.wakes)) continue;  // one before it has taken the host's last
         const auto& spec = state.spec_of(state.at<Job>(claim.job));
         const auto why = quota_allows(state, spec.tenant, 0);
-        if (why.why == Why::none) {
+        if (why.why == Why::none && claim.wakes) {
+            wake(core, now, claim);
+            note_lenders(core, now, claim.job, claim.lenders);
+        } else if (why.why == Why::none) {
             start(core, now, claim.job, std::move(claim.parts));
+            note_lenders(core, now, claim.job, claim.lenders);
         } else if (!is_being_returned_to(state, TenantId{why.about})) {  // lowered since it was claimed
             core.apply(now, ClaimDropped{claim.job});
         }
     }
-}
-
-void note_blocked(Core& core, Instant now, JobId id, Refusal why) {
-    const auto& job = core.state().at<Job>(id);
-    const auto* noted = core.state().find<Blocked>(job.spec);
-    const bool same =
-        noted != nullptr && noted->why.why == why.why && noted->why.need == why.need && noted->why.about == why.about;
-    if (!same) core.apply(now, BlockedBecause{job.spec, id, why});
 }
 
 /// Claims what the victims will let go of and warns them.
@@ -282,6 +280,14 @@ void retire_old(Core& core, Instant now) {
 
 }  // namespace
 
+void note_blocked(Core& core, Instant now, JobId id, Refusal why) {
+    const auto& job = core.state().at<Job>(id);
+    const auto* noted = core.state().find<Blocked>(job.spec);
+    const bool same =
+        noted != nullptr && noted->why.why == why.why && noted->why.need == why.need && noted->why.about == why.about;
+    if (!same) core.apply(now, BlockedBecause{job.spec, id, why});
+}
+
 Placement find_place(const State& state, Instant now, JobId id, const JobSpec& spec) {
     const auto ends = now + spec.time_limit;
     const auto off_limits = off_limits_for(state, now, id, spec, ends);
@@ -319,6 +325,8 @@ void put_growth_off(Core& core, Instant now) {
 
 void schedule(Core& core, Instant now) {
     start_free_claims(core, now);
+    serve(core, now);
+    start_free_claims(core, now);  // those that wait for nobody
     if (Trying{core, now}.run()) (void)Trying{core, now}.run();
     retire_old(core, now);
     grow_elastic(core, now);

@@ -20,4 +20,7 @@ bool pass_is_unfinished(const State& state);
 /// Where the job would start now among what is free, as large as it may; or why it cannot at all.
 Placement find_place(const State& state, Instant now, JobId job, const JobSpec& spec);
 
+/// Notes why this job could not be placed, unless that is known.
+void note_blocked(Core& core, Instant now, JobId job, Refusal why);
+
 }  // namespace stargate

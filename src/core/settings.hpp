@@ -32,10 +32,14 @@ struct Settings {
     std::int32_t max_victims = 64;                     // attempts that one claim may shrink or preempt
     std::int32_t pass_steps = 20'000;                  // placements tried in one Pass
     std::int64_t max_waiting_of_one = 250'000;         // of them one person's, so that nobody fills it alone
+    Duration ready_limit = std::chrono::minutes{10};   // a replica serves within it, or is started anew
+    Duration service_quiet = std::chrono::seconds{5};  // fewer replicas serve only when fewer were enough for so long
+    std::int32_t first_port = 21'000;                  // replicas listen on this and the following
     friend bool operator==(const Settings&, const Settings&) = default;
 };
 BOOST_DESCRIBE_STRUCT(Settings, (),
                       (gpu_types, may_preempt, gang_limit, quiet_period, claim_slack, retry_backoff, retention,
-                       max_finished, max_waiting, max_array, max_victims, pass_steps, max_waiting_of_one))
+                       max_finished, max_waiting, max_array, max_victims, pass_steps, max_waiting_of_one, ready_limit,
+                       service_quiet, first_port))
 
 }  // namespace stargate

@@ -139,6 +139,7 @@ void State::count_unmet(const Job& before, int sign) {
 void State::refresh_readiness(const Job& job) {
     const auto* waiting = std::get_if<Waiting>(&job.phase);
     if (waiting == nullptr) return;  // a job that no longer waits was taken out when its phase changed
+    if (at<Spec>(job.spec).spec.kind == Kind::service) return;  // a replica is started by its service
     auto& shape = **shape_of_spec_.find(job.spec);
     const std::pair by_limit{at<Spec>(job.spec).spec.time_limit, job.id};
     if (!job.held && waiting->not_before == Instant{} && unmet(job.spec) == 0) {
@@ -225,11 +226,12 @@ void State::count_gpus(const Attempt& row, const JobSpec& spec, int sign) {
 namespace {
 /// The deadlines of an attempt, `never` where it has none.
 struct AttemptDeadlines {
-    Instant limit, gang, settle;
+    Instant limit, gang, settle, reply;
     explicit AttemptDeadlines(const Attempt& row)
         : limit{row.ending ? never : row.limit},
           gang{row.gang_deadline},
-          settle{row.settled != Instant{} ? row.settled : never} {}
+          settle{row.settled != Instant{} ? row.settled : never},
+          reply{row.ending || row.reply_by == Instant{} ? never : row.reply_by} {}
 };
 }  // namespace
 
@@ -252,6 +254,7 @@ void State::account(const Attempt& row, int sign) {
     set_deadline(deadlines.limit, DeadlineKind::time_limit, row.id.value, sign);
     set_deadline(deadlines.gang, DeadlineKind::gang, row.id.value, sign);
     set_deadline(deadlines.settle, DeadlineKind::settle, row.id.value, sign);
+    set_deadline(deadlines.reply, DeadlineKind::reply, row.id.value, sign);
 }
 
 void State::reindex(const Attempt& before, const Attempt& now) {
@@ -283,6 +286,7 @@ void State::reindex(const Attempt& before, const Attempt& now) {
     move(were.limit, are.limit, DeadlineKind::time_limit);
     move(were.gang, are.gang, DeadlineKind::gang);
     move(were.settle, are.settle, DeadlineKind::settle);
+    move(were.reply, are.reply, DeadlineKind::reply);
 }
 
 void State::reindex(const Node& before, const Node& now) {
@@ -323,6 +327,10 @@ void State::account(const Node& row, int sign) {
     } else {
         bucket.erase(row.id);
     }
+}
+
+void State::account(const Service& row, int sign) {
+    if (row.shrink_at != Instant{}) set_deadline(row.shrink_at, DeadlineKind::shrink, row.first.value, sign);
 }
 
 void State::joined(const Node& row) {
@@ -421,6 +429,7 @@ std::string State::rows() const {
     write(std::type_identity<Claim>{});
     write(std::type_identity<Blocked>{});
     write(std::type_identity<Reservation>{});
+    write(std::type_identity<Service>{});
     return out;
 }
 
@@ -451,6 +460,7 @@ std::optional<State> State::from_rows(std::string_view bytes) {
     read(std::type_identity<Claim>{});
     read(std::type_identity<Blocked>{});
     read(std::type_identity<Reservation>{});
+    if (!in.at_end()) read(std::type_identity<Service>{});  // older snapshots have none
     if (!in.ok() || !in.at_end()) return std::nullopt;
     return state;
 }

@@ -66,6 +66,7 @@ inline TenantId key_of(const TenantRow& row) { return row.tenant.id; }
 inline JobId key_of(const Claim& row) { return row.job; }
 inline JobId key_of(const Blocked& row) { return row.spec; }
 inline JobId key_of(const Reservation& row) { return row.job; }
+inline JobId key_of(const Service& row) { return row.first; }
 inline SharedKey key_of(const SharedGpu& row) { return {row.node, row.gpu}; }
 inline int key_of(const Counters&) { return 0; }
 inline int key_of(const Settings&) { return 0; }
@@ -104,7 +105,7 @@ struct Shape {
 };
 
 /// What fires when an instant comes.
-enum class DeadlineKind : std::uint8_t { growth, time_limit, gang, settle, claim, backoff, reservation };
+enum class DeadlineKind : std::uint8_t { growth, time_limit, gang, settle, claim, backoff, reservation, reply, shrink };
 struct Deadline {
     Instant at{};
     DeadlineKind kind = DeadlineKind::growth;
@@ -140,7 +141,7 @@ public:
         std::optional<Row> row;
     };
     using Edit = std::variant<Old<Job>, Old<Spec>, Old<Attempt>, Old<Node>, Old<TenantRow>, Old<Claim>, Old<Blocked>,
-                              Old<Reservation>, Old<SharedGpu>, Old<Counters>, Old<Settings>>;
+                              Old<Reservation>, Old<SharedGpu>, Old<Counters>, Old<Settings>, Old<Service>>;
     using UndoLog = std::vector<Edit>;
 
     State();
@@ -263,6 +264,8 @@ private:
     void unindex(const Reservation& row) { set_deadline(row.at, DeadlineKind::reservation, row.job.value, -1); }
     void index(const SharedGpu& row) { shared_by_use_.emplace(row.tenant, -row.used, key_of(row)); }
     void unindex(const SharedGpu& row) { shared_by_use_.erase({row.tenant, -row.used, key_of(row)}); }
+    void index(const Service& row) { account(row, 1); }
+    void unindex(const Service& row) { account(row, -1); }
     static void index(const Settings&) {}
     static void unindex(const Settings&) {}
     /// Rows that change often and mostly in members that nothing is derived from.
@@ -272,8 +275,9 @@ private:
         std::is_same_v<Row, Spec> || std::is_same_v<Row, TenantRow>;
     /// Rows that placing a job looks at.
     template <class Row>
-    static constexpr bool decides_placement = !(std::is_same_v<Row, Job> || std::is_same_v<Row, Spec> ||
-                                                std::is_same_v<Row, Blocked> || std::is_same_v<Row, Counters>);
+    static constexpr bool decides_placement =
+        !(std::is_same_v<Row, Job> || std::is_same_v<Row, Spec> || std::is_same_v<Row, Blocked> ||
+          std::is_same_v<Row, Counters> || std::is_same_v<Row, Service>);
     void reindex(const Attempt& before, const Attempt& now);
     void reindex(const Node& before, const Node& now);
     void reindex(const Job& before, const Job& now);
@@ -283,6 +287,7 @@ private:
     void count_gpus(const Attempt& row, const JobSpec& spec, int sign);
     void count_nodes(const Attempt& row, const JobSpec& spec, int sign);
     void account(const Node& row, int sign);
+    void account(const Service& row, int sign);
     void joined(const Node& row);  // nodes join and, by undo alone, leave again
     void left(const Node& row);
     void set_deadline(Instant at, DeadlineKind kind, std::uint64_t id, int sign);
@@ -292,7 +297,8 @@ private:
 
     std::tuple<Table<JobId, Job>, Table<JobId, Spec>, Table<AttemptId, Attempt>, Table<NodeId, Node>,
                Table<TenantId, TenantRow>, SmallTable<JobId, Claim>, SmallTable<JobId, Blocked>,
-               SmallTable<JobId, Reservation>, SmallTable<SharedKey, SharedGpu>, Single<Counters>, Single<Settings>>
+               SmallTable<JobId, Reservation>, SmallTable<SharedKey, SharedGpu>, Single<Counters>, Single<Settings>,
+               SmallTable<JobId, Service>>
         tables_;
     UndoLog* undo_ = nullptr;
 
@@ -355,6 +361,10 @@ struct State::TableOf<Blocked> {
 template <>
 struct State::TableOf<Reservation> {
     using type = SmallTable<JobId, Reservation>;
+};
+template <>
+struct State::TableOf<Service> {
+    using type = SmallTable<JobId, Service>;
 };
 template <>
 struct State::TableOf<SharedGpu> {

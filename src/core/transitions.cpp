@@ -157,6 +157,38 @@ Found illegal_change(const State& state, const NodeChanged& f) {
     return std::nullopt;
 }
 
+const Attempt* replica(const State& state, AttemptId id, JobId job) {
+    const auto* attempt = state.find<Attempt>(id);
+    return attempt != nullptr && attempt->job == job && attempt->port != 0 ? attempt : nullptr;
+}
+
+Found illegal_wake(const State& state, const Woken& f) {
+    const auto* attempt = replica(state, f.attempt, f.job);
+    if (attempt == nullptr || attempt->presence != Presence::asleep || attempt->ending) {
+        return of("one wakes who does not sleep: attempt", f.attempt.value);
+    }
+    for (const auto& part : f.parts) {
+        const auto* seat = part_on(attempt->seat, part.node);
+        if (seat == nullptr || seat->gpus != part.gpus) return of("one wakes elsewhere: attempt", f.attempt.value);
+        if ((state.at<Node>(part.node).leased & part.gpus) != 0) {
+            return of("one wakes where others compute: attempt", f.attempt.value);
+        }
+    }
+    return beyond_quota(state, f.job, [&](const TenantRow& row) { return row.used + milli_gpus(f.parts); });
+}
+
+Found illegal_scale(const State& state, Instant at, const Scaled& f) {
+    const auto* service = state.find<Service>(f.service);
+    if (service == nullptr) return of("no such service:", f.service.value);
+    if (f.awake > service->spec.max || f.awake < service->spec.min)
+        return of("too many or too few serve:", f.service.value);
+    if (f.awake >= service->awake) return std::nullopt;
+    if (!service->is_known || service->over_limit) return of("a service shrinks on demand unknown:", f.service.value);
+    if (service->shrink_at == Instant{} || service->shrink_at > at)
+        return of("a service shrinks too soon:", f.service.value);
+    return std::nullopt;
+}
+
 Found when(bool is_wrong, const char* what, std::uint64_t id) { return is_wrong ? Found{of(what, id)} : std::nullopt; }
 }  // namespace
 
@@ -238,6 +270,50 @@ std::optional<std::string> illegal(const State& before, Instant at, const Fact& 
             [&](const GrowthPlanned& f) { return never_wrong(f); },
             [&](const ForeignNoted& f) {
                 return when(before.find<Node>(f.node) == nullptr, "no such node:", f.node.value);
+            },
+            [&](const DemandNoted& f) {
+                return when(before.find<Service>(f.service) == nullptr, "no such service:", f.service.value);
+            },
+            [&](const Scaled& f) { return illegal_scale(before, at, f); },
+            [&](const ShrinkPlanned& f) {
+                return when(before.find<Service>(f.service) == nullptr, "no such service:", f.service.value);
+            },
+            [&](const Wished& f) {
+                const auto* job = before.find<Job>(f.job);
+                return when(job == nullptr || before.find<Service>(job->spec) == nullptr, "no replica:", f.job.value);
+            },
+            [&](const Ready& f) {
+                const auto* attempt = replica(before, f.attempt, f.job);
+                const bool could = attempt != nullptr && !attempt->is_ready && attempt->gang_deadline == never &&
+                                   attempt->presence != Presence::asleep &&
+                                   attempt->presence != Presence::falling_asleep;
+                return when(!could, "one is ready who was not asked: attempt", f.attempt.value);
+            },
+            [&](const SleepBegun& f) {
+                const auto* attempt = replica(before, f.attempt, f.job);
+                return when(attempt == nullptr || !attempt->is_ready || attempt->presence != Presence::awake,
+                            "one is put to sleep who does not serve: attempt", f.attempt.value);
+            },
+            [&](const Seated& f) {
+                const auto* attempt = replica(before, f.attempt, f.job);
+                return when(attempt == nullptr || attempt->presence != Presence::falling_asleep,
+                            "one sleeps who was not told to: attempt", f.attempt.value);
+            },
+            [&](const Woken& f) { return illegal_wake(before, f); },
+            [&](const SleepRefused& f) {
+                return when(before.find<Service>(f.service) == nullptr, "no such service:", f.service.value);
+            },
+            [&](const Lent& f) {
+                const auto* attempt = replica(before, f.attempt, f.borrower);
+                return when(attempt == nullptr || before.find<Job>(f.lender) == nullptr || f.gpus <= 0,
+                            "a loan without lender or borrower: attempt", f.attempt.value);
+            },
+            [&](const Returned& f) {
+                const auto* attempt = replica(before, f.attempt, f.borrower);
+                const bool is_owed =
+                    attempt != nullptr && std::any_of(attempt->loans.begin(), attempt->loans.end(),
+                                                      [&](const Loan& loan) { return loan.lender == f.lender; });
+                return when(!is_owed, "what nobody lent is returned: attempt", f.attempt.value);
             },
         },
         fact);

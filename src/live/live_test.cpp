@@ -108,6 +108,7 @@ public:
                     machine_.attempts.erase(c.attempt);
                     machine_.forgotten.push_back(c.attempt);
                 },
+                [](const TellReplica&) {},
             },
             command);
     }

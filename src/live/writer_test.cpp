@@ -92,17 +92,18 @@ protected:
         ASSERT_EQ(store_.commit(old).outcome, store::Outcome::written);
         view_ = std::make_unique<View>(State{}, 0);
         writer_ = std::make_unique<Writer>(
-            Writer::Parts{store_, folder_, *view_, *FleetClock::start(folder_, {}),
-                          [this](const Command& command) {
-                              trace_.add(std::visit(overloaded{[](const RunRanks&) { return "run"; },
-                                                               [](const EndRanks&) { return "end"; },
-                                                               [](const Forget&) { return "forget"; }},
-                                                    command));
-                          },
-                          [this](const Error&) {
-                              std::filesystem::remove_all(folder_);
-                              std::_Exit(70);
-                          }},
+            Writer::Parts{
+                store_, folder_, *view_, *FleetClock::start(folder_, {}),
+                [this](const Command& command) {
+                    trace_.add(std::visit(
+                        overloaded{[](const RunRanks&) { return "run"; }, [](const EndRanks&) { return "end"; },
+                                   [](const Forget&) { return "forget"; }, [](const TellReplica&) { return "tell"; }},
+                        command));
+                },
+                [this](const Error&) {
+                    std::filesystem::remove_all(folder_);
+                    std::_Exit(70);
+                }},
             State{}, 0, 0);
         Settings settings;
         ASSERT_TRUE(ask(TakeOffice{1, settings}));

@@ -54,6 +54,9 @@ std::vector<Command> CommandsDue::after(const State& state, const std::vector<Fa
         if (const auto* started = std::get_if<Started>(&fact)) placed(started->attempt, started->parts);
         if (const auto* resized = std::get_if<Resized>(&fact)) placed(resized->attempt, resized->parts);
         if (const auto* warned = std::get_if<Warned>(&fact)) touched.push_back(warned->attempt);
+        if (const auto* running = std::get_if<Running>(&fact)) touched.push_back(running->attempt);
+        if (const auto* sleeps = std::get_if<SleepBegun>(&fact)) touched.push_back(sleeps->attempt);
+        if (const auto* woken = std::get_if<Woken>(&fact)) touched.push_back(woken->attempt);
         if (const auto* ended = std::get_if<Ended>(&fact)) over(ended->attempt);
         if (const auto* requeued = std::get_if<Requeued>(&fact)) over(requeued->attempt);
     }

@@ -75,7 +75,7 @@ void Machines::carry_out(const Authority& from, Instant now, const Command& comm
         return;
     }
     std::visit(overloaded{[&](const RunRanks& what) { run(now, what); }, [&](const EndRanks& what) { end(now, what); },
-                          [&](const Forget& what) { forget(what); }},
+                          [&](const Forget& what) { forget(what); }, [](const TellReplica&) {}},
                command);
 }
 

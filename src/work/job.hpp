@@ -19,9 +19,10 @@ constexpr std::size_t max_gpu_types = 32;  // the width of GpuTypeBits
 enum class Level : std::uint8_t { node, rack, pod, hall, site, fleet };
 BOOST_DESCRIBE_ENUM(Level, node, rack, pod, hall, site, fleet)
 
-/// What sort of work it is, as its file says. Shown to people; no decision looks at it.
-enum class Kind : std::uint8_t { batch, training, shell };
-BOOST_DESCRIBE_ENUM(Kind, batch, training, shell)
+/// What sort of work it is, as its file says. Of these only `service` matters to a decision: its jobs are replicas,
+/// which are started, put to sleep and ended as demand asks (core/serving.hpp).
+enum class Kind : std::uint8_t { batch, training, shell, service };
+BOOST_DESCRIBE_ENUM(Kind, batch, training, shell, service)
 
 /// What a job asks for, as far as decisions go. Shared by all elements of an array; immutable once submitted.
 /// How it is run is its Launch, which decisions never see.

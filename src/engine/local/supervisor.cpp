@@ -41,9 +41,9 @@ Result<void> Supervisor::take_office() {
 void Supervisor::carry_out(const Command& command) {
     if (std::visit([](const auto& kind) { return kind.node; }, command) != options_.node) return;
     std::visit(overloaded{
-                   [this](const RunRanks& run) { run_ranks(run); },
-                   [this](const EndRanks& end) { end_ranks(end); },
+                   [this](const RunRanks& run) { run_ranks(run); }, [this](const EndRanks& end) { end_ranks(end); },
                    [this](const Forget& what) { forget(what.attempt); },
+                   [](const TellReplica&) {},  // who speaks with replicas does
                },
                command);
 }

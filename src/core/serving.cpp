@@ -1,0 +1,259 @@
+#include "core/serving.hpp"
+
+#include <algorithm>
+
+#include "core/attempts.hpp"
+#include "core/policy/seats.hpp"
+#include "core/schedule.hpp"
+
+namespace stargate {
+
+namespace {
+
+const Attempt* attempt_of(const State& state, const Job& job) {
+    const auto* active = std::get_if<Active>(&job.phase);
+    return active == nullptr ? nullptr : &state.at<Attempt>(active->attempt);
+}
+
+/// The replicas that have not ended, in order of id.
+std::vector<JobId> replicas_of(const State& state, const Service& service) {
+    std::vector<JobId> replicas;
+    const auto count = state.at<Spec>(service.first).count;
+    for (std::int32_t task = 0; task < count; ++task) {
+        const JobId id{service.first.value + static_cast<std::uint64_t>(task)};
+        const auto* job = state.find<Job>(id);
+        if (job != nullptr && !std::holds_alternative<Finished>(job->phase)) replicas.push_back(id);
+    }
+    return replicas;
+}
+
+/// Whether all that are to serve do.
+bool all_serve(const State& state, const Service& service) {
+    const auto replicas = replicas_of(state, service);
+    const auto serving = std::count_if(replicas.begin(), replicas.end(), [&](JobId id) {
+        const auto* attempt = attempt_of(state, state.at<Job>(id));
+        return attempt != nullptr && attempt->is_ready;
+    });
+    return serving >= service.awake;
+}
+
+void scale(Core& core, Instant now, JobId id) {
+    const auto& state = core.state();
+    const auto service = state.at<Service>(id);
+    const auto& spec = service.spec;
+    auto up = std::max(service.awake, spec.min);
+    auto why = service.awake < spec.min ? ScaleCause::minimum : ScaleCause::demand;
+    if (service.is_known) {
+        up = std::max(up, std::min(service.need, spec.max));
+        // All serve and still somebody waits too long: what the numbers say is not enough.
+        if (up == service.awake && service.over_limit && up < spec.max && all_serve(state, service)) {
+            ++up;
+            why = ScaleCause::over_limit;
+        }
+    }
+    if (up > service.awake) return core.apply(now, Scaled{id, up, why});
+    const auto down = std::max(spec.min, std::min(service.keep, spec.max));
+    const bool may_shrink = service.is_known && !service.over_limit && down < service.awake;
+    if (!may_shrink) {
+        if (service.shrink_at != Instant{}) core.apply(now, ShrinkPlanned{id, {}});
+    } else if (service.shrink_at == Instant{}) {
+        core.apply(now, ShrinkPlanned{id, now + state.settings().service_quiet});
+    } else if (service.shrink_at <= now) {
+        core.apply(now, Scaled{id, down, ScaleCause::quiet});
+    }
+}
+
+/// Which of two replicas is to serve rather: one that does, and there one on GPUs of nobody else's; then one that
+/// sleeps, then one that is there at all.
+int distance_to_serving(const State& state, JobId id) {
+    const auto& job = state.at<Job>(id);
+    const auto* attempt = attempt_of(state, job);
+    if (attempt == nullptr) return job.wish == Wish::awake ? 3 : 6;
+    if (attempt->ending) return 5;
+    if (job.wish == Wish::awake) return attempt->loans.empty() ? 0 : 1;
+    return attempt->presence == Presence::asleep ? 2 : 4;
+}
+
+void wish(Core& core, Instant now, JobId id) {
+    const auto& state = core.state();
+    const auto& service = state.at<Service>(id);
+    auto replicas = replicas_of(state, service);
+    std::stable_sort(replicas.begin(), replicas.end(),
+                     [&](JobId a, JobId b) { return distance_to_serving(state, a) < distance_to_serving(state, b); });
+    const auto awake = static_cast<std::size_t>(service.awake);
+    const auto there = awake + static_cast<std::size_t>(service.cannot_sleep ? 0 : service.spec.standby);
+    for (std::size_t i = 0; i < replicas.size(); ++i) {
+        const auto is = i < awake ? Wish::awake : i < there ? Wish::asleep : Wish::off;
+        if (state.at<Job>(replicas[i]).wish != is) core.apply(now, Wished{replicas[i], is});
+    }
+}
+
+std::int32_t gpus_of(const Parts& parts) {
+    std::int32_t sum = 0;
+    for (const auto& part : parts) sum += part.gpu_count();
+    return sum;
+}
+
+/// Starts or wakes the replica, or claims a place for that.
+void find_room(Core& core, Instant now, JobId id) {
+    const auto& state = core.state();
+    if (state.find<Claim>(id) != nullptr) return;
+    const auto& job = state.at<Job>(id);
+    auto room = room_for_replica(state, now, job);
+    const auto* attempt = attempt_of(state, job);
+    if (!room.plan) {
+        if (attempt == nullptr) note_blocked(core, now, id, room.why);
+        return;
+    }
+    Claim claim;
+    claim.job = id;
+    claim.wakes = attempt == nullptr ? AttemptId{} : attempt->id;
+    claim.parts = room.plan->parts;
+    for (auto& part : claim.parts) {
+        if (attempt == nullptr) break;
+        part.cpus = {};  // one that sleeps holds its host's already
+        part.memory = {};
+    }
+    auto latest = std::max(now, room.plan->leaving_by);
+    for (const auto& victim : room.plan->victims) {
+        const auto& giver = state.at<Attempt>(victim.attempt);
+        const auto held = gpus_of(giver.ending ? giver.ending->next : giver.parts);
+        claim.lenders.push_back({giver.job, held - gpus_of(victim.keep)});
+        latest = std::max(latest, now + state.spec_of(state.at<Job>(giver.job)).grace);
+    }
+    claim.deadline = latest + state.settings().claim_slack;
+    core.apply(now, Claimed{claim});
+    for (auto& victim : room.plan->victims) {
+        const auto cause = victim.keep.empty() ? EndCause::preempt : EndCause::resize;
+        warn(core, now, victim.attempt, cause, std::move(victim.keep), id);
+    }
+}
+
+void fall_asleep(Core& core, Instant now, const Attempt& attempt) {
+    const auto& state = core.state();
+    const auto& spec = state.spec_of(state.at<Job>(attempt.job));
+    core.apply(now, SleepBegun{attempt.id, attempt.job, now + spec.grace + state.settings().claim_slack});
+}
+
+/// Brings one replica nearer to what is wished of it.
+void bring_about(Core& core, Instant now, JobId id) {
+    const auto& state = core.state();
+    const auto& job = state.at<Job>(id);
+    const auto* attempt = attempt_of(state, job);
+    const bool waits = attempt == nullptr;
+    if (job.wish == Wish::off || (job.wish == Wish::asleep && !waits)) {
+        if (state.find<Claim>(id) != nullptr) core.apply(now, ClaimDropped{id});
+    }
+    if (waits) {
+        const bool is_ripe = std::get<Waiting>(job.phase).not_before == Instant{} && !job.held;
+        if (job.wish != Wish::off && is_ripe) find_room(core, now, id);
+        return;
+    }
+    if (attempt->ending) return;
+    if (job.wish == Wish::awake) {
+        if (attempt->presence == Presence::asleep) find_room(core, now, id);
+        return;
+    }
+    if (attempt->is_ready) return fall_asleep(core, now, *attempt);  // and so without losing a request
+    const bool is_idle = attempt->presence == Presence::asleep || attempt->presence == Presence::awake;
+    if (job.wish == Wish::off && is_idle) warn(core, now, attempt->id, EndCause::scaled, {}, {});
+}
+
+std::int64_t divided_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+}  // namespace
+
+Answer service_demand(Core& core, Instant now, const ServiceDemand& told) {
+    const auto* service = core.state().find<Service>(told.service);
+    if (service == nullptr) return {{Why::not_found, 0, 0, told.service.value}, {}};
+    DemandNoted fact;
+    fact.service = told.service;
+    if (told.is_known) {
+        const auto load = std::clamp<std::int64_t>(told.queued, 0, INT32_MAX) +
+                          std::clamp<std::int64_t>(told.in_flight, 0, INT32_MAX);
+        const auto most = std::int64_t{service->spec.max_concurrency};
+        const auto at_most = [](std::int64_t replicas) {
+            return static_cast<std::int32_t>(std::min<std::int64_t>(replicas, max_replicas));
+        };
+        fact.is_known = true;
+        fact.need = at_most(divided_up(load, most));
+        fact.keep = at_most(divided_up(load * 100, most * carried_percent));
+        fact.over_limit = told.over_limit;
+    } else {
+        fact.need = service->need;
+        fact.keep = service->keep;
+    }
+    const bool same = std::tie(fact.is_known, fact.need, fact.keep, fact.over_limit) ==
+                      std::tie(service->is_known, service->need, service->keep, service->over_limit);
+    if (!same) core.apply(now, fact);
+    return {};
+}
+
+void replica_ready(Core& core, Instant now, const ReplicaReady& report) {
+    const auto* attempt = core.state().find<Attempt>(report.attempt);
+    if (attempt == nullptr || attempt->is_ready || attempt->ending || attempt->port == 0) return;
+    if (attempt->presence != Presence::awake && attempt->presence != Presence::waking) return;
+    if (attempt->gang_deadline != never) return;  // heard from somebody else: ours do not run yet
+    core.apply(now, Ready{attempt->id, attempt->job});
+}
+
+void replica_asleep(Core& core, Instant now, const ReplicaAsleep& report) {
+    const auto* found = core.state().find<Attempt>(report.attempt);
+    if (found == nullptr || found->presence != Presence::falling_asleep || found->ending) return;
+    const auto attempt = *found;
+    const auto& job = core.state().at<Job>(attempt.job);
+    if (!report.can_sleep) {
+        const auto& service = core.state().at<Service>(job.spec);
+        if (!service.cannot_sleep) core.apply(now, SleepRefused{service.first});
+        return warn(core, now, attempt.id, EndCause::scaled, {}, {});
+    }
+    Seated fact{attempt.id, attempt.job, attempt.parts, {}, charge_of(attempt, now)};
+    for (auto& part : fact.parts) {
+        if (part.gpus != 0) fact.seat.push_back(part);
+        part.gpus = 0;
+    }
+    return_loans(core, now, attempt.id);
+    core.apply(now, fact);
+}
+
+void serve(Core& core, Instant now) {
+    std::vector<JobId> services;
+    core.state().table<Service>().for_each([&](const Service& service) { services.push_back(service.first); });
+    for (const auto id : services) {
+        if (replicas_of(core.state(), core.state().at<Service>(id)).empty()) continue;  // cancelled
+        scale(core, now, id);
+        wish(core, now, id);
+        for (const auto replica : replicas_of(core.state(), core.state().at<Service>(id))) {
+            bring_about(core, now, replica);
+        }
+    }
+}
+
+void wake(Core& core, Instant now, const Claim& claim) {
+    const auto& state = core.state();
+    const auto attempt = state.at<Attempt>(claim.wakes);
+    auto parts = attempt.parts;
+    for (auto& part : parts) {
+        for (const auto& seat : attempt.seat) {
+            if (seat.node == part.node) part.gpus = seat.gpus;
+        }
+    }
+    core.apply(now, Woken{attempt.id, attempt.job, std::move(parts), now + state.settings().ready_limit,
+                          charge_of(attempt, now)});
+}
+
+void note_lenders(Core& core, Instant now, JobId borrower, const Loans& lenders) {
+    const auto& job = core.state().at<Job>(borrower);
+    if (job.wish != Wish::awake) return;  // one that is born to sleep gives back at once
+    const auto attempt = std::get<Active>(job.phase).attempt;
+    for (const auto& loan : lenders) core.apply(now, Lent{loan.lender, borrower, attempt, loan.gpus});
+}
+
+void return_loans(Core& core, Instant now, AttemptId id) {
+    const auto attempt = core.state().at<Attempt>(id);
+    for (const auto& loan : attempt.loans) core.apply(now, Returned{loan.lender, attempt.job, id, loan.gpus});
+}
+
+bool is_replica(const State& state, const Job& job) { return state.spec_of(job).kind == Kind::service; }
+
+}  // namespace stargate

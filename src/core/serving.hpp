@@ -1,0 +1,33 @@
+#pragma once
+
+#include "core/core.hpp"
+#include "core/decide.hpp"
+
+/// Services: how many replicas are to serve, which of them sleep, and the life of each between. Called by decide and by
+/// the pass.
+namespace stargate {
+
+/// A replica counts as able to carry so much of what it can have under way, in percent, when fewer are to serve.
+constexpr std::int64_t carried_percent = 80;
+
+Answer service_demand(Core& core, Instant now, const ServiceDemand& told);
+void replica_ready(Core& core, Instant now, const ReplicaReady& report);
+void replica_asleep(Core& core, Instant now, const ReplicaAsleep& report);
+
+/// Scales every service to its demand and starts, wakes, puts to sleep or ends its replicas. Up at once; down only when
+/// the demand is known, nobody waits too long, and fewer have been enough for a quiet period. Cost O(replicas).
+void serve(Core& core, Instant now);
+
+/// The claim of a replica that sleeps is free: it wakes in its seat.
+void wake(Core& core, Instant now, const Claim& claim);
+
+/// Notes from whom the replica has its GPUs, before its claim is used up.
+void note_lenders(Core& core, Instant now, JobId borrower, const Loans& lenders);
+
+/// The replica lets go of its GPUs: they are the lenders' no more.
+void return_loans(Core& core, Instant now, AttemptId attempt);
+
+/// Whether this job is a replica of a service.
+bool is_replica(const State& state, const Job& job);
+
+}  // namespace stargate

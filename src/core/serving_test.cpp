@@ -1,0 +1,175 @@
+#include <gtest/gtest.h>
+
+#include "core/given.hpp"
+
+// Services: replicas that serve, sleep and wake as demand asks, and the GPUs that training lends them meanwhile.
+namespace stargate::test {
+namespace {
+
+/// Four GPUs, a training that may have one to three of them, and a service of one replica and up to two more.
+Given lab_with_service() {
+    Given lab;
+    lab.node("n", 4);
+    lab.running(job("train").gpus(1, 3));
+    lab.waiting(service("chat", {1, 3, 2, 8}));
+    return lab;
+}
+
+/// The same once the standbys have been born: each in its turn takes a GPU of the training and gives it back.
+Given at_rest() {
+    auto lab = lab_with_service();
+    for (int round = 0; round < 8; ++round) {
+        lab.replicas_obey("chat");
+        if (lab.phase("train") == "stopping") lab.leaves("train");
+        if (lab.phase("train") == "starting") lab.runs("train");
+        lab.later(seconds{4});
+    }
+    return lab;
+}
+
+TEST(Service, HasItsLeastReplicaAndStandbysWhileTrainingHasTheRest) {
+    const auto lab = at_rest();
+    EXPECT_EQ(lab.replicas("chat"), "asleep 2 serving 1");
+    EXPECT_EQ(lab.gpus("train"), 3);
+    EXPECT_EQ(lab.times("lent"), 0U);  // a standby is born by a shrink that is no loan
+    EXPECT_EQ(std::popcount(lab.state().at<Node>(lab.node_id("n")).seats), 2);
+}
+
+TEST(Service, ABurstWakesStandbysOnGpusThatTrainingLends) {
+    auto lab = at_rest();
+    lab.demand("chat", 20, 8, true);
+    EXPECT_EQ(lab.phase("train"), "stopping");
+    EXPECT_EQ(lab.replicas("chat"), "asleep 2 serving 1");  // nobody computes before the GPU is free
+    lab.leaves("train", 100);
+    EXPECT_EQ(lab.gpus("train"), 1);
+    EXPECT_EQ(lab.replicas("chat"), "serving 1 waking 2");
+    EXPECT_EQ(lab.times("lent"), 2U);
+    lab.replicas_obey("chat").runs("train");
+    EXPECT_EQ(lab.replicas("chat"), "serving 3");
+    EXPECT_EQ(lab.row("train").step, 100);
+}
+
+TEST(Service, GivesBackAfterAQuietTimeAndTrainingGrows) {
+    auto lab = at_rest();
+    lab.demand("chat", 20, 8, true).leaves("train").replicas_obey("chat").runs("train");
+    lab.demand("chat", 0, 2);
+    EXPECT_EQ(lab.replicas("chat"), "serving 3");
+    lab.later(seconds{3});
+    EXPECT_EQ(lab.replicas("chat"), "serving 3");
+    lab.later(seconds{3});
+    EXPECT_EQ(lab.replicas("chat"), "falling_asleep 2 serving 1");
+    EXPECT_EQ(lab.loans("chat").size(), 2U);
+    lab.replicas_obey("chat");
+    EXPECT_EQ(lab.replicas("chat"), "asleep 2 serving 1");
+    EXPECT_EQ(lab.times("returned"), 2U);
+    lab.later(seconds{4});
+    lab.leaves("train").runs("train");
+    EXPECT_EQ(lab.gpus("train"), 3);
+}
+
+TEST(Service, UnknownDemandShrinksNothing) {
+    auto lab = at_rest();
+    lab.demand("chat", 20, 8, true).leaves("train").replicas_obey("chat").runs("train");
+    lab.decide_now(ServiceDemand{lab.id("chat"), false, 0, 0, false});
+    lab.pass().later(minutes{5});
+    EXPECT_EQ(lab.replicas("chat"), "serving 3");
+    lab.decide_now(TakeOffice{2, lab.state().settings()});
+    lab.pass().later(minutes{5});
+    EXPECT_EQ(lab.replicas("chat"), "serving 3");
+}
+
+TEST(Service, ShrinksOnlyToWhatCouldCarryTheLoad) {
+    auto lab = at_rest();
+    lab.demand("chat", 20, 8, true).leaves("train").replicas_obey("chat").runs("train");
+    lab.demand("chat", 0, 8);  // fills one replica to the brim: two carry it with room to spare
+    lab.later(seconds{1}).later(seconds{6}).replicas_obey("chat");
+    EXPECT_EQ(lab.replicas("chat"), "asleep 1 serving 2");
+}
+
+TEST(Service, AReplicaThatEndsIsStartedAnewAfterABackOff) {
+    auto lab = at_rest();
+    lab.ends("chat", 1);
+    EXPECT_EQ(lab.phase("chat"), "waiting");
+    EXPECT_EQ(lab.reason("chat"), Why::backing_off);
+    EXPECT_EQ(lab.state().at<Service>(lab.id("chat")).awake, 1);
+    EXPECT_EQ(lab.phase("train"), "stopping");  // a standby takes its place
+    lab.leaves("train").replicas_obey("chat").runs("train");
+    EXPECT_EQ(lab.replicas("chat"), "asleep 1 serving 1");
+    lab.later(seconds{2}).replicas_obey("chat");
+    EXPECT_EQ(lab.replicas("chat"), "asleep 2 serving 1");
+    EXPECT_EQ(lab.times("ended"), 0U);
+}
+
+TEST(Service, AReplicaThatDoesNotAnswerIsEnded) {
+    Given lab;
+    lab.node("n", 2).waiting(service("chat", {1, 1, 0, 8})).runs("chat");
+    EXPECT_EQ(lab.replicas("chat"), "awake 1");
+    lab.later(minutes{11});
+    EXPECT_EQ(lab.phase("chat"), "stopping");
+    lab.leaves("chat");
+    EXPECT_EQ(lab.reason("chat"), Why::backing_off);
+}
+
+TEST(Service, WhoCannotSleepHasNoStandby) {
+    Given lab;
+    lab.node("n", 3).waiting(service("chat", {1, 3, 2, 8}));
+    lab.runs("chat");
+    for (const auto& command : owed(lab.state())) {
+        if (const auto* run = std::get_if<RunRanks>(&command)) {
+            lab.decide_now(RanksRunning{run->attempt, run->node, run->generation});
+        }
+    }
+    lab.pass();
+    std::vector<AttemptId> all;
+    lab.state().table<Attempt>().for_each([&](const Attempt& one) { all.push_back(one.id); });
+    for (const auto id : all) lab.decide_now(ReplicaReady{id});
+    lab.pass();
+    EXPECT_EQ(lab.replicas("chat"), "falling_asleep 2 serving 1");
+    for (const auto id : all) lab.decide_now(ReplicaAsleep{id, false});
+    lab.pass();
+    EXPECT_EQ(lab.replicas("chat"), "ending 2 serving 1");
+}
+
+TEST(Service, ScalesToZeroAndBack) {
+    Given lab;
+    lab.node("n", 2).waiting(service("chat", {0, 1, 0, 8}));
+    EXPECT_EQ(lab.replicas("chat"), "");
+    EXPECT_EQ(lab.reason("chat"), Why::not_needed);
+    lab.demand("chat", 1, 0).replicas_obey("chat");
+    EXPECT_EQ(lab.replicas("chat"), "serving 1");
+    lab.demand("chat", 0, 0).later(seconds{6}).replicas_obey("chat");
+    EXPECT_EQ(lab.replicas("chat"), "ending 1");
+    lab.leaves("chat");
+    EXPECT_EQ(lab.replicas("chat"), "");
+    EXPECT_EQ(lab.phase("chat"), "waiting");
+}
+
+TEST(Service, CancelEndsAllOfIt) {
+    auto lab = at_rest();
+    const auto first = lab.id("chat").value;
+    for (std::uint64_t task = 0; task < 3; ++task) lab.decide_now(Cancel{JobId{first + task}});
+    lab.pass();
+    EXPECT_EQ(lab.replicas("chat"), "ending 3");
+    std::vector<Attempt> all;
+    lab.state().table<Attempt>().for_each([&](const Attempt& one) { all.push_back(one); });
+    for (const auto& one : all) {
+        if (one.port == 0) continue;
+        lab.decide_now(RanksEnded{one.id, one.parts.front().node, 1, {ExitKind::exited, 0, ""}, true, -1, 0});
+    }
+    lab.pass().demand("chat", 9, 9);
+    EXPECT_EQ(lab.phase("chat"), "cancelled");
+    EXPECT_EQ(lab.state().at<Node>(lab.node_id("n")).seats, GpuMask{0});
+}
+
+TEST(Service, WhatCannotBeIsRefused) {
+    Given lab;
+    lab.node("n", 4);
+    EXPECT_EQ(lab.submit(service("chat", {3, 2})), Why::bad_service);
+    EXPECT_EQ(lab.submit(service("chat", {1, 2, 0, 0})), Why::bad_service);
+    EXPECT_EQ(lab.submit(service("chat", {1, 2}).gpus(1, 2)), Why::bad_service);
+    EXPECT_EQ(lab.submit(service("chat", {1, 2}).count(3)), Why::bad_service);
+    EXPECT_EQ(lab.submit(service("chat", {1, 2}).gpus(5)), Why::never_fits);
+}
+
+}  // namespace
+}  // namespace stargate::test
