@@ -36,6 +36,7 @@ int twin_run(const TwinAsked& asked) {
         return 2;
     }
     options.scenario = std::move(*scenario);
+    options.file = asked.file;
     options.seed = asked.seed;
     options.overrides = asked.overrides;
     options.commit = STARGATE_VERSION;
@@ -57,7 +58,8 @@ int twin_run(const TwinAsked& asked) {
     const auto report = twin::run_scenario(options);
     if (watched) fmt::print(stderr, "\r{:60}\r", "");
     if (!report) {
-        fmt::print(stderr, "{}: {}\n", asked.file, report.error().detail);
+        const auto& detail = report.error().detail;
+        fmt::print(stderr, "{}{}\n", detail.starts_with(asked.file + ":") ? "" : "stargate: ", detail);
         return 2;
     }
     if (asked.output == "json") {

@@ -8,22 +8,13 @@
 
 #include "api/mount_rules.hpp"
 #include "api/words.hpp"
-#include "api/yaml.hpp"
 #include "base/names.hpp"
 #include "base/spelling.hpp"
+#include "base/yaml.hpp"
 
 namespace stargate::api {
 
 namespace {
-
-/// What a message may quote: one line, and not all of a large file.
-std::string presentable(std::string text) {
-    constexpr std::size_t longest = 400;
-    if (text.size() > longest) text = text.substr(0, longest) + "...";
-    std::replace_if(
-        text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; }, '?');
-    return text;
-}
 
 /// Reads the fields of one file into a job. Keeps the first error and skips everything after it.
 class JobReader {
@@ -45,9 +36,7 @@ public:
         }
         read_kind(root);
         // `dir` first: other paths are relative to it.
-        for (const auto& [key, value] : root.members) {
-            if (key.text == "dir") job_.launch.folder = path(value, "dir", setting_.folder);
-        }
+        if (const auto* dir = root.find("dir")) job_.launch.folder = path(*dir, "dir", setting_.folder);
         for (const auto& [key, value] : root.members) {
             read_field(key, value);
             job_.lines[key.text] = key.line;
@@ -87,21 +76,20 @@ private:
     }
 
     void read_kind(const YamlNode& root) {
-        const auto kind = std::find_if(root.members.begin(), root.members.end(),
-                                       [](const auto& member) { return member.key.text == "kind"; });
-        if (kind == root.members.end()) {
+        const auto* kind = root.find("kind");
+        if (kind == nullptr) {
             return reject(root.line, "kind", "is missing; write `kind: training` or `kind: batch`");
         }
-        const auto word = text(kind->value, "kind");
+        const auto word = text(*kind, "kind");
         if (word == "service") {
-            return reject(kind->value.line, "kind",
+            return reject(kind->line, "kind",
                           "services come with the gateway, which this version does not have yet; write `training` or "
                           "`batch` for work that ends");
         }
         if (const auto known = from_name<Kind>(word)) {
             job_.submit.spec.kind = *known;
         } else {
-            reject(kind->value.line, "kind",
+            reject(kind->line, "kind",
                    fmt::format("`{}` is no kind of work{}; write training, batch or shell", word,
                                did_you_mean(word, {"training", "batch", "shell", "service"})));
         }
@@ -404,7 +392,7 @@ std::string ParsedJob::where(std::string_view field) const {
 }
 
 Result<ParsedJob> parse_job_file(std::string_view text, const JobFileSetting& setting) {
-    const auto root = parse_yaml(text);
+    const auto root = parse_yaml(text, "job");
     if (!root) {
         const auto& [line, field, what] = root.error();
         return fail(Fault::malformed, presentable(fmt::format("{}:{}: {}: {}", setting.file, line, field, what)));

@@ -318,10 +318,16 @@ const std::vector<Bad> bad{
     {"kind: batch\nname: \xed\xa0\x80\n", "job.yaml:2: file: not UTF-8; save the file as UTF-8"},
     {"kind: batch\nname: a\x07\n", "job.yaml:2: file: a control character; remove it"},
     {std::string("kind: batch\n\0", 13), "job.yaml:2: file: a control character; remove it"},
-    {"kind: batch\n\tname: a\n",
-     "job.yaml:2: file: not YAML: illegal tab when looking for indentation; check indentation and colons"},
-    {"kind: [batch\n", "job.yaml:2: file: not YAML: end of sequence flow not found; check indentation and colons"},
-    {"{a: b", "job.yaml:1: file: not YAML: end of map flow not found; check indentation and colons"},
+    {"kind: batch\n\tname: a\n", "job.yaml:2: file: not YAML: a tab stands where spaces belong; indent with spaces"},
+    {"kind: [batch\n",
+     "job.yaml:1: file: not YAML: did not find expected ',' or ']' while parsing a flow sequence; check indentation, "
+     "colons and quotes"},
+    {"{a: b",
+     "job.yaml:1: file: not YAML: did not find expected ',' or '}' while parsing a flow mapping; check indentation, "
+     "colons and quotes"},
+    {"kind: batch\nname: a\nrun: 'true\ncount: 1\n",
+     "job.yaml:3: file: not YAML: found unexpected end of stream while scanning a quoted scalar; check indentation, "
+     "colons and quotes"},
     {"? [a]\n: b\n", "job.yaml:1: file: a key must be a plain word; write `name: value`"},
     {many(30000), "job.yaml:1: a: more than 20000 values; no job file needs that many"},
     {"%TAG ! tag:x,2000:\n---\na: b\n", "job.yaml:3: kind: is missing; write `kind: training` or `kind: batch`"},

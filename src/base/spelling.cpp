@@ -38,4 +38,12 @@ std::string did_you_mean(std::string_view word, const std::vector<std::string_vi
     return best.empty() ? std::string{} : " (did you mean `" + std::string{best} + "`?)";
 }
 
+std::string presentable(std::string text) {
+    constexpr std::size_t longest = 400;
+    if (text.size() > longest) text = text.substr(0, longest) + "...";
+    std::replace_if(
+        text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; }, '?');
+    return text;
+}
+
 }  // namespace stargate

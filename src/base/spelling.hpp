@@ -9,4 +9,7 @@ namespace stargate {
 /// ` (did you mean `gpus`?)` when one of `known` is close to `word`, else nothing.
 [[nodiscard]] std::string did_you_mean(std::string_view word, const std::vector<std::string_view>& known);
 
+/// What a message may quote of what others wrote: one line without control characters, and not all of a large file.
+[[nodiscard]] std::string presentable(std::string text);
+
 }  // namespace stargate

@@ -24,7 +24,7 @@ void json_counts(std::string& out, const std::map<std::string, std::uint64_t>& c
 }  // namespace
 
 Result<RunReport> run_scenario(const RunOptions& options) {
-    const auto scenario = read_scenario(options.scenario, options.overrides);
+    const auto scenario = read_scenario(options.scenario, options.overrides, options.file);
     if (!scenario) return tl::unexpected(scenario.error());
     store::MemoryStore memory;
     store::Store& store = options.store != nullptr ? *options.store : memory;

@@ -30,7 +30,8 @@ struct RunReport {
 };
 
 struct RunOptions {
-    std::string scenario;  // the file's text
+    std::string scenario;                // the file's text
+    std::string file = "scenario.yaml";  // its name, for messages
     std::uint64_t seed = 1;
     std::vector<std::string> overrides;  // path=value
     store::Store* store = nullptr;       // none: a log in memory. Must be empty

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.hpp"
@@ -94,7 +95,9 @@ struct Scenario {
 };
 
 /// Reads a scenario. `overrides` are `path=value` with the file's words, as `faults.node_loss=0` or
-/// `workload.kinds.0.mean=5s`. Fault::malformed says where and what.
-[[nodiscard]] Result<Scenario> read_scenario(const std::string& text, const std::vector<std::string>& overrides);
+/// `workload.kinds.0.mean=5s`. Errors (Fault::malformed) read `FILE:LINE: path: what; remedy`, those of an override
+/// `--set: path: what; remedy`.
+[[nodiscard]] Result<Scenario> read_scenario(const std::string& text, const std::vector<std::string>& overrides,
+                                             std::string_view file = "scenario.yaml");
 
 }  // namespace stargate::twin

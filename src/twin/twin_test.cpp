@@ -246,17 +246,94 @@ TEST(Replay, FindsOneAlteredPolicy) {
     EXPECT_GT(report->compared, 10U);
 }
 
-TEST(ScenarioFile, SaysWhereItIsWrong) {
-    const auto wrong = [](const std::string& override_) {
-        const auto read = read_scenario(scenario("chaos.yaml"), {override_});
+/// What is wrong with the chaos scenario under an override; empty when nothing is.
+std::string wrong(const std::string& override_) {
+    const auto read = read_scenario(scenario("chaos.yaml"), {override_}, "chaos.yaml");
+    return read ? std::string{} : read.error().detail;
+}
+
+TEST(ScenarioFile, SaysWhatIsWrongWithAnOverride) {
+    EXPECT_EQ(wrong("faults.node_loss=60s"), "");
+    EXPECT_EQ(wrong("faults.node_los=60s"),
+              "--set: faults.node_los: no such field (did you mean `node_loss`?); docs/twin.md lists them all");
+    EXPECT_EQ(wrong("duration=soon"),
+              "--set: duration: `soon` is no time; write a number with its unit, as 500us, 20ms, 10s, 5m, 2h or 1d");
+    EXPECT_EQ(
+        wrong("workload.kinds.0.priority=royal"),
+        "--set: workload.kinds.0.priority: `royal` is not known; write opportunistic, research, production, serving "
+        "or system");
+    EXPECT_EQ(wrong("workload.kinds.99.mean=1s"),
+              "--set: workload.kinds.99.mean: the list has no element `99`; it has 12, from 0 on");
+    EXPECT_EQ(wrong("duration"), "--set: duration: sets nothing; write PATH=VALUE, as faults.node_loss=10s");
+    EXPECT_EQ(wrong("duration="), "--set: duration: nothing stands where one value belongs; write one");
+    EXPECT_EQ(wrong("duration.x=1s"),
+              "--set: duration.x: `x` is looked for in a single value; write a path of docs/twin.md");
+    EXPECT_EQ(wrong("tenants=[{name: a"),
+              "--set: tenants: not YAML: did not find expected ',' or '}' while parsing a flow mapping; check "
+              "indentation, colons and quotes");
+}
+
+TEST(ScenarioFile, AnOverrideMaySetWhatIsNotInTheFileAndWholeGroups) {
+    const auto read = read_scenario(scenario("chaos.yaml"),
+                                    {"keep_log=true", "pace.message=1ms", "tenants=[{name: a}, {name: b, quota: 3}]",
+                                     "workload.kinds.1={name: wide, gpus: 2..4, mean: 1.5s, memory: 2GB}"});
+    ASSERT_TRUE(read) << read.error().detail;
+    EXPECT_TRUE(read->keep_log);
+    EXPECT_EQ(read->pace.message, std::chrono::milliseconds{1});
+    ASSERT_EQ(read->tenants.size(), 2U);
+    EXPECT_EQ(read->tenants[1].quota_gpus, 3);
+    const auto& wide = read->kinds[1];
+    EXPECT_EQ(wide.name, "wide");
+    EXPECT_EQ(wide.spec.max_gpus, GpuCount{4});
+    EXPECT_EQ(wide.mean, std::chrono::milliseconds{1500});
+    EXPECT_EQ(wide.spec.time_limit, std::chrono::seconds{6});
+    EXPECT_EQ(wide.spec.memory_per_rank, gibibytes(2));
+}
+
+TEST(ScenarioFile, SaysInWhichLineItIsWrong) {
+    const std::string fleet = "fleet:\n  groups: [{nodes: 1}]\n";
+    const std::string work = "workload:\n  kinds:\n    - {name: a}\n";
+    const auto said = [](const std::string& text) {
+        const auto read = read_scenario(text, {}, "my.yaml");
         return read ? std::string{} : read.error().detail;
     };
-    EXPECT_EQ(wrong("faults.node_loss=60s"), "");
-    EXPECT_NE(wrong("faults.node_los=60s").find("faults.node_los"), std::string::npos);
-    EXPECT_NE(wrong("duration=soon").find("duration"), std::string::npos);
-    EXPECT_NE(wrong("workload.kinds.0.priority=royal").find("royal"), std::string::npos);
-    EXPECT_NE(wrong("workload.kinds.99.mean=1s"), "");
-    EXPECT_NE(wrong("duration"), "");
+    EXPECT_EQ(said(fleet + work), "");
+    EXPECT_EQ(said(fleet + work + "      gpu: 1\n"),
+              "my.yaml:6: file: not YAML: did not find expected '-' indicator while parsing a block collection that "
+              "begins in line 5; check indentation, colons and quotes");
+    EXPECT_EQ(said(fleet + work + "    - name: b\n      gpu: 1\n"),
+              "my.yaml:7: workload.kinds.1.gpu: no such field (did you mean `gpus`?); docs/twin.md lists them all");
+    EXPECT_EQ(said(fleet + work + "duration: 90\n"),
+              "my.yaml:6: duration: `90` is no time; write a number with its unit, as 500us, 20ms, 10s, 5m, 2h or 1d");
+    EXPECT_EQ(said(fleet + work + "keep_log: yes\n"), "my.yaml:6: keep_log: `yes` is not known; write true or false");
+    EXPECT_EQ(said(fleet + work + "check_every: -1\n"),
+              "my.yaml:6: check_every: `-1` is out of range; write 0 to 9000000000000000");
+    EXPECT_EQ(said(fleet + work + "snapshot_every: 5k\n"),
+              "my.yaml:6: snapshot_every: `5k` is no number; write one, as 4 or 0.5");
+    EXPECT_EQ(said(fleet + work + "people: [a]\n"),
+              "my.yaml:6: people: a group of fields belongs here; write `{NAME: VALUE}`");
+    EXPECT_EQ(said(fleet + work + "tenants: {name: a}\n"),
+              "my.yaml:6: tenants: a list belongs here; write `tenants: [..., ...]`");
+    EXPECT_EQ(said(fleet + "workload:\n  kinds:\n    - name: a\n      gpu_type: [h100]\n"),
+              "my.yaml:6: workload.kinds.0.gpu_type: fleet.gpu_types has no `h100`; it has cpu");
+    EXPECT_EQ(said("fleet:\n  gpu_types: []\n"), "my.yaml:2: fleet.gpu_types: 0 types; write 1 to 32");
+    EXPECT_EQ(said("fleet:\n  groups:\n    - {nodes: 1, gpus: 65}\n"),
+              "my.yaml:3: fleet.groups.0.gpus: a node has 0 to 64 GPUs; write one of them");
+    EXPECT_EQ(said("# none\n" + work),
+              "my.yaml:2: fleet.groups: no nodes; write at least one group, as `[{nodes: 4, gpus: 8}]`");
+    EXPECT_EQ(said(fleet),
+              "my.yaml:1: workload.kinds: no jobs; write at least one kind, as `[{name: a, gpus: 1, mean: 60s}]`");
+    EXPECT_EQ(said(fleet + "fleet: {}\n"), "my.yaml:3: fleet: stands here and in line 1; remove one of them");
+}
+
+TEST(ScenarioFile, WhatIsNoScenarioIsSaidToBeNone) {
+    const auto said = [](const std::string& text) { return read_scenario(text, {}, "my.yaml").error().detail; };
+    const std::string none = "my.yaml:1: file: holds no scenario; write `fleet:` and `workload:` as docs/twin.md shows";
+    EXPECT_EQ(said(""), none);
+    EXPECT_EQ(said("- a\n"), none);
+    EXPECT_EQ(said("name: a\nkind: batch\nrun: 'true'\n"),
+              "my.yaml:2: kind: stands in job files, which `stargate submit` takes; name a scenario file");
+    EXPECT_EQ(said(std::string(300'000, '#')), "my.yaml:1: file: larger than 256 KiB; no scenario file needs that");
 }
 
 }  // namespace

@@ -6,7 +6,8 @@
 
 #include "base/result.hpp"
 
-namespace stargate::api {
+/// YAML as people write it by hand, read strictly: what could surprise its reader is an error with a line and a remedy.
+namespace stargate {
 
 /// A YAML value with the line it stands on, from 1. Scalars stay text: what a field takes, its reader decides.
 struct YamlNode {
@@ -18,10 +19,14 @@ struct YamlNode {
     struct Member;
     Kind kind = Kind::null;
     int line = 1;
-    bool quoted = false;  // a scalar in quotes is a text, never a number or a boolean
+    bool quoted = false;  // a scalar in quotes, or a block of text, is a text, never a number or a boolean
     std::string text;
     std::vector<YamlNode> items;
     std::vector<Member> members;  // in the order of the file, no key twice
+
+    /// The value of a map's key; none where there is no such key.
+    [[nodiscard]] const YamlNode* find(std::string_view key) const;
+    [[nodiscard]] YamlNode* find(std::string_view key);
 };
 
 struct YamlNode::Member {
@@ -46,6 +51,7 @@ constexpr std::size_t max_yaml_depth = 16;
 constexpr std::size_t max_yaml_nodes = 20'000;
 
 /// Reads one document. Aliases, tags, duplicate keys, other documents, control characters and broken UTF-8 are errors.
-[[nodiscard]] YamlResult<YamlNode> parse_yaml(std::string_view text);
+/// `of` is what the file should hold, for sentences: `job` or `scenario`.
+[[nodiscard]] YamlResult<YamlNode> parse_yaml(std::string_view text, std::string_view of);
 
-}  // namespace stargate::api
+}  // namespace stargate
