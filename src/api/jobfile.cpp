@@ -42,6 +42,7 @@ public:
             job_.lines[key.text] = key.line;
         }
         job_.file = presentable(setting_.file);
+        finish_service(root);
         require(root, "name", !job_.submit.spec.name.empty());
         require(root, "run", !job_.launch.argv.empty() || !job_.launch.shell.empty());
         if (!job_.launch.argv.empty() && !job_.launch.shell.empty()) {
@@ -81,18 +82,46 @@ private:
             return reject(root.line, "kind", "is missing; write `kind: training` or `kind: batch`");
         }
         const auto word = text(*kind, "kind");
-        if (word == "service") {
-            return reject(kind->line, "kind",
-                          "services come with the gateway, which this version does not have yet; write `training` or "
-                          "`batch` for work that ends");
-        }
         if (const auto known = from_name<Kind>(word)) {
             job_.submit.spec.kind = *known;
+            if (*known == Kind::service) begin_service();
         } else {
             reject(kind->line, "kind",
-                   fmt::format("`{}` is no kind of work{}; write training, batch or shell", word,
+                   fmt::format("`{}` is no kind of work{}; write training, batch, shell or service", word,
                                did_you_mean(word, {"training", "batch", "shell", "service"})));
         }
+    }
+    /// What is otherwise for a service than for work that ends.
+    void begin_service() {
+        job_.submit.service.emplace();
+        spec().priority = PriorityClass::serving;
+        spec().time_limit = longest_time_limit;  // shown nowhere: replicas have none
+        spec().require = Level::node;
+    }
+    void finish_service(const YamlNode& root) {
+        constexpr std::array<std::string_view, 5> of_services{"replicas", "slo", "max_concurrency", "model",
+                                                              "endpoints"};
+        constexpr std::array<std::string_view, 8> of_others{"time",  "count",  "after",   "topology",
+                                                            "ranks", "resize", "retries", "checkpoint"};
+        const bool is_service = job_.submit.service.has_value();
+        for (const auto& [key, value] : root.members) {
+            const auto is_key = [&key = key](std::string_view field) { return field == key.text; };
+            if (!is_service && std::any_of(of_services.begin(), of_services.end(), is_key)) {
+                return reject(key.line, key.text, "is of services; write `kind: service`, or leave it out");
+            }
+            if (is_service && std::any_of(of_others.begin(), of_others.end(), is_key)) {
+                return reject(key.line, key.text, "is of work that ends, and a service does not; leave it out");
+            }
+        }
+        if (!is_service) return;
+        if (spec().is_elastic() || spec().share > 0) {
+            return reject(job_.lines["gpus"], "gpus", "a replica has whole GPUs, always as many; write `gpus: 1`");
+        }
+        const auto& service = *job_.submit.service;
+        if (service.max < std::max(1, service.min)) {
+            return reject(job_.lines["replicas"], "replicas", "`max` is smaller than `min`; write `{min: 1, max: 3}`");
+        }
+        job_.submit.count = service.max;
     }
     void read_field(const YamlNode::Key& key, const YamlNode& value) {
         const auto& known = fields();
@@ -302,6 +331,48 @@ private:
             }
         });
     }
+    /// `3`, or `{min: 1, max: 8, standby: 2}`.
+    void replicas(const YamlNode& node) {
+        ServiceSpec scrap;
+        auto& service = job_.submit.service ? *job_.submit.service : scrap;
+        if (node.kind == YamlNode::Kind::scalar) {
+            service.min = service.max = number(node, "replicas", 1, max_replicas);
+            return;
+        }
+        bool has_max = false;
+        each_member(node, "replicas", {"min", "max", "standby"}, [&](const YamlNode::Key& key, const YamlNode& value) {
+            const auto count = number(value, "replicas." + key.text, key.text == "max" ? 1 : 0, max_replicas);
+            (key.text == "min" ? service.min : key.text == "max" ? service.max : service.standby) = count;
+            has_max = has_max || key.text == "max";
+        });
+        if (!has_max) service.max = std::max(service.min, 1) + service.standby;
+    }
+    /// How long a request may wait for its first token: `500ms`, or `{ttft_p95: 500ms}`.
+    void slo(const YamlNode& node) {
+        ServiceSpec scrap;
+        auto& service = job_.submit.service ? *job_.submit.service : scrap;
+        if (node.kind == YamlNode::Kind::scalar) {
+            service.slo = time(node, "slo", Duration{}, longest_grace);
+            return;
+        }
+        each_member(node, "slo", {"ttft_p95"}, [&](const YamlNode::Key&, const YamlNode& value) {
+            service.slo = time(value, "slo.ttft_p95", Duration{}, longest_grace);
+        });
+    }
+    void max_concurrency(const YamlNode& node) {
+        const auto most = number(node, "max_concurrency", 1, 100'000);
+        if (job_.submit.service) job_.submit.service->max_concurrency = most;
+    }
+    void model(const YamlNode& node) {
+        const auto value = text(node, "model");
+        if (!failed_ && value.size() > 200) return reject(node.line, "model", "too long; write at most 200 letters");
+        if (job_.submit.service) job_.submit.service->model = value;
+    }
+    void endpoints(const YamlNode& node) {
+        reject(
+            node.line, "endpoints",
+            "this version routes only to replicas that it started; write `run:` with a server that listens on $PORT");
+    }
     void retries(const YamlNode& node) { spec().retries = number(node, "retries", 0, 1000); }
     void run(const YamlNode& node) {
         if (node.kind != YamlNode::Kind::sequence) {
@@ -369,12 +440,17 @@ const std::vector<JobReader::Field>& JobReader::fields() {
         {"env", &JobReader::env},                //
         {"checkpoint", &JobReader::checkpoint},  //
         {"retries", &JobReader::retries},        //
-        {"run", &JobReader::run},                //
-        {"command", &JobReader::command},        //
-        {"ranks", &JobReader::ranks},            //
-        {"resize", &JobReader::resize},          //
-        {"sandbox", &JobReader::sandbox},        //
-        {"held", &JobReader::held},              //
+        {"replicas", &JobReader::replicas},      //
+        {"slo", &JobReader::slo},                //
+        {"max_concurrency", &JobReader::max_concurrency},
+        {"model", &JobReader::model},          //
+        {"endpoints", &JobReader::endpoints},  //
+        {"run", &JobReader::run},              //
+        {"command", &JobReader::command},      //
+        {"ranks", &JobReader::ranks},          //
+        {"resize", &JobReader::resize},        //
+        {"sandbox", &JobReader::sandbox},      //
+        {"held", &JobReader::held},            //
         {"output_limit", &JobReader::output_limit},
         {"image", &JobReader::image},
     };

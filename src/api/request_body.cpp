@@ -116,6 +116,7 @@ private:
     Result<void> kind(const std::string& text) {
         const auto known = from_name<Kind>(text);
         if (!known) return refuse_text(fmt::format("`{}` is no kind of work; write training, batch or shell", text));
+        if (*known == Kind::service) return refuse_text("a service needs a job file; stargate submit FILE");
         spec().kind = *known;
         return {};
     }
