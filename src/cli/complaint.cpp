@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cctype>
 #include <charconv>
 #include <vector>
@@ -31,6 +32,23 @@ std::string unknown_verb(const CLI::App& app, const std::string& path) {
                        did_you_mean(words.front(), verbs_of(app)), help);
 }
 
+/// Of what the verb does not take the first word alone: what follows may be that one's value.
+std::string surplus(const CLI::App& app, const std::string& path) {
+    const auto words = app.remaining();
+    const auto first = std::find_if(words.begin(), words.end(), [](const auto& word) { return !word.empty(); });
+    const auto word = first == words.end() ? std::string{} : *first;
+    if (word.size() < 2 || word[0] != '-') {
+        return fmt::format("{}: `{}` is one word too many; see: {} --help\n", path, word, path);
+    }
+    std::vector<std::string> names;
+    for (const auto* option : app.get_options()) {
+        for (const auto& name : option->get_lnames()) names.push_back("--" + name);
+    }
+    const auto asked = word.substr(0, word.find('='));
+    return fmt::format("{}: there is no option `{}`{}; see: {} --help\n", path, asked,
+                       did_you_mean(asked, {names.begin(), names.end()}), path);
+}
+
 bool is_address(const std::string& text) {
     const auto colon = text.rfind(':');
     if (colon == std::string::npos) return false;
@@ -55,6 +73,7 @@ std::string complaint(const CLI::App* app, const CLI::Error& error) {
     }
     const auto verbs_missing = app->get_require_subcommand_min() > 0;
     if (verbs_missing && error.get_name() == "RequiredError") return unknown_verb(*app, path);
+    if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::ExtrasError)) return surplus(*app, path);
     std::string what = error.what();
     if (!what.empty()) what[0] = static_cast<char>(std::tolower(static_cast<unsigned char>(what[0])));
     const auto remedy = what.find("; ") == std::string::npos ? fmt::format("; see: {} --help", path) : std::string{};
