@@ -16,6 +16,7 @@
 #include "api/server.hpp"
 #include "base/file.hpp"
 #include "base/posix.hpp"
+#include "base/spelling.hpp"
 #include "cli/verbs.hpp"
 #include "detach.hpp"
 #include "engine/local/local_engine.hpp"
@@ -57,8 +58,8 @@ Result<std::string> prepare_folder(const std::string& folder) {
                                                path, status.st_uid));
     }
     if ((status.st_mode & 022U) != 0) {
-        return fail(Fault::denied,
-                    fmt::format("other users can write in the state folder {0}: `chmod go-w {0}` first", path));
+        return fail(Fault::denied, fmt::format("other users can write in the state folder {}: `chmod go-w {}` first",
+                                               path, shell_word(path)));
     }
     return path;
 }
@@ -192,7 +193,7 @@ std::string greeting(const UpOptions& options, const std::string& address, bool 
     text += fmt::format("  pid    {}\n", ::getpid());
     std::error_code failed;
     const bool is_usual = std::filesystem::weakly_canonical(cli::default_state(), failed) == options.state;
-    const auto state = is_usual ? "" : " --state " + options.state;
+    const auto state = is_usual ? "" : " --state " + shell_word(options.state);
     text += fmt::format("Next: stargate run{0} -- hostname\n      stargate submit{0} FILE\n      stargate down{0}\n",
                         state);
     if (!can_run_roots_jobs) {

@@ -46,4 +46,15 @@ std::string presentable(std::string text) {
     return text;
 }
 
+std::string shell_word(std::string_view word) {
+    const bool stands = !word.empty() && word[0] != '~' && std::all_of(word.begin(), word.end(), [](char c) {
+        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+               std::string_view{"/._-+,:@%~"}.find(c) != std::string_view::npos;
+    });
+    if (stands) return std::string{word};
+    std::string out = "'";
+    for (const char c : word) out += c == '\'' ? std::string{"'\\''"} : std::string{c};
+    return out + "'";
+}
+
 }  // namespace stargate

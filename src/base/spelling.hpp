@@ -12,4 +12,7 @@ namespace stargate {
 /// What a message may quote of what others wrote: one line without control characters, and not all of a large file.
 [[nodiscard]] std::string presentable(std::string text);
 
+/// `word` as it is written in a line for the shell: in quotes where it would not be one word as it stands.
+[[nodiscard]] std::string shell_word(std::string_view word);
+
 }  // namespace stargate

@@ -15,6 +15,7 @@
 
 #include "api/frame.hpp"
 #include "base/posix.hpp"
+#include "base/spelling.hpp"
 
 namespace stargate::cli {
 
@@ -25,7 +26,7 @@ namespace {
 Error nobody_answers(const std::string& state) {
     return {Fault::unavailable, fmt::format("no control plane answers at {}/stargate.sock; start it with: stargate up "
                                             "--detach --state {}",
-                                            state, state)};
+                                            state, shell_word(state))};
 }
 
 /// A unix socket as Beast's synchronous algorithms want one: no Asio context, no threads.
@@ -117,7 +118,7 @@ Result<HttpReply> Client::stream(std::string_view method, const std::string& tar
         return Error{Fault::unknown_outcome,
                      fmt::format("the connection to the control plane at {} ended before the reply was whole; see "
                                  "whether it is up: stargate doctor --state {}",
-                                 state_, state_)};
+                                 state_, shell_word(state_))};
     };
     if (body.size() > api::max_body_bytes) {
         return fail(Fault::malformed,

@@ -5,6 +5,7 @@ log stays small, and what `down --jobs` leaves alone."""
 import os
 import pathlib
 import re
+import shlex
 import socket
 import subprocess
 import unittest
@@ -80,6 +81,14 @@ class Folder(Machine):
             self.assertIn(b" 200 ", peer.recv(100))
         self.stargate.down()
         self.assertFalse((self.state / "stargate.address").exists())
+
+    def test_what_is_to_be_typed_is_quoted_where_the_folder_has_a_space(self):
+        self.stargate.state = self.state = self.folder / "my state"
+        line = next(line for line in self.stargate.up().stdout.splitlines() if "stargate down" in line)
+        self.assertEqual(shlex.split(line), ["stargate", "down", "--state", str(self.state)])
+        self.stargate.down()
+        said = self.stargate.run("jobs", check=False).stderr
+        self.assertEqual(shlex.split(said.split("start it with: ")[1])[-1], str(self.state))
 
     @unittest.skipUnless(os.geteuid() == 0, "only root's jobs need an account of their own")
     def test_an_account_for_roots_jobs_that_is_not_there_is_refused_at_once(self):

@@ -4,6 +4,7 @@
 
 #include "base/digest.hpp"
 #include "base/file.hpp"
+#include "base/spelling.hpp"
 #include "store/room.hpp"
 #include "store/sqlite/schema.hpp"
 #include "store/sqlite/sqlite_store.hpp"
@@ -127,7 +128,7 @@ Result<std::unique_ptr<Store>> open_sqlite_store(const std::string& folder) {
     if (!lock && lock.error().fault == Fault::conflict) {
         return fail(Fault::conflict, fmt::format("another Stargate runs on this state: {}; stop it with `stargate down "
                                                  "--state {}`, or use another state folder",
-                                                 lock.error().detail, folder));
+                                                 lock.error().detail, shell_word(folder)));
     }
     if (!lock) return tl::unexpected(lock.error());
     return open_locked(folder, std::move(*lock), nullptr, default_checkpoint_pages).map_error([&](Error error) {
