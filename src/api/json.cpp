@@ -93,4 +93,12 @@ Result<Json> parse_json(std::string_view text) {
     } catch (const std::exception& error) { return fail(Fault::malformed, fmt::format("not JSON: {}", error.what())); }
 }
 
+Result<Json> parse_body(std::string_view text) {
+    auto body = parse_json(text.empty() ? "{}" : text);
+    if (body && body->kind != Json::Kind::object) {
+        return fail(Fault::malformed, "body: not a JSON object; docs/api.md shows one");
+    }
+    return body;
+}
+
 }  // namespace stargate::api

@@ -54,4 +54,7 @@ private:
 /// At most 32 levels deep. Fault::malformed with what is wrong and where.
 [[nodiscard]] Result<Json> parse_json(std::string_view text);
 
+/// The body of a request: a JSON object, an empty one where nothing was sent. Fault::malformed as `what; remedy`.
+[[nodiscard]] Result<Json> parse_body(std::string_view text);
+
 }  // namespace stargate::api

@@ -84,8 +84,11 @@ private:
     }
     void argv() {
         const auto* argv = body_.find("argv");
-        if (argv == nullptr || argv->kind != Json::Kind::list || argv->items.empty()) {
+        if (argv == nullptr || argv->kind == Json::Kind::null) {
             return note("argv", refuse_text("is missing; give the command as a list of words"));
+        }
+        if (argv->kind != Json::Kind::list || argv->items.empty()) {
+            return note("argv", refuse_text("no list of words; give [\"echo\", \"hello\"]"));
         }
         for (const auto& item : argv->items) {
             if (item.kind != Json::Kind::text || item.text.find('\0') != std::string::npos) {
@@ -215,9 +218,8 @@ void put_environment(const Json& environment, Launch& launch) {
 
 Result<ParsedJob> parse_submit(std::string_view body, JobFileSetting setting, bool keep_environment) {
     if (!is_utf8(body)) return refuse("body", "not UTF-8; send UTF-8");
-    const auto json = parse_json(body);
+    const auto json = parse_body(body);
     if (!json) return tl::unexpected<Error>(json.error());
-    if (json->kind != Json::Kind::object) return refuse("body", "not a JSON object; docs/api.md shows one");
     for (const auto& member : json->members) {
         if (std::find(known_members.begin(), known_members.end(), member.name) == known_members.end()) {
             return refuse(member.name, fmt::format("no such member{}; docs/api.md lists them",

@@ -160,21 +160,53 @@ Reply waits_no_more(const std::string& reference, const std::string& verb) {
                        fmt::format("end it: stargate cancel {}", reference));
 }
 
+/// It was to be resized, and does not run at a size of its own choice.
+Reply cannot_resize(const State& state, const std::string& reference, JobId of) {
+    const auto* job = state.find<Job>(of);
+    if (job != nullptr && std::holds_alternative<Waiting>(job->phase)) {
+        return error_reply(409, "wrong_state",
+                           fmt::format("{} waits, and only a job that runs can be resized", reference),
+                           fmt::format("look at what it waits for: stargate why {}", reference));
+    }
+    const auto* active = job == nullptr ? nullptr : std::get_if<Active>(&job->phase);
+    const auto* attempt = active == nullptr ? nullptr : state.find<Attempt>(active->attempt);
+    if (attempt != nullptr && attempt->ending && !attempt->ending->next.empty()) {
+        return error_reply(409, "wrong_state", fmt::format("{} is being resized already", reference),
+                           fmt::format("wait until it runs at its new size: stargate show {}", reference));
+    }
+    return error_reply(409, "wrong_state", fmt::format("{} is on its way out", reference),
+                       fmt::format("look at it: stargate show {}", reference));
+}
+
+/// From the body, or from `?gpus=`.
+Result<std::int32_t> wanted_size(const Request& request) {
+    const auto body = parse_body(request.body);
+    if (!body) return tl::unexpected<Error>(body.error());
+    constexpr const char* remedy = "give how many GPUs, 0 for as many as can be had";
+    const auto& given = (*body)["gpus"];
+    const auto in_target = request.target.value("gpus");
+    if (given.kind == Json::Kind::null && in_target.empty()) {
+        return fail(Fault::malformed, fmt::format("gpus: is missing; {}", remedy));
+    }
+    const bool is_whole = given.kind == Json::Kind::number && given.number == static_cast<double>(given.whole);
+    const auto wanted = given.kind == Json::Kind::null ? whole<std::int64_t>(in_target)
+                        : is_whole                     ? std::optional{given.whole}
+                                                       : std::nullopt;
+    if (!wanted || *wanted < 0 || *wanted > 10'000'000) {
+        return fail(Fault::malformed, fmt::format("gpus: no whole number from 0 to 10000000; {}", remedy));
+    }
+    return static_cast<std::int32_t>(*wanted);
+}
+
 }  // namespace
 
 void Api::act_on_jobs(const Request& request, const Finish& finish) {
     const auto& verb = request.target.path[4];
     std::int32_t gpus = 0;
     if (verb == "resize") {
-        const auto body = parse_json(request.body.empty() ? "{}" : request.body);
-        const auto given = body ? (*body)["gpus"] : Json{};
-        const auto wanted = given.kind == Json::Kind::number ? std::optional{given.whole}
-                                                             : whole<std::int64_t>(request.target.value("gpus"));
-        if (!wanted || *wanted < 0 || *wanted > 10'000'000) {
-            return finish(
-                malformed("gpus: is missing or no whole number; give how many GPUs, 0 for as many as can be had"));
-        }
-        gpus = static_cast<std::int32_t>(*wanted);
+        const auto wanted = wanted_size(request);
+        if (!wanted) return finish(malformed(wanted.error().detail));
+        gpus = *wanted;
     } else if (verb != "cancel" && verb != "hold" && verb != "release") {
         return finish(error_reply(404, "not_found", "there is no such route", "docs/api.md lists them all"));
     }
@@ -232,6 +264,10 @@ void Api::act_on_jobs(const Request& request, const Finish& finish) {
             if (refused->why.why == Why::wrong_state && is_hold) return waits_no_more(reference, verb);
             Reply reply;
             control_.read([&](const State& state, Instant, std::uint64_t) {
+                if (refused->why.why == Why::wrong_state && verb == "resize") {
+                    reply = cannot_resize(state, reference, of);
+                    return;
+                }
                 const auto* job = state.find<Job>(of);
                 reply = refusal_reply({caller, state}, refused->why,
                                       {job == nullptr ? nullptr : &state.spec_of(*job), nullptr, of});
@@ -336,9 +372,8 @@ Result<void> read_members(const Json& members, SetTenant& set) {
 
 Result<SetTenant> read_tenant(const std::string& text) {
     SetTenant set;
-    const auto body = parse_json(text.empty() ? "{}" : text);
+    const auto body = parse_body(text);
     if (!body) return tl::unexpected<Error>(body.error());
-    if (body->kind != Json::Kind::object) return fail(Fault::malformed, "body: not a JSON object; send {\"quota\": 8}");
     set.keeps_quota = set.keeps_weight = set.keeps_classes = set.keeps_members = true;
     for (const auto& [name, value] : body->members) {
         Result<void> read;

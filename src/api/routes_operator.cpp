@@ -13,9 +13,13 @@ namespace stargate::api {
 
 Response Api::make_token(const Request& request) {
     if (!request.caller.is_operator) { return for_operators("tokens are made"); }
-    const auto body = parse_json(request.body.empty() ? "{}" : request.body);
-    if (!body) return error_reply(422, "malformed", body.error().detail, "send {\"name\": NAME}");
-    const auto name = (*body)["name"].text.empty() ? std::string{"token"} : (*body)["name"].text;
+    const auto body = parse_body(request.body);
+    if (!body) return malformed(body.error().detail);
+    const auto& given_name = (*body)["name"];
+    if (given_name.kind != Json::Kind::text && given_name.kind != Json::Kind::null) {
+        return malformed("name: no text; write it in quotes");
+    }
+    const auto name = given_name.text.empty() ? std::string{"token"} : given_name.text;
     const bool fits =
         name.size() <= 63 && std::none_of(name.begin(), name.end(), [](char c) { return c <= ' ' || c == 0x7F; });
     if (!fits)
@@ -83,7 +87,7 @@ void append_running(std::string& out, const Control& control) {
 
 Response Api::shut_down(const Request& request) {
     if (!request.caller.is_operator) { return for_operators("the control plane is taken down"); }
-    const auto body = parse_json(request.body.empty() ? "{}" : request.body);
+    const auto body = parse_body(request.body);
     if (!body) return malformed(body.error().detail);
     const auto& jobs = (*body)["jobs"];
     if (jobs.kind != Json::Kind::boolean && jobs.kind != Json::Kind::null) {

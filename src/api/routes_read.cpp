@@ -361,7 +361,7 @@ Response Api::logs(const Request& request) {
 /// Takes up the stream of an array that was submitted with `follow=1`, by its first job.
 Response Api::follow(const Request& request) {
     const auto& reference = request.target.path[3];
-    const auto body = parse_json(request.body.empty() ? "{}" : request.body);
+    const auto body = parse_body(request.body);
     if (!body) return malformed(body.error().detail);
     const auto& resume = (*body)["resume"];
     if (resume.kind != Json::Kind::text && resume.kind != Json::Kind::null) {

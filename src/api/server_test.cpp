@@ -49,7 +49,9 @@ TEST_F(ServerTest, WhatCanNeverRunIsRefusedAtOnce) {
     EXPECT_EQ(message(R"({"argv":["true"],"folder":"/","tenant":"lab"})"), "there is no tenant `lab`");
     EXPECT_EQ(message(R"({"argv":["true"],"folder":"/","gpuz":1})"), "gpuz: no such member (did you mean `gpus`?)");
     EXPECT_EQ(message(R"({"argv":["true"],"folder":"/","count":0})"), "count: `0` is no number from 1 to 100000");
-    EXPECT_EQ(message(R"({"argv":[],"folder":"/"})"), "argv: is missing");
+    EXPECT_EQ(message(R"({"argv":[],"folder":"/"})"), "argv: no list of words");
+    EXPECT_EQ(message(R"({"argv":"true","folder":"/"})"), "argv: no list of words");
+    EXPECT_EQ(message(R"({"folder":"/"})"), "argv: is missing");
     EXPECT_EQ(message("{").substr(0, 8), "not JSON");
     EXPECT_EQ(message("[1]"), "body: not a JSON object");
     const auto denied = w.ask("POST", "/api/v1/jobs", R"({"argv":["true"],"folder":"/","priority":"system"})");
@@ -109,7 +111,15 @@ TEST_F(ServerTest, HoldReleaseCancelResizeAndDrain) {
     EXPECT_EQ(state("h")["state"].text, "starting");
     const auto rigid = w.ask("POST", "/api/v1/jobs/h/resize", R"({"gpus":2})");
     EXPECT_EQ(rigid.status, 422) << rigid.body;
-    EXPECT_EQ(w.ask("POST", "/api/v1/jobs/h/resize", "{}").status, 422);
+    const auto size = [&](const std::string& body, const std::string& query = "") {
+        return w.ask("POST", "/api/v1/jobs/h/resize" + query, body).json()["error"]["message"].text;
+    };
+    EXPECT_EQ(size("{}"), "gpus: is missing");
+    for (const auto* wrong : {R"({"gpus":"2"})", R"({"gpus":[2]})", R"({"gpus":1.5})", R"({"gpus":-1})"}) {
+        EXPECT_EQ(size(wrong), "gpus: no whole number from 0 to 10000000") << wrong;
+    }
+    EXPECT_EQ(size("", "?gpus=x"), "gpus: no whole number from 0 to 10000000");
+    EXPECT_EQ(size("[2]"), "body: not a JSON object");
     EXPECT_EQ(w.ask("POST", "/api/v1/jobs/h/cancel").status, 200);
     EXPECT_EQ(state("h")["state"].text, "stopping");
     EXPECT_EQ(state("h")["reason"].text, "cancel");
@@ -118,6 +128,30 @@ TEST_F(ServerTest, HoldReleaseCancelResizeAndDrain) {
     EXPECT_EQ(w.ask("GET", "/api/v1/fleet").json().items[0]["state"].text, "draining");
     EXPECT_EQ(w.ask("POST", "/api/v1/fleet/n1/undrain").status, 200);
     EXPECT_EQ(w.ask("POST", "/api/v1/fleet/n9/drain").status, 404);
+}
+
+TEST_F(ServerTest, AResizeThatCannotBeSaysWhy) {
+    start();
+    auto w = wire();
+    const auto submit = [&](const std::string& members) {
+        const auto reply = w.ask("POST", "/api/v1/jobs", R"({"argv":["true"],"folder":"/",)" + members + "}");
+        EXPECT_EQ(reply.status, 201) << reply.body;
+    };
+    const auto refused = [&](const std::string& job, int status) {
+        const auto reply = w.ask("POST", "/api/v1/jobs/" + job + "/resize", R"({"gpus":2})");
+        EXPECT_EQ(reply.status, status) << reply.body;
+        return reply.json()["error"]["message"].text;
+    };
+    submit(R"("name":"rigid","gpus":3,"held":true)");
+    submit(R"("name":"later","gpus":"1..2","held":true)");
+    submit(R"("name":"now","gpus":"1..4")");
+    EXPECT_EQ(refused("rigid", 422), "it always runs on 3 GPUs");
+    EXPECT_EQ(refused("later", 409), "later waits, and only a job that runs can be resized");
+    control_.report(RanksRunning{AttemptId{1}, NodeId{1}, 1});
+    EXPECT_EQ(w.ask("POST", "/api/v1/jobs/now/resize", R"({"gpus":2})").status, 200);
+    EXPECT_EQ(refused("now", 409), "now is being resized already");
+    EXPECT_EQ(w.ask("POST", "/api/v1/jobs/now/cancel").status, 200);
+    EXPECT_EQ(refused("now", 409), "now is on its way out");
 }
 
 TEST_F(ServerTest, AnEndedJobShowsWhenItStartedAndWhereAlsoFromTheHistory) {
@@ -250,6 +284,8 @@ TEST_F(ServerTest, OverTcpNothingIsSaidWithoutAToken) {
     }
     EXPECT_EQ(tcp().ask("GET", "/healthz").body, "ok\n");
     EXPECT_EQ(tcp().ask("GET", "/api/v1/whoami", {}, bearer()).status, 200);
+    EXPECT_EQ(tcp().ask("POST", "/api/v1/tokens", R"({"name":7})", bearer()).json()["error"]["message"].text,
+              "name: no text");
     const auto made = tcp().ask("POST", "/api/v1/tokens", R"({"name":"ci","uid":1234})", bearer());
     EXPECT_EQ(made.status, 201);
     const auto mine = "Authorization: Bearer " + made.json()["token"].text + "\r\n";

@@ -238,10 +238,10 @@ Answer resize(Core& core, Instant now, const Resize& in) {
     const auto& state = core.state();
     const auto* job = state.find<Job>(in.job);
     if (job == nullptr) return refuse(Why::not_found);
-    const auto* active = std::get_if<Active>(&job->phase);
-    if (active == nullptr) return refuse(Why::wrong_state, 0, 0, in.job.value);
     const auto& spec = state.spec_of(*job);
     if (!spec.is_elastic()) return refuse(Why::not_elastic, in.gpus, spec.min_gpus.count());
+    const auto* active = std::get_if<Active>(&job->phase);
+    if (active == nullptr) return refuse(Why::wrong_state, 0, 0, in.job.value);
     if (in.gpus != 0 && (in.gpus < std::max(1, spec.min_gpus.count()) || in.gpus > spec.max_gpus.count())) {
         return refuse(Why::never_fits, in.gpus, spec.max_gpus.count());
     }

@@ -193,8 +193,9 @@ TEST(Resize, IsRememberedByTheNextAttempt) {
 
 TEST(Resize, OfARigidJobIsRefused) {
     auto given = Given{}.node("n1", 8);
-    given.running(job("a").gpus(2));
+    given.running(job("a").gpus(2)).waiting(job("b").gpus(8));
     EXPECT_EQ(given.resize("a", 1), Why::not_elastic);
+    EXPECT_EQ(given.resize("b", 1), Why::not_elastic) << "it will not be elastic when it runs either";
 }
 
 TEST(Resize, AnInfrastructureFailureMeanwhileIsOne) {
