@@ -8,6 +8,7 @@
 #include "base/file.hpp"
 #include "cli/complaint.hpp"
 #include "cli/verbs.hpp"
+#include "store/damage.hpp"
 #include "store/sqlite/sqlite_store.hpp"
 #include "twin/replay.hpp"
 #include "twin/run.hpp"
@@ -82,9 +83,9 @@ int twin_replay(const TwinAsked& asked) {
     const auto reader = store::open_sqlite_reader(folder);
     if (!reader) return say_failed(reader.error());
     auto begin = twin::where_to_begin(**reader, folder);
-    if (!begin) return say_failed(begin.error());
+    if (!begin) return say_failed(store::damage_in(folder, begin.error()));
     const auto report = twin::replay(**reader, std::move(*begin));
-    if (!report) return say_failed(report.error());
+    if (!report) return say_failed(store::damage_in(folder, report.error()));
     if (asked.output == "json") {
         fmt::print("{}\n", twin::replay_json(*report));
     } else {

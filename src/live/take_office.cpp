@@ -7,6 +7,7 @@
 
 #include "live/control_plane.hpp"
 #include "live/recover.hpp"
+#include "store/damage.hpp"
 
 /// How a control plane begins: from the log to the moment when it schedules.
 namespace stargate::live {
@@ -25,7 +26,7 @@ constexpr std::string_view default_tenant = "default";
 
 Result<void> ControlPlane::recover_and_take_office() {
     auto recovered = recover(*wiring_.store, wiring_.folder);
-    if (!recovered) return tl::unexpected(recovered.error());
+    if (!recovered) return tl::unexpected(store::damage_in(wiring_.folder, recovered.error()));
     const auto newest_known = recovered->state.counters().attempts;
     const auto before = wiring_.store->identity();
     if (!before) return tl::unexpected(before.error());

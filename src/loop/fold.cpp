@@ -32,7 +32,7 @@ Result<Folded> fold_log(store::Reader& store, Folded from, std::uint64_t last) {
         const auto entry = decode_entry(row.body);
         if (!entry) {
             damage = Error{Fault::malformed,
-                           fmt::format("fact {} cannot be read by this version: restore a backup, or start the version "
+                           fmt::format("fact {} cannot be read by this version; restore a backup, or start the version "
                                        "that wrote it",
                                        row.seq)};
         } else if (row.seq != from.last_fact + 1) {

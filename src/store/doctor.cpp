@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "base/digest.hpp"
+#include "store/damage.hpp"
 #include "store/segment.hpp"
 #include "store/sqlite/opening.hpp"
 #include "store/sqlite/schema.hpp"
@@ -11,7 +12,6 @@ namespace stargate::store {
 namespace {
 
 constexpr std::size_t findings_of_a_kind = 5;  // damage seldom comes alone, and the remedy is the same for all of it
-constexpr const char* restore = "stop the control plane, keep a copy of the folder, and restore the newest backup";
 
 class Examination {
 public:
@@ -31,7 +31,7 @@ public:
     }
 
 private:
-    void find(std::string what, std::string remedy = restore) {
+    void find(std::string what, std::string remedy = restore_remedy) {
         report_.findings.push_back({std::move(what), std::move(remedy)});
     }
 
@@ -209,7 +209,12 @@ private:
 
 Report unreadable(const Error& error) {
     Report report;
-    report.findings.push_back({error.detail, restore});
+    const auto told = error.detail.find("; ");
+    if (told == std::string::npos) {
+        report.findings.push_back({error.detail, restore_remedy});
+    } else {
+        report.findings.push_back({error.detail.substr(0, told), error.detail.substr(told + 2)});
+    }
     return report;
 }
 

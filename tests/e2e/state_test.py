@@ -2,11 +2,13 @@
 """The state folder on the real binary: who may write in it, what a detached control plane keeps of its caller, how the
 log stays small, and what `down --jobs` leaves alone."""
 
+import contextlib
 import os
 import pathlib
 import re
 import shlex
 import socket
+import sqlite3
 import subprocess
 import unittest
 
@@ -109,6 +111,40 @@ class Folder(Machine):
             self.assertEqual(done.returncode, 1)
             self.assertIn("choose another port", done.stderr)
         self.assertEqual(re.search(r"term (\d+)", self.doctor()).group(1), term, "no office was taken")
+
+
+class Damage(Machine):
+    def test_whoever_finds_it_says_where_it_is_and_what_to_do(self):
+        self.stargate.up()
+        self.stargate.run("run", "--", "true", cwd=self.folder)
+        self.stargate.down()
+        whole = (self.state / "stargate.db").read_bytes()
+
+        def altered(sql):
+            (self.state / "stargate.db").write_bytes(whole)
+            with contextlib.closing(sqlite3.connect(self.state / "stargate.db")) as database:
+                database.execute(sql)
+                database.commit()
+
+        def cut():
+            (self.state / "stargate.db").write_bytes(whole[:len(whole) // 2])
+
+        remedy = "; stop the control plane, keep a copy of the folder, and restore the newest backup\n"
+        for damage in (cut, lambda: altered("UPDATE facts SET checksum = 1 WHERE seq = 3"),
+                       lambda: altered("DELETE FROM facts WHERE seq = 3"), lambda: altered("DELETE FROM store")):
+            damage()
+            said = [self.stargate.run("up", "--listen", "127.0.0.1:0", check=False, timeout=20),
+                    self.stargate.run("up", "--detach", "--listen", "127.0.0.1:0", check=False),
+                    subprocess.run([str(BINARY), "twin", "replay", str(self.state)], capture_output=True, text=True,
+                                   timeout=60, check=False)]
+            for done in said:
+                self.assert_refused_to_start(done, f"stargate: the store in {self.state}: ", remedy)
+                self.assertEqual(done.stderr.count("; "), 1, done.stderr)
+            found = self.stargate.run("doctor", "--store", check=False)
+            self.assertEqual(found.returncode, 1)
+            for line in found.stdout.splitlines(keepends=True):
+                self.assertTrue(line.startswith("BAD ") and line.endswith(remedy), line)
+                self.assertEqual(line.count("; "), 1, line)
 
 
 class Down(Machine):

@@ -5,6 +5,7 @@
 #include "base/digest.hpp"
 #include "base/file.hpp"
 #include "base/spelling.hpp"
+#include "store/damage.hpp"
 #include "store/room.hpp"
 #include "store/sqlite/schema.hpp"
 #include "store/sqlite/sqlite_store.hpp"
@@ -105,7 +106,8 @@ Error in_folder(const std::string& folder, Error error) {
     // SQLite needs room also to look at a store, and has no word of its own for the lack of it.
     const bool wants_room = error.fault == Fault::unavailable || error.fault == Fault::denied;
     if (error.fault == Fault::full || (wants_room && is_full(folder))) return no_room(folder);
-    return {error.fault, fmt::format("the store in {}: {}", folder, error.detail)};
+    error.detail = fmt::format("the store in {}: {}", folder, error.detail);
+    return damage_in(folder, std::move(error));
 }
 
 }  // namespace

@@ -8,9 +8,7 @@ namespace stargate::store {
 namespace {
 
 Error gap(const char* kind, std::uint64_t missing) {
-    return {Fault::malformed, fmt::format("the log is damaged: {} {} is missing; run `stargate doctor --store`, then "
-                                          "restore a backup",
-                                          kind, missing)};
+    return {Fault::malformed, fmt::format("the log is damaged: {} {} is missing", kind, missing)};
 }
 
 /// Walks a part of the log in order of seq; the rows must follow each other without a gap. `first_kept` says where the
@@ -88,7 +86,7 @@ Result<void> SqliteReader::prepare() {
 Result<StoreRow> SqliteReader::store_row() {
     auto row = one(store_row_, read_store_row);
     if (!row) return tl::unexpected(row.error());
-    if (!*row) return fail(Fault::malformed, "the store has lost its identity row: it is damaged; restore a backup");
+    if (!*row) return fail(Fault::malformed, "the store has lost its identity row: it is damaged");
     return **row;
 }
 
@@ -100,7 +98,7 @@ Result<LogExtent> SqliteReader::extent() {
     const ResetAtEnd reset{extent_};
     const auto found = extent_.step();
     if (!found) return tl::unexpected(found.error());
-    if (!*found) return fail(Fault::malformed, "the store has lost its identity row: it is damaged; restore a backup");
+    if (!*found) return fail(Fault::malformed, "the store has lost its identity row: it is damaged");
     const auto row = read_store_row(extent_);
     if (!row) return tl::unexpected(row.error());
     // A max() over no rows is NULL and reads as 0.

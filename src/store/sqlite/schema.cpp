@@ -87,9 +87,7 @@ Result<void> refuse_unknown(std::int64_t application, std::int64_t version) {
                         "changed",
                         version, schema_version));
     }
-    if (version < 1) {
-        return fail(Fault::malformed, "this store has no schema version: it is damaged; restore a backup");
-    }
+    if (version < 1) { return fail(Fault::malformed, "this store has no schema version: it is damaged"); }
     return {};
 }
 
@@ -118,7 +116,7 @@ Result<void> check_untouched(const std::string& path, Disk& disk) {
     if (!got) return tl::unexpected(got.error());
     // sqlite.org/fileformat2.html, section 1.3: user_version at 60, application_id at 68.
     if (*got < header.size() || std::string_view{header.data(), 16} != std::string_view{"SQLite format 3\0", 16}) {
-        return fail(Fault::malformed, path + " is no Stargate store, or its first page is damaged; restore a backup");
+        return fail(Fault::malformed, path + " is no Stargate store, or its first page is damaged");
     }
     return refuse_unknown(header_number(header, 68), header_number(header, 60));
 }
