@@ -33,7 +33,8 @@ ARROWS = {folder: set(below.split()) for folder, below in ARROWS.items()}
 # Adapters do not know each other; the two worlds share the loop, and drive the others through their ports.
 for world in ("live", "twin"):
     ARROWS[world].add("loop")
-PORT_HEADERS = {"store/port.hpp", "store/rows.hpp", "store/segment.hpp", "store/room.hpp", "engine/port.hpp"}
+PORT_HEADERS = {"store/port.hpp", "store/rows.hpp", "store/segment.hpp", "store/room.hpp", "store/damage.hpp",
+                "engine/port.hpp"}
 PORTS = {folder: PORT_HEADERS for folder in ("live", "twin", "loop")}
 PORTS["live"] = PORT_HEADERS | {"api/control.hpp"}  # what the API asks of a control plane; live is the one that runs
 PORTS["twin"] = PORT_HEADERS | {"store/memory_store.hpp"}  # the disk of the simulated world
