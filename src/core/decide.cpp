@@ -52,6 +52,24 @@ void drop_claims_where(Core& core, Instant now, const std::function<bool(const P
     for (const auto job : late) drop_late_claim(core, now, job);
 }
 
+/// The same of a node as it will be, for claims that count on GPUs outside `gpus`, or on CPUs or memory that it lacks.
+void drop_claims_beyond(Core& core, Instant now, const Node& node, GpuMask gpus) {
+    const bool lacks_cpus = node.free_cpus() < MilliCpus{};
+    const bool lacks_memory = node.free_memory() < Bytes{};
+    drop_claims_where(core, now, [&](const Part& part) {
+        const bool is_hit = (part.gpus & ~gpus) != 0 || (lacks_cpus && part.cpus > MilliCpus{}) ||
+                            (lacks_memory && part.memory > Bytes{});
+        return part.node == node.id && is_hit;
+    });
+}
+
+/// Foreign work can hold no more of a host than our own leaves: that is our word. Where the host shrank under our own,
+/// nothing.
+template <class Amount>
+Amount left_for_foreign(Amount all, Amount leased) {
+    return std::max(Amount{}, all - leased);
+}
+
 void drop_claims_on(Core& core, Instant now, NodeId node) {
     drop_claims_where(core, now, [&](const Part& part) { return part.node == node; });
 }
@@ -104,6 +122,29 @@ void lose_foreign_on(Core& core, Instant now, NodeId id) {
     if (node.foreign_running != 0) core.apply(now, ForeignNoted{id, 0, node.foreign_attempts, 0});
 }
 
+/// Whether a machine that was this can have become that; what else changed was meant to be another machine.
+bool is_of_same_kind(const NodeShape& from, const NodeShape& to) {
+    return std::tie(from.gpu_type, from.rack, from.pod, from.hall, from.site) ==
+           std::tie(to.gpu_type, to.rack, to.pod, to.hall, to.site);
+}
+
+/// The node is about to become `to`. Who holds what it lost holds it to the end; nobody may wait for that.
+void give_up_what_is_gone(Core& core, Instant now, NodeId id, const NodeShape& to) {
+    auto node = core.state().at<Node>(id);
+    node.shape = to;
+    drop_claims_beyond(core, now, node, node.all());
+    const ForeignNoted foreign{id,
+                               node.foreign & node.all(),
+                               node.foreign_attempts,
+                               node.foreign_running,
+                               std::min(node.cpus_foreign, left_for_foreign(node.shape.cpus, node.cpus_leased)),
+                               std::min(node.memory_foreign, left_for_foreign(node.shape.memory, node.memory_leased))};
+    if (std::tie(foreign.gpus, foreign.cpus, foreign.memory) !=
+        std::tie(node.foreign, node.cpus_foreign, node.memory_foreign)) {
+        core.apply(now, foreign);
+    }
+}
+
 void node_up(Core& core, Instant now, const NodeUp& in) {
     const auto id = core.state().node_named(in.shape.name);
     if (!id) {
@@ -115,7 +156,8 @@ void node_up(Core& core, Instant now, const NodeUp& in) {
         lose_all_on(core, now, id, "the node restarted: it came back with another boot id");
         lose_foreign_on(core, now, id);
     }
-    if (node.shape != in.shape && can_be_reshaped(core.state().at<Node>(id), in.shape)) {
+    if (node.shape != in.shape && is_of_same_kind(node.shape, in.shape)) {
+        give_up_what_is_gone(core, now, id, in.shape);
         core.apply(now, NodeJoined{id, in.shape, in.boot});
     } else if (node.boot != in.boot || node.reach != Reach::up) {
         core.apply(now, NodeChanged{id, Reach::up, node.draining, in.boot});
@@ -260,8 +302,8 @@ Answer foreign_found(Core& core, Instant now, const ForeignFound& in) {
     if (node == nullptr) return refuse(Why::not_found);
     // What we have granted is our own word.
     const auto gpus = in.gpus & node->all() & ~node->leased;
-    const auto cpus = std::clamp(in.cpus, MilliCpus{}, node->shape.cpus - node->cpus_leased);
-    const auto memory = std::clamp(in.memory, Bytes{}, node->shape.memory - node->memory_leased);
+    const auto cpus = std::clamp(in.cpus, MilliCpus{}, left_for_foreign(node->shape.cpus, node->cpus_leased));
+    const auto memory = std::clamp(in.memory, Bytes{}, left_for_foreign(node->shape.memory, node->memory_leased));
     auto attempts = in.attempts;
     std::erase_if(attempts, [&](AttemptId id) { return core.state().find<Attempt>(id) != nullptr; });
     if (std::tie(gpus, attempts, in.running, cpus, memory) == std::tie(node->foreign, node->foreign_attempts,
@@ -269,13 +311,10 @@ Answer foreign_found(Core& core, Instant now, const ForeignFound& in) {
                                                                        node->memory_foreign)) {
         return {};
     }
-    const bool lacks_cpus = node->cpus_leased + node->cpus_claimed + cpus > node->shape.cpus;
-    const bool lacks_memory = node->memory_leased + node->memory_claimed + memory > node->shape.memory;
-    drop_claims_where(core, now, [&](const Part& part) {
-        const bool is_hit = (part.gpus & gpus) != 0 || (lacks_cpus && part.cpus > MilliCpus{}) ||
-                            (lacks_memory && part.memory > Bytes{});
-        return part.node == in.node && is_hit;
-    });
+    auto after = *node;
+    after.cpus_foreign = cpus;
+    after.memory_foreign = memory;
+    drop_claims_beyond(core, now, after, after.all() & ~gpus);
     core.apply(now, ForeignNoted{in.node, gpus, std::move(attempts), in.running, cpus, memory});
     return {};
 }
@@ -363,16 +402,6 @@ Refusal fits_some_domain(const State& state, const JobSpec& spec, std::int32_t g
 }
 
 }  // namespace
-
-bool can_be_reshaped(const Node& node, const NodeShape& to) {
-    const GpuMask in_use = node.leased | node.claimed | node.foreign;
-    const auto all = to.gpus.count() >= max_gpus_per_node ? ~GpuMask{0} : (GpuMask{1} << to.gpus.count()) - 1;
-    const auto& from = node.shape;
-    const bool same_place =
-        std::tie(from.rack, from.pod, from.hall, from.site) == std::tie(to.rack, to.pod, to.hall, to.site);
-    return from.gpu_type == to.gpu_type && same_place && (in_use & ~all) == 0 &&
-           from.cpus - node.free_cpus() <= to.cpus && from.memory - node.free_memory() <= to.memory;
-}
 
 Refusal can_ever_run(const State& state, const JobSpec& spec) {
     const auto want = spec.min_gpus.count();

@@ -19,7 +19,4 @@ Answer decide(Core& core, Instant now, const Input& input);
 /// Whether this could run if everything else let go: asked by decide before a job is accepted.
 Refusal can_ever_run(const State& state, const JobSpec& spec);
 
-/// Whether what is held of the node, promised or foreign leaves it free to become this: asked by decide of a NodeUp.
-bool can_be_reshaped(const Node& node, const NodeShape& to);
-
 }  // namespace stargate

@@ -224,6 +224,14 @@ public:
         decide_now(NodeUp{shapes_[node], boot(node)});
         return pass();
     }
+    /// The same boot, with another inventory.
+    Given& becomes(const std::string& node, int gpus, MilliCpus with_cpus = cpus(64), Bytes memory = gibibytes(256)) {
+        auto& shape = shapes_[node];
+        shape.gpus = GpuCount{gpus};
+        shape.cpus = with_cpus;
+        shape.memory = memory;
+        return comes_back(node);
+    }
     Given& pass() {
         decide_now(Pass{});
         if (const auto what = broken(core_.state())) ADD_FAILURE() << *what;

@@ -95,7 +95,13 @@ Input input_of(const State& state, const Happens& happens) {
             return happens.much % 3 == 0 ? Input{NodeDead{node}} : Input{NodeSilent{node}};
         case 13: {
             const auto* known = state.find<Node>(node);
-            return NodeUp{known->shape, happens.much % 2 == 0 ? known->boot : known->boot + "x"};
+            auto shape = known->shape;
+            if (happens.which % 5 == 0) {  // with more or less of everything
+                shape.gpus = GpuCount{1 + happens.much % 10};
+                shape.cpus = cpus(happens.much % 64);
+                shape.memory = gibibytes(happens.much % 256);
+            }
+            return NodeUp{shape, happens.much % 2 == 0 ? known->boot : known->boot + "x"};
         }
         case 14:
             return Drain{node, happens.much % 2 == 0};

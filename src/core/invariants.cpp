@@ -57,7 +57,7 @@ std::optional<std::string> broken_node(const State& state, NodeId id) {
     if (seats != node.seats) return on("seats are not those that replicas sleep in", id);
     if ((whole & shared) != 0) return on("a shared GPU is also held whole", id);
     if ((whole | shared) != node.leased) return on("leased GPUs are not those that attempts hold", id);
-    if ((node.leased & ~node.all()) != 0) return on("a GPU is leased that the node does not have", id);
+    if ((node.claimed & ~node.all()) != 0) return on("a claim waits for a GPU that the node does not have", id);
     if ((node.leased & node.foreign) != 0) return on("a leased GPU is held by foreign work", id);
     if ((node.claimed & node.foreign) != 0) return on("a claim waits for foreign work", id);
     if ((node.foreign & ~node.all()) != 0) return on("foreign work holds a GPU that the node does not have", id);
@@ -66,9 +66,10 @@ std::optional<std::string> broken_node(const State& state, NodeId id) {
         if (state.find<Attempt>(attempt) != nullptr) return on("foreign work has the id of ours", id);
     }
     if (cpus != node.cpus_leased || memory != node.memory_leased) return on("leased CPUs or memory do not add up", id);
-    if (cpus + node.cpus_foreign > node.shape.cpus || memory + node.memory_foreign > node.shape.memory) {
-        return on("more CPUs or memory leased than there is", id);
-    }
+    // Leases may be more than the node has, when it came back smaller; what is granted is looked at as it is (illegal).
+    const bool has_cpus = node.cpus_foreign == MilliCpus{} || cpus + node.cpus_foreign <= node.shape.cpus;
+    const bool has_memory = node.memory_foreign == Bytes{} || memory + node.memory_foreign <= node.shape.memory;
+    if (!has_cpus || !has_memory) return on("foreign work holds more CPUs or memory than there is", id);
     return std::nullopt;
 }
 

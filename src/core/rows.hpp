@@ -23,7 +23,8 @@
 /// State (queues, buckets, sums) is derived from them and rebuilt with them.
 namespace stargate {
 
-/// A machine and what is promised of it. A GPU is free when it is in no mask.
+/// A machine and what is promised of it. A GPU is free when it is in no mask. Of a machine that came back smaller more
+/// may be leased than there is.
 struct Node {
     NodeId id;
     NodeShape shape;

@@ -42,6 +42,19 @@ Found beyond_quota(const State& state, JobId job, const std::function<std::int64
     return what;
 }
 
+/// Nobody is given what the node does not have, or its CPUs and memory twice. `held`: what the attempt has there now.
+Found beyond_node(const State& state, const Part& part, const Part& held) {
+    const auto& node = state.at<Node>(part.node);
+    if ((part.gpus & ~held.gpus & ~node.all()) != 0)
+        return of("a GPU is leased that the node does not have:", part.node.value);
+    const bool lacks_cpus =
+        part.cpus > held.cpus && node.cpus_leased + node.cpus_foreign + part.cpus - held.cpus > node.shape.cpus;
+    const bool lacks_memory = part.memory > held.memory &&
+                              node.memory_leased + node.memory_foreign + part.memory - held.memory > node.shape.memory;
+    if (lacks_cpus || lacks_memory) return of("more CPUs or memory leased than there is:", part.node.value);
+    return std::nullopt;
+}
+
 Found illegal_start(const State& state, Instant at, const Started& f) {
     if (!is_waiting(state, f.job)) return of("a start of a job that does not wait:", f.job.value);
     const auto& job = state.at<Job>(f.job);
@@ -56,6 +69,7 @@ Found illegal_start(const State& state, Instant at, const Started& f) {
     for (const auto& part : f.parts) {
         const auto& node = state.at<Node>(part.node);
         if (!node.takes_work()) return of("a start on a node that takes no work:", part.node.value);
+        if (auto what = beyond_node(state, part, nothing_on(part.node))) return what;
         const auto* own = claim == nullptr ? nullptr : part_on(claim->parts, part.node);
         if ((node.claimed & part.gpus & ~(own == nullptr ? 0 : own->gpus)) != 0) {
             return of("a start on what is promised to another:", part.node.value);
@@ -125,9 +139,11 @@ Found illegal_resize(const State& state, const Resized& f) {
         }
     }
     for (const auto& part : f.parts) {
-        if (part_on(attempt->parts, part.node) == nullptr && !state.at<Node>(part.node).takes_work()) {
+        const auto* held = part_on(attempt->parts, part.node);
+        if (held == nullptr && !state.at<Node>(part.node).takes_work()) {
             return of("growth onto a node that takes no work:", part.node.value);
         }
+        if (auto what = beyond_node(state, part, held == nullptr ? nothing_on(part.node) : *held)) return what;
     }
     const auto more = milli_gpus(f.parts) - milli_gpus(attempt->parts);
     if (more <= 0) return std::nullopt;  // giving back is always right, also where a quota was lowered

@@ -83,7 +83,6 @@ private:
     [[nodiscard]] ForeignFound foreign_among(const std::vector<Unknown>& found, NodeId here,
                                              std::uint64_t newest_known);
     [[nodiscard]] NodeId this_node() const;
-    [[nodiscard]] std::optional<Input> inventory_to_tell(const State& state) const;
     void end_running_work();
 
     Wiring wiring_;

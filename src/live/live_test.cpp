@@ -225,7 +225,7 @@ TEST_F(ControlPlaneTest, WhatRunsGoesOnAcrossARestartAndIsNotStartedAgain) {
     EXPECT_TRUE(until(*plane, [&](const State& s) { return is_finished(s, answer->job, Outcome::failed); }));
 }
 
-TEST_F(ControlPlaneTest, ASmallerMachineIsKnownAsSuchWhenWhatItLostIsLetGo) {
+TEST_F(ControlPlaneTest, ASmallerMachineIsKnownAsSuchWhileWhatItLostIsHeld) {
     auto plane = start();
     const auto answer = submit(*plane, spec("a", 3));
     const auto attempt = machine_.wait_for_a_start();
@@ -234,10 +234,14 @@ TEST_F(ControlPlaneTest, ASmallerMachineIsKnownAsSuchWhenWhatItLostIsLetGo) {
     gpus_ = 2;
     plane = start();
     EXPECT_TRUE(
-        until(*plane, [&](const State& s) { return s.all_gpus(0) == 4 && s.find<Attempt>(attempt) != nullptr; }));
+        until(*plane, [&](const State& s) { return s.all_gpus(0) == 2 && s.find<Attempt>(attempt) != nullptr; }));
+    const auto next = submit(*plane, spec("b", 1));
+    ASSERT_TRUE(until(*plane, [&](const State& s) { return s.find<Blocked>(next->job) != nullptr; }));
+    EXPECT_FALSE(machine_.starts.contains(AttemptId{attempt.value + 1})) << "on a GPU that is gone";
     machine_.end(attempt, 0);
     EXPECT_TRUE(until(*plane, [&](const State& s) { return is_finished(s, answer->job, Outcome::succeeded); }));
-    EXPECT_TRUE(until(*plane, [&](const State& s) { return s.all_gpus(0) == 2 && s.free_gpus(0) == 2; }));
+    EXPECT_TRUE(machine_.wait_for_a_start(attempt));
+    EXPECT_TRUE(until(*plane, [&](const State& s) { return s.all_gpus(0) == 2 && s.free_gpus(0) == 1; }));
 }
 
 TEST_F(ControlPlaneTest, ANewBootIdEndsTheOldAttemptAndTheJobRunsAgain) {

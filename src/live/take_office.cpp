@@ -44,13 +44,13 @@ Result<void> ControlPlane::recover_and_take_office() {
         const std::lock_guard lock{notify_mutex_};
         if (notify_) notify_(newest);
     });
-    writer_ = std::make_unique<Writer>(
-        Writer::Parts{*wiring_.store, wiring_.folder, *view_, *clock_,
-                      [this](const Command& command) {
-                          if (auto* engine = engine_ready_.load()) engine->carry_out(command);
-                      },
-                      stop_process, [this](const State& state) { return inventory_to_tell(state); }},
-        std::move(recovered->state), recovered->last_fact, recovered->last_input);
+    writer_ = std::make_unique<Writer>(Writer::Parts{*wiring_.store, wiring_.folder, *view_, *clock_,
+                                                     [this](const Command& command) {
+                                                         if (auto* engine = engine_ready_.load())
+                                                             engine->carry_out(command);
+                                                     },
+                                                     stop_process},
+                                       std::move(recovered->state), recovered->last_fact, recovered->last_input);
     if (wiring_.keep_log) {
         follower_ =
             std::make_unique<Follower>(wiring_.keep_log, wiring_.log_limits, *writer_, recovered->from_snapshot);
@@ -78,13 +78,6 @@ Result<void> ControlPlane::take_office(std::uint64_t newest_known) {
     if (auto done = decide_all({foreign_among(*found, here, newest_known)}); !done) return done;
     writer_->send_owed();
     return {};
-}
-
-/// A machine that came back smaller while what it lost was in use is reshaped when that has been let go.
-std::optional<Input> ControlPlane::inventory_to_tell(const State& state) const {
-    const auto* node = state.find<Node>(state.node_named(wiring_.node.name));
-    if (node == nullptr || node->shape == wiring_.node || !can_be_reshaped(*node, wiring_.node)) return std::nullopt;
-    return NodeUp{wiring_.node, wiring_.boot};
 }
 
 NodeId ControlPlane::this_node() const {

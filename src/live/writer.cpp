@@ -270,10 +270,6 @@ void Writer::commit(Pending pending, Instant now, std::deque<Request> requests) 
     const auto commands = due_.after(core_.state(), core_.batch());
     View::Batch folded{now, core_.batch(), last_fact_, {}};
     core_.commit();
-    if (auto said = schedules_ && parts_.unheard ? parts_.unheard(core_.state()) : std::nullopt) {
-        const std::lock_guard lock{mutex_};
-        inbox_.push_back({std::move(*said), {}, {}, {}, {}});
-    }
     for (const auto& command : commands) parts_.carry_out(command);
     for (std::size_t i = 0; i < requests.size(); ++i) {
         if (!is_from_a_client(requests[i])) continue;

@@ -45,9 +45,6 @@ public:
         std::function<void(const Command&)> carry_out;
         /// The store cannot say whether a batch was written: the process must stop. Does not return.
         std::function<void(const Error&)> stop_process;
-        /// What the machine has to say that State could not take before and can now; asked after each batch, once
-        /// things are scheduled. May be empty.
-        std::function<std::optional<Input>(const State&)> unheard{};
     };
     Writer(Parts parts, State state, std::uint64_t last_fact, std::uint64_t last_input);
     Writer(const Writer&) = delete;

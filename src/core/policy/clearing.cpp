@@ -245,7 +245,7 @@ void Clearing::give(const Part& part, int sign) {
     room_ -= room_at(*site);
     site->cpus += part.cpus * sign;
     site->memory += part.memory * sign;
-    auto gpus = part.gpus & ~site->node->claimed & ~site->node->foreign;
+    const auto gpus = part.gpus & site->node->all() & ~site->node->claimed & ~site->node->foreign;
     bool is_given = sign > 0;
     if (part.share > 0 && part.gpus != 0) {
         const SharedKey key{part.node, std::countr_zero(part.gpus)};

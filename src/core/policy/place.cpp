@@ -75,7 +75,7 @@ Placement place_share(const State& state, const JobSpec& spec, const OffLimits& 
         if (tenant != spec.tenant) break;
         const auto& node = state.at<Node>(gpu.first);
         const auto mask = GpuMask{1} << gpu.second;
-        if (!may_use(node, spec, off_limits) || (node.claimed & mask) != 0) continue;
+        if (!may_use(node, spec, off_limits) || (node.claimed & mask) != 0 || (node.all() & mask) == 0) continue;
         const auto part = part_on(spec, gpu.first, mask);
         if (host_fits(node, part).why != Why::none) continue;
         result.parts.push_back(part);

@@ -69,8 +69,9 @@ private:
     }
     /// A shared GPU is free when the last of its shares is.
     std::int32_t gpus_freed(const Node& node, const Part& part) {
-        if (part.share == 0) return std::popcount(part.gpus & ~node.claimed);
-        if (part.gpus == 0) return 0;
+        const auto gpus = part.gpus & node.all();
+        if (part.share == 0) return std::popcount(gpus & ~node.claimed);
+        if (gpus == 0) return 0;
         const SharedKey key{part.node, std::countr_zero(part.gpus)};
         return (shares_[key] += part.share) == state_.at<SharedGpu>(key).used ? 1 : 0;
     }

@@ -47,7 +47,7 @@ private:
         want_ -= std::popcount(gpus);
     }
     [[nodiscard]] GpuMask useful(GpuMask gpus) const {
-        return gpus & wanted_.among & ~node_.claimed & ~node_.foreign & ~taken_;
+        return gpus & wanted_.among & node_.all() & ~node_.claimed & ~node_.foreign & ~taken_;
     }
 
     void take_leaving() {
