@@ -156,6 +156,13 @@ std::string why_not_mountable(const Launch& launch, const std::string& state) {
         const auto fits = check_mount_source(real_path(place), state);
         if (!fits) return fmt::format("mounts: {}", fits.error().detail);
     }
+    const auto inside = folder_in_mounts(launch);
+    if (!inside.empty() && !open_place(AT_FDCWD, inside + "/.", O_DIRECTORY)) {
+        return fmt::format(
+            "mounts: the job starts in {}, which would be {}, and that cannot be entered by {}: {}; make that "
+            "folder, or choose another target or `dir`",
+            launch.folder, inside, launch.account.name, std::strerror(errno));
+    }
     return {};
 }
 

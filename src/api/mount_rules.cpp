@@ -62,6 +62,15 @@ Result<void> check_folder(std::string_view folder, std::string_view state) {
     return refuse(fmt::format("`{}` lies in the state folder, which no job sees; choose another folder", folder));
 }
 
+std::string folder_in_mounts(const Launch& launch) {
+    const auto folder = plain(launch.folder);
+    std::string inside;
+    for (const auto& mount : launch.mounts) {
+        if (is_within(folder, mount.target)) inside = mount.source + folder.substr(mount.target.size());
+    }
+    return inside;
+}
+
 Result<std::string> read_mount_target(std::string_view target, std::string_view state) {
     constexpr std::string_view remedy = "choose another target, as /data";
     auto path = plain(target);

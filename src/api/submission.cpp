@@ -27,7 +27,7 @@ std::string start_of(const ParsedJob& job) {
     }
     auto key = fmt::format("{}\n{}\n{}\n{}\n{}\n{}", launch.account.uid, launch.folder, launch.sandbox == Sandbox::none,
                            launch.argv.empty() ? "" : launch.argv.front(), path, job.submit.after.empty());
-    for (const auto& mount : launch.mounts) key += "\n" + mount.source;
+    for (const auto& mount : launch.mounts) key += "\n" + mount.source + "\n" + mount.target;
     return key;
 }
 

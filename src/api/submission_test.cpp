@@ -108,6 +108,35 @@ TEST_F(ServerTest, WhatIsMountedMustBeWithinTheSubmittersReach) {
     EXPECT_EQ(status(made + "/here", ""), 422);
 }
 
+TEST_F(ServerTest, AMountOverTheJobsOwnFolderMustHaveIt) {
+    start();
+    const ScratchFolder scratch;
+    const auto source = scratch.path() + "/source";
+    const auto home = scratch.path() + "/home";
+    for (const auto& folder : {scratch.path(), source, home, home + "/mine"}) {
+        if (folder != scratch.path()) { ASSERT_EQ(mkdir(folder.c_str(), 0755), 0); }
+        chmod(folder.c_str(), 0755);
+    }
+    const auto said = [&](const std::string& mounts, const std::string& more = "") {
+        std::string body = R"({"file":"j.yaml","folder":)";
+        json_string(body, home + "/mine");
+        body += R"(,"yaml":)";
+        json_string(body, "kind: batch\nname: a\nrun: x\nmounts: [" + mounts + "]\n" + more);
+        return wire().ask("POST", "/api/v1/jobs", body + "}").json()["error"]["message"].text;
+    };
+    const auto hides = "'" + source + ":" + home + "'";
+    EXPECT_NE(said(hides).find("j.yaml:4: mounts: the job starts in " + home + "/mine, which would be " + source +
+                               "/mine, and that cannot be entered"),
+              std::string::npos)
+        << said(hides);
+    EXPECT_EQ(said("'" + source + ":" + home + "/mine'"), "") << "it starts in the source";
+    EXPECT_EQ(said("'" + source + ":" + home + "/mine/data'"), "");
+    EXPECT_EQ(said(hides + ", '" + source + ":" + home + "/mine'"), "") << "the last one is on top";
+    EXPECT_EQ(said(hides, "after: a\n"), "") << "job a may make it";
+    ASSERT_EQ(mkdir((source + "/mine").c_str(), 0755), 0);
+    EXPECT_EQ(said(hides), "");
+}
+
 TEST_F(ServerTest, AnAcceptedRequestIsFoundByItsKeyThoughItCouldNotStartAgain) {
     start();
     const auto folder = folder_.path() + "/work";
