@@ -5,7 +5,6 @@
 
 #include "base/json_text.hpp"
 #include "base/overloaded.hpp"
-#include "core/attempts.hpp"
 #include "core/explain.hpp"
 
 namespace stargate::api {
@@ -125,12 +124,6 @@ Standing standing_of(const State& state, const Job& job, const JobSpec& spec) {
     return standing;
 }
 
-/// The last failure of a job that has no retry left ends it, and is told by its detail alone.
-bool has_given_up(const Job& job) {
-    const auto* finished = std::get_if<Finished>(&job.phase);
-    return finished != nullptr && finished->detail.starts_with(gave_up);
-}
-
 void append_row(std::string& out, const State& state, const Job& job, const JobSpec& spec, std::string_view label,
                 std::string_view tenant, std::int32_t count, Instant submitted, const Standing& standing) {
     Members row{out};
@@ -160,7 +153,7 @@ void append_row(std::string& out, const State& state, const Job& job, const JobS
     row.number("task", job.task);
     row.number("count", count);
     row.yes_or_no("held", job.held);
-    row.number("failures", job.failures + (has_given_up(job) ? 1 : 0));
+    row.number("failures", job.failures);
     row.number("step", job.step);
     row.instant("submitted_at", submitted);
     row.instant("started_at", standing.started);

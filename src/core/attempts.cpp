@@ -57,13 +57,15 @@ std::string how_it_ended(const Attempt& attempt, EndCause cause) {
     return "it ended with status " + std::to_string(status_of(*attempt.exit));
 }
 
-void end(Core& core, Instant now, const Attempt& attempt, Outcome outcome, std::int32_t status, std::string detail) {
+void end(Core& core, Instant now, const Attempt& attempt, Outcome outcome, std::int32_t status, std::string detail,
+         std::int32_t more_failures = 0) {
     const auto job = attempt.job;
+    const auto failures = core.state().at<Job>(job).failures + more_failures;
     NodeIds nodes;
     for (const auto& part : attempt.parts) nodes.push_back(part.node);
     return_loans(core, now, attempt.id);
     core.apply(now, Ended{attempt.id, job, outcome, status, charge_of(attempt, now), std::move(detail), attempt.started,
-                          std::move(nodes)});
+                          std::move(nodes), failures});
     if (outcome != Outcome::succeeded) drop_dependents(core, now, job);
 }
 
@@ -77,7 +79,7 @@ void requeue(Core& core, Instant now, const Attempt& attempt, EndCause cause, bo
         ++failures;
         if (failures > spec.retries && spec.kind != Kind::service) {
             end(core, now, attempt, Outcome::failed, 1,
-                std::string{gave_up} + std::to_string(failures) + " infrastructure failures; the last: " + detail);
+                "gave up after " + std::to_string(failures) + " infrastructure failures; the last: " + detail, 1);
             return;
         }
         constexpr int most_doublings = 8;

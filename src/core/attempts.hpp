@@ -9,9 +9,6 @@
 /// gone. Called by decide alone.
 namespace stargate {
 
-/// How the detail begins of a job that had no retry left; its last failure is told by nothing else.
-constexpr std::string_view gave_up = "gave up after ";
-
 void ranks_running(Core& core, Instant now, const RanksRunning& report);
 void ranks_ended(Core& core, Instant now, const RanksEnded& report);
 void attempt_lost(Core& core, Instant now, AttemptId attempt, NodeId node, const std::string& detail);

@@ -57,6 +57,18 @@ TEST(Retry, ARefusedSandboxIsOursToMend) {
     EXPECT_EQ(given.row("a").failures, 1);
 }
 
+TEST(Retry, AJobThatGivesUpHasAllItsFailures) {
+    auto given = Given{}.node("n1", 8);
+    given.waiting(job("a").retries(1));
+    for (int failure = 1; failure <= 2; ++failure) {
+        given.later(minutes{1});
+        const auto one = given.attempt("a");
+        given.decide_now(RanksEnded{one.id, one.parts[0].node, 1, {ExitKind::refused, 0, "no sandbox"}, false, -1, 0});
+        EXPECT_EQ(given.row("a").failures, failure);
+    }
+    EXPECT_EQ(given.phase("a"), "failed");
+}
+
 TEST(Cancel, WaitingAndRunning) {
     auto given = Given{}.node("n1", 1);
     given.running(job("a")).waiting(job("b"));

@@ -474,6 +474,8 @@ void evolve(State& state, Instant at, const Fact& fact) {
             [&](const Ended& f) {
                 close(state, f.attempt, f.charge);
                 finish(state, f.job, {at, f.outcome, f.exit_status, f.detail, f.started, f.nodes});
+                // Old logs do not tell them here.
+                state.change<Job>(f.job, [&](Job& job) { job.failures = std::max(job.failures, f.failures); });
             },
             [&](const Dropped& f) {
                 forget_waiting(state, f.job);

@@ -186,10 +186,11 @@ struct Ended {
     std::int32_t exit_status = 0;
     std::int64_t charge = 0;
     std::string detail;
-    Instant started{};  // of the attempt
-    NodeIds nodes;      // that it held last
+    Instant started{};          // of the attempt
+    NodeIds nodes;              // that it held last
+    std::int32_t failures = 0;  // infrastructure failures of the job, this one included
 };
-BOOST_DESCRIBE_STRUCT(Ended, (), (attempt, job, outcome, exit_status, charge, detail, started, nodes))
+BOOST_DESCRIBE_STRUCT(Ended, (), (attempt, job, outcome, exit_status, charge, detail, started, nodes, failures))
 
 /// A job that never ran, or waits between attempts, is over.
 struct Dropped {
