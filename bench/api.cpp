@@ -6,8 +6,8 @@
 
 #include "api/fake_control.hpp"
 #include "api/server.hpp"
-#include "api/unix_socket.hpp"
 #include "base/scratch_folder.hpp"
+#include "net/unix_socket.hpp"
 
 /// What the API itself costs: a control plane in memory behind the real server, one client on the unix socket.
 namespace {
@@ -20,7 +20,7 @@ public:
         api::ServerSetting server;
         server.socket = folder_.path() + "/stargate.sock";
         server_ = std::move(*api::Server::start(api_, control_, server));
-        socket_ = std::move(*api::connect_to(server.socket));
+        socket_ = std::move(*api::net::connect_to(server.socket));
     }
     /// Sends a request and reads its reply; returns its length.
     std::size_t ask(const std::string& request) {

@@ -31,8 +31,8 @@
 #include "api/frame.hpp"
 #include "api/places.hpp"
 #include "api/request_reader.hpp"
-#include "api/unix_socket.hpp"
 #include "base/posix.hpp"
+#include "net/unix_socket.hpp"
 
 namespace stargate::api {
 
@@ -441,7 +441,7 @@ private:
 Result<void> Impl::listen() {
     const auto& setting = common_.setting;
     if (!setting.socket.empty()) {
-        auto socket = listen_at(setting.socket, geteuid() == 0 ? 0666 : 0600);
+        auto socket = net::listen_at(setting.socket, geteuid() == 0 ? 0666 : 0600);
         if (!socket) return tl::unexpected<Error>(socket.error());
         unix_.emplace(io(), Protocol{AF_UNIX, 0}, fcntl(socket->get(), F_DUPFD_CLOEXEC, 0));
     }

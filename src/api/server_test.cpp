@@ -390,7 +390,7 @@ TEST_F(ServerTest, GoesDownWhileClientsWait) {
     server_.reset();
     EXPECT_TRUE(idle.is_closed());
     EXPECT_TRUE(following.is_closed());
-    EXPECT_FALSE(connect_to(folder_.path() + "/stargate.sock"));
+    EXPECT_FALSE(net::connect_to(folder_.path() + "/stargate.sock"));
 }
 
 TEST_F(ServerTest, TheSocketsModeSaysWhoMayConnect) {
@@ -409,9 +409,9 @@ TEST(UnixSocket, TakesPathsOfAnyLength) {
         deep += "/" + std::string(60, 'x');
         ASSERT_EQ(mkdir(deep.c_str(), 0700), 0);
     }
-    const auto listening = listen_at(deep + "/stargate.sock", 0600);
+    const auto listening = net::listen_at(deep + "/stargate.sock", 0600);
     ASSERT_TRUE(listening) << listening.error().detail;
-    EXPECT_TRUE(connect_to(deep + "/stargate.sock"));
+    EXPECT_TRUE(net::connect_to(deep + "/stargate.sock"));
 }
 
 }  // namespace

@@ -13,8 +13,8 @@
 #include "api/fake_control.hpp"
 #include "api/json.hpp"
 #include "api/server.hpp"
-#include "api/unix_socket.hpp"
 #include "base/scratch_folder.hpp"
+#include "net/unix_socket.hpp"
 
 /// What tests of the server share: a control plane in memory, the real server, and clients as bytes.
 namespace stargate::api {
@@ -133,7 +133,7 @@ protected:
         server_ = std::move(*server);
     }
     Wire wire() {
-        auto socket = connect_to(folder_.path() + "/stargate.sock");
+        auto socket = net::connect_to(folder_.path() + "/stargate.sock");
         EXPECT_TRUE(socket);
         return Wire{std::move(*socket)};
     }

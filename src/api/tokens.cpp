@@ -14,25 +14,7 @@ namespace {
 
 constexpr Bytes most_token_bytes{1 << 20};
 
-template <std::size_t N>
-std::string hex(const std::array<std::uint8_t, N>& bytes) {
-    std::string text;
-    for (const auto byte : bytes) text += fmt::format("{:02x}", byte);
-    return text;
-}
-
-std::optional<Digest> digest_from(const std::string& text) {
-    Digest digest{};
-    if (text.size() != digest.size() * 2) return std::nullopt;
-    for (std::size_t i = 0; i < digest.size(); ++i) {
-        unsigned value = 0;
-        if (std::sscanf(text.c_str() + 2 * i, "%2x", &value) != 1) return std::nullopt;
-        digest[i] = static_cast<std::uint8_t>(value);
-    }
-    return digest;
-}
-
-std::string fresh_token() { return "sg_" + hex(random_bytes()) + hex(random_bytes()); }
+std::string fresh_token() { return "sg_" + hex_of(random_bytes()) + hex_of(random_bytes()); }
 
 Result<std::string> owner_token(const std::string& file) {
     if (access(file.c_str(), F_OK) != 0) {
@@ -62,7 +44,7 @@ Result<Tokens> Tokens::open(const std::string& state_folder) {
     std::string digest;
     Row row;
     while (lines >> digest >> row.uid >> row.is_operator >> row.name) {
-        const auto read = digest_from(digest);
+        const auto read = digest_from_hex(digest);
         if (!read) return fail(Fault::malformed, tokens.file_ + " is damaged; remove it and make new tokens");
         row.digest = *read;
         tokens.rows_.push_back(row);
@@ -80,7 +62,7 @@ std::optional<Caller> Tokens::caller_of(std::string_view token) const {
     return std::nullopt;
 }
 
-std::string Tokens::id_of(const Row& row) { return hex(row.digest).substr(0, 12); }
+std::string Tokens::id_of(const Row& row) { return hex_of(row.digest).substr(0, 12); }
 
 bool Tokens::is_good(const std::string& id) const {
     return std::any_of(rows_.begin(), rows_.end(), [&](const Row& row) { return id_of(row) == id; });
@@ -117,7 +99,7 @@ Result<std::string> Tokens::make(const std::string& name, std::uint32_t uid, boo
 Result<void> Tokens::save() const {
     std::string text;
     for (const auto& row : rows_) {
-        text += fmt::format("{} {} {} {}\n", hex(row.digest), row.uid, row.is_operator ? 1 : 0, row.name);
+        text += fmt::format("{} {} {} {}\n", hex_of(row.digest), row.uid, row.is_operator ? 1 : 0, row.name);
     }
     return write_durably(file_, text);
 }

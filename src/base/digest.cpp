@@ -2,6 +2,7 @@
 
 #include <sodium.h>
 
+#include <charconv>
 #include <vector>
 
 namespace stargate {
@@ -28,6 +29,27 @@ Result<Digest> digest_of_file(const std::string& path, Disk& disk) {
         offset += *got;
     }
     crypto_generichash_final(&state, digest.data(), digest.size());
+    return digest;
+}
+
+std::string hex_of(std::span<const std::uint8_t> bytes) {
+    constexpr std::string_view digits = "0123456789abcdef";
+    std::string text;
+    for (const auto byte : bytes) {
+        text.push_back(digits[byte >> 4U]);
+        text.push_back(digits[byte & 15U]);
+    }
+    return text;
+}
+
+std::optional<Digest> digest_from_hex(std::string_view digits) {
+    Digest digest{};
+    if (digits.size() != digest.size() * 2) return std::nullopt;
+    for (std::size_t i = 0; i < digest.size(); ++i) {
+        const auto* at = digits.data() + 2 * i;
+        const auto read = std::from_chars(at, at + 2, digest[i], 16);
+        if (read.ec != std::errc{} || read.ptr != at + 2) return std::nullopt;
+    }
     return digest;
 }
 

@@ -18,6 +18,8 @@ public:
     ~FileDescriptor();
     [[nodiscard]] int get() const { return descriptor_; }
     explicit operator bool() const { return descriptor_ >= 0; }
+    /// Gives it to somebody else to close.
+    [[nodiscard]] int release() { return std::exchange(descriptor_, -1); }
 
 private:
     int descriptor_ = -1;

@@ -20,6 +20,9 @@ using ErrorCode = boost::system::error_code;
 constexpr std::size_t read_size = 8U << 10;
 constexpr std::size_t most_ahead = 64U << 10;  // of requests that are pipelined behind the one that is served
 constexpr Duration sweep_pause = std::chrono::seconds{1};
+/// How long we listen to what a client still says that has been refused: with bytes unread, closing would take the
+/// refusal away from it.
+constexpr Duration linger_limit = std::chrono::seconds{2};
 
 }  // namespace
 
@@ -77,7 +80,7 @@ private:
     void took(std::size_t count);
     void parse();
     void refuse(const Reply& reply);
-    void flush();
+    void linger();
     void wait_to_write();
     void written();
 
@@ -93,6 +96,7 @@ private:
     bool is_reading_ = false;
     bool has_head_ = false;             // of the request that comes in
     bool closes_ = false;               // when all is written
+    bool is_refused_ = false;           // the rest of its request is not looked at
     bool is_busy_ = false;              // a request is being served
     std::weak_ptr<Answering> current_;  // its exchange, which holds us
     std::int64_t moved_us_ = 0;
@@ -197,6 +201,7 @@ void Connection::close() {
 void Connection::look_at_time(std::int64_t now_us) {
     const auto& setting = server_->setting;
     const auto still = Duration{now_us - moved_us_};
+    if (is_refused_ && waiting() == 0 && still > linger_limit) return close();
     const bool is_between = !is_busy_ && waiting() == 0 && reader_.stage() == Stage::head && ahead_.empty();
     const bool is_serving = is_busy_ && waiting() == 0;  // as long as it takes
     const auto limit = waiting() > 0 ? setting.write_limit : is_between ? setting.idle_limit : setting.read_limit;
@@ -215,6 +220,7 @@ void Connection::read() {
 }
 
 void Connection::took(std::size_t count) {
+    if (is_refused_) return read();
     ahead_.append(buffer_.data(), count);
     if (!is_busy_) parse();
     read();
@@ -269,8 +275,16 @@ void Connection::refuse(const Reply& reply) {
     fmt::format_to(std::back_inserter(text), "Content-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
                    reply.type, reply.body.size());
     closes_ = true;
+    is_refused_ = true;
+    ahead_.clear();
     send(std::move(text), reply.body);
-    if (waiting() == 0) close();
+    if (waiting() == 0) linger();
+}
+
+void Connection::linger() {
+    ErrorCode ignored;
+    socket_.shutdown(tcp::socket::shutdown_send, ignored);
+    moved_us_ = Loop::now_us();
 }
 
 void Connection::answered(bool keeps_alive) {
@@ -334,6 +348,7 @@ void Connection::written() {
     is_writing_ = false;
     if (out_.capacity() > read_size) out_ = {};
     if (next_.capacity() > read_size) next_ = {};
+    if (is_refused_) return linger();
     if (closes_) return close();
     if (const auto current = current_.lock()) current->taken();
 }

@@ -1,4 +1,4 @@
-#include "api/unix_socket.hpp"
+#include "net/unix_socket.hpp"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -10,7 +10,7 @@
 #include <cerrno>
 #include <cstring>
 
-namespace stargate::api {
+namespace stargate::net {
 
 namespace {
 
@@ -70,4 +70,4 @@ Result<FileDescriptor> connect_to(const std::string& path) {
     return socket;
 }
 
-}  // namespace stargate::api
+}  // namespace stargate::net
