@@ -50,6 +50,7 @@ int main(int argc, char** argv) {
     stargate::add_twin(app, action);
     stargate::add_mock_engine(app, action);
     stargate::add_bench_serve(app, action);
+    stargate::add_gateway(app, action);
     stargate::add_follower(app, action);
     try {
         app.parse(argc, argv);

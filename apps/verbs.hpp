@@ -24,6 +24,7 @@ void add_doctor(CLI::App& app, std::function<int()>& action);
 void add_twin(CLI::App& app, std::function<int()>& action);
 void add_mock_engine(CLI::App& app, std::function<int()>& action);
 void add_bench_serve(CLI::App& app, std::function<int()>& action);
+void add_gateway(CLI::App& app, std::function<int()>& action);
 void add_follower(CLI::App& app, std::function<int()>& action);
 
 }  // namespace stargate

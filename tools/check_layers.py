@@ -40,6 +40,7 @@ PORTS["live"] = PORT_HEADERS | {"api/control.hpp"}  # what the API asks of a con
 PORTS["twin"] = PORT_HEADERS | {"store/memory_store.hpp"}  # the disk of the simulated world
 PORTS["cli"] = {"api/json.hpp", "api/frame.hpp"}  # the wire, whose two ends have to agree
 PORTS["serving"] = {"api/json.hpp"}
+PORTS["gateway"] = {"api/json.hpp"}
 
 # Nothing here touches the outside world.
 PURE = {"base", "fleet", "work", "plan", "energy", "core"}
@@ -114,7 +115,7 @@ def check_file(path, text):
     code = without_comments(text)
     if path.endswith(".hpp") and not re.search(r"^#pragma once$", code, re.MULTILINE):
         yield 1, "a header without #pragma once"
-    is_test = path.endswith("_test.cpp")
+    is_test = path.endswith(("_test.cpp", "_testing.hpp"))
     for number, line in enumerate(code.split("\n"), start=1):
         include = INCLUDE.match(line)
         if include:
