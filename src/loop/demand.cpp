@@ -1,0 +1,73 @@
+#include "loop/demand.hpp"
+
+#include <algorithm>
+#include <tuple>
+
+namespace stargate {
+
+namespace {
+bool says_the_same(const ServiceDemand& a, const ServiceDemand& b) {
+    const auto all = [](const ServiceDemand& of) {
+        return std::tie(of.service, of.is_known, of.queued, of.in_flight, of.over_limit);
+    };
+    return all(a) == all(b);
+}
+}  // namespace
+
+bool DemandMerge::told(const std::string& gateway, const std::string& boot, std::uint64_t seq,
+                       std::vector<DemandLevel> levels, Instant now) {
+    auto [found, is_new] = gateways_.try_emplace(gateway);
+    auto& known = found->second;
+    if (!is_new && known.boot == boot && seq <= known.seq) return false;
+    if (std::find(known.replaced.begin(), known.replaced.end(), boot) != known.replaced.end()) return false;
+    if (!is_new && known.boot != boot) {
+        known.replaced.push_back(known.boot);
+        if (known.replaced.size() > max_replaced) known.replaced.erase(known.replaced.begin());
+    }
+    known.boot = boot;
+    known.seq = seq;
+    known.heard = now;
+    known.levels = std::move(levels);
+    return true;
+}
+
+ServiceDemand DemandMerge::total(JobId service, Instant now) const {
+    ServiceDemand sum;
+    sum.service = service;
+    for (const auto& [name, gateway] : gateways_) {
+        if (gateway.heard + hold_ <= now) return {service};
+        sum.is_known = true;
+        for (const auto& level : gateway.levels) {
+            if (level.service != service) continue;
+            sum.queued += level.queued;
+            sum.in_flight += level.in_flight;
+            sum.over_limit = sum.over_limit || level.over_limit;
+        }
+    }
+    return sum;
+}
+
+Instant DemandMerge::next_silence(Instant now) const {
+    auto next = never;
+    for (const auto& [name, gateway] : gateways_) {
+        if (gateway.heard + hold_ > now) next = std::min(next, gateway.heard + hold_);
+    }
+    return next;
+}
+
+std::vector<ServiceDemand> DemandMerge::changed(const std::vector<JobId>& services, Instant now) {
+    std::vector<ServiceDemand> news;
+    for (const auto id : services) {
+        auto& given = given_.try_emplace(id, ServiceDemand{id}).first->second;
+        const auto demand = total(id, now);
+        if (says_the_same(demand, given)) continue;
+        given = demand;
+        news.push_back(demand);
+    }
+    std::erase_if(given_, [&](const auto& entry) {
+        return std::find(services.begin(), services.end(), entry.first) == services.end();
+    });
+    return news;
+}
+
+}  // namespace stargate

@@ -1,0 +1,65 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/units.hpp"
+#include "core/input.hpp"
+
+namespace stargate {
+
+/// What one gateway has of one service right now.
+struct DemandLevel {
+    JobId service;
+    std::int64_t queued = 0;
+    std::int64_t in_flight = 0;
+    bool over_limit = false;
+    friend bool operator==(const DemandLevel&, const DemandLevel&) = default;
+};
+
+/// Adds up what the gateways tell. A gateway counts once: its newest word stands for all before, and one that has been
+/// started anew stands for the one before it. The word of a silent gateway holds for a while; then the demand is
+/// unknown until it speaks again or is dropped. Where no gateway has been heard it is unknown, not zero.
+class DemandMerge {
+public:
+    static constexpr Duration default_hold = std::chrono::seconds{2};
+    explicit DemandMerge(Duration hold = default_hold) : hold_{hold} {}
+
+    /// All that this gateway has: of a service that `levels` leaves out it has nothing.
+    /// boot  differs each time the gateway is started      seq  rises with each word of one boot, from any number on
+    /// returns whether it is news: not told before, not overtaken, and not of a gateway that has been replaced
+    bool told(const std::string& gateway, const std::string& boot, std::uint64_t seq, std::vector<DemandLevel> levels,
+              Instant now);
+
+    /// This gateway was stopped on purpose: it has nothing any more and nobody waits for its word.
+    void drop(const std::string& gateway) { gateways_.erase(gateway); }
+
+    [[nodiscard]] ServiceDemand total(JobId service, Instant now) const;
+
+    /// When the next gateway will have been silent for too long; `never` when all of them have or there is none.
+    [[nodiscard]] Instant next_silence(Instant now) const;
+
+    /// Of these services the totals that differ from what the last call gave; before the first call each was unknown.
+    std::vector<ServiceDemand> changed(const std::vector<JobId>& services, Instant now);
+
+private:
+    /// Boots of a gateway that are remembered as replaced: a word of one of these comes late. More than a few are on
+    /// their way at once only where a gateway dies many times within the delay of a message.
+    static constexpr std::size_t max_replaced = 8;
+
+    struct Gateway {
+        std::string boot;
+        std::uint64_t seq = 0;
+        Instant heard{};
+        std::vector<DemandLevel> levels;
+        std::vector<std::string> replaced;  // boots before this one, the newest last
+    };
+
+    Duration hold_;
+    std::map<std::string, Gateway> gateways_;
+    std::map<JobId, ServiceDemand> given_;
+};
+
+}  // namespace stargate
