@@ -26,20 +26,21 @@ ARROWS = {
     "view": "base fleet work plan energy core",
 }
 BELOW_ADAPTERS = "base net fleet work plan energy core view"
-ADAPTERS = "twin live engine store api cli gateway data serving telemetry".split()
+ADAPTERS = "twin live engine store api cli gateway steward data serving telemetry".split()
 ARROWS.update({folder: BELOW_ADAPTERS for folder in [*ADAPTERS, "loop"]})
 ARROWS = {folder: set(below.split()) for folder, below in ARROWS.items()}
 
 # Adapters do not know each other; the two worlds share the loop, and drive the others through their ports.
 for world in ("live", "twin"):
     ARROWS[world].add("loop")
-PORT_HEADERS = {"store/port.hpp", "store/rows.hpp", "store/segment.hpp", "store/room.hpp", "store/damage.hpp",
+PORT_HEADERS = {"store/port.hpp", "store/rows.hpp", "store/segment.hpp", "store/room.hpp", "store/damage.hpp", "engine/serving_port.hpp",
                 "engine/port.hpp"}
 PORTS = {folder: PORT_HEADERS for folder in ("live", "twin", "loop")}
 PORTS["live"] = PORT_HEADERS | {"api/control.hpp"}  # what the API asks of a control plane; live is the one that runs
 PORTS["twin"] = PORT_HEADERS | {"store/memory_store.hpp"}  # the disk of the simulated world
 PORTS["cli"] = {"api/json.hpp", "api/frame.hpp"}  # the wire, whose two ends have to agree
 PORTS["serving"] = {"api/json.hpp"}
+PORTS["steward"] = {"engine/serving_port.hpp", "engine/port.hpp", "gateway/messages.hpp"}
 PORTS["gateway"] = {"api/json.hpp"}
 
 # Nothing here touches the outside world.

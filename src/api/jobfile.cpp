@@ -97,6 +97,8 @@ private:
         spec().priority = PriorityClass::serving;
         spec().time_limit = longest_time_limit;  // shown nowhere: replicas have none
         spec().require = Level::node;
+        spec().one_rank_a_node = job_.launch.one_rank_a_node = true;  // a server is one process, on all of its GPUs
+        spec().grace = default_drain;
     }
     void finish_service(const YamlNode& root) {
         constexpr std::array<std::string_view, 5> of_services{"replicas", "slo", "max_concurrency", "model",
@@ -359,6 +361,7 @@ private:
             service.slo = time(value, "slo.ttft_p95", Duration{}, longest_grace);
         });
     }
+    void drain(const YamlNode& node) { spec().grace = time(node, "drain", Duration{}, longest_grace); }
     void max_concurrency(const YamlNode& node) {
         const auto most = number(node, "max_concurrency", 1, 100'000);
         if (job_.submit.service) job_.submit.service->max_concurrency = most;

@@ -25,6 +25,7 @@ namespace stargate::api {
 constexpr std::string_view default_tenant = "default";
 constexpr Duration default_time_limit = std::chrono::hours{24};
 constexpr Duration default_grace = std::chrono::seconds{5};
+constexpr Duration default_drain = std::chrono::seconds{30};  // of a replica: for the requests that it has
 constexpr Duration longest_time_limit = std::chrono::hours{24 * 366};
 constexpr Duration longest_grace = std::chrono::hours{1};
 

@@ -89,16 +89,18 @@ BOOST_DESCRIBE_STRUCT(Forget, (), (attempt, node))
 enum class Telling : std::uint8_t { prove, sleep, wake };
 BOOST_DESCRIBE_ENUM(Telling, prove, sleep, wake)
 
-/// Tell a replica, until it has done so or `reply_by` is over.
+/// Tell a replica, until it has done so or `reply_by` is over. One that is to sleep is told when its last request has
+/// ended, or at `drain_by`.
 struct TellReplica {
     AttemptId attempt;
     NodeId node;
     std::int32_t port = 0;
     Telling what = Telling::prove;
     Instant reply_by{};
+    Instant drain_by{};
     friend bool operator==(const TellReplica&, const TellReplica&) = default;
 };
-BOOST_DESCRIBE_STRUCT(TellReplica, (), (attempt, node, port, what, reply_by))
+BOOST_DESCRIBE_STRUCT(TellReplica, (), (attempt, node, port, what, reply_by, drain_by))
 
 /// What the world shall do. Commands are owed by State and sent again after a restart, so each may arrive twice.
 using Command = std::variant<RunRanks, EndRanks, Forget, TellReplica>;

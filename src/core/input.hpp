@@ -108,6 +108,15 @@ struct Pass {
 };
 BOOST_DESCRIBE_STRUCT(Pass, (), (starts_nothing))
 
+/// What one gateway has of one service right now.
+struct DemandLevel {
+    JobId service;
+    std::int64_t queued = 0;
+    std::int64_t in_flight = 0;
+    bool over_limit = false;
+    friend bool operator==(const DemandLevel&, const DemandLevel&) = default;
+};
+
 /// What is asked of a service, over all gateways: absolute levels, told again whenever they change. Soft: one that
 /// changes nothing in State is lost without harm.
 struct ServiceDemand {

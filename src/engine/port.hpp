@@ -6,13 +6,16 @@
 
 #include "base/result.hpp"
 #include "core/command.hpp"
+#include "core/input.hpp"
 #include "core/report.hpp"
 #include "work/launch.hpp"
 
 namespace stargate {
 
-/// What an engine tells the core. Reports may come late, twice and out of order; the core sorts them out.
-using Report = std::variant<RanksRunning, RanksEnded, AttemptLost, Progress, ForeignFound>;
+/// What engines tell the core, and whoever speaks with replicas and gateways. Reports may come late, twice and out of
+/// order; the core sorts them out.
+using Report = std::variant<RanksRunning, RanksEnded, AttemptLost, Progress, ForeignFound, ReplicaReady, ReplicaAsleep,
+                            ServiceDemand>;
 
 /// What State holds of an attempt on a node, for the search after a restart.
 struct Believed {

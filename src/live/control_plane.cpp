@@ -31,11 +31,13 @@ ControlPlane::~ControlPlane() {
     // Engines report to the writer and the writer commands engines: the engine goes first, then what it reported is
     // written, then the view folds it. The follower hears of every fold, so it goes last.
     engine_ready_ = nullptr;
+    serving_ready_ = nullptr;
     if (writer_) {
         std::promise<void> quiet;
         writer_->between_batches([&](store::Store&) -> Result<void> { return quiet.set_value(), Result<void>{}; });
         quiet.get_future().wait();
     }
+    serving_.reset();
     engine_.reset();
     if (follower_) follower_->stop();
     writer_.reset();

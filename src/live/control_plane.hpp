@@ -12,8 +12,10 @@
 
 #include "api/control.hpp"
 #include "engine/port.hpp"
+#include "engine/serving_port.hpp"
 #include "live/follower.hpp"
 #include "live/writer.hpp"
+#include "loop/demand.hpp"
 
 namespace stargate::live {
 
@@ -36,6 +38,8 @@ struct Wiring {
     NodeShape node;  // this machine
     std::string boot;
     std::function<Result<std::unique_ptr<Engine>>(EngineNeeds)> make_engine;
+    /// Who speaks with replicas and gateways; empty: nobody, and services get no further than their start.
+    std::function<std::unique_ptr<Serving>(Serving::Needs)> make_serving;
     /// The highest term of this incarnation that executors obey already, 0 when none does. Empty: nobody looks.
     std::function<std::uint64_t(const std::array<std::uint8_t, 16>&)> obeyed_term;
     ReadOutput read_output;
@@ -84,6 +88,9 @@ private:
                                              std::uint64_t newest_known);
     [[nodiscard]] NodeId this_node() const;
     void end_running_work();
+    void carry_out(const Command& command);
+    void open_serving();
+    void tell_demand();
 
     Wiring wiring_;
     store::Identity identity_;
@@ -93,6 +100,10 @@ private:
     std::unique_ptr<Follower> follower_;
     std::unique_ptr<Engine> engine_;
     std::atomic<Engine*> engine_ready_{nullptr};
+    std::unique_ptr<Serving> serving_;
+    std::atomic<Serving*> serving_ready_{nullptr};
+    std::mutex demand_mutex_;
+    DemandMerge demand_;
 
     mutable std::mutex reader_mutex_;  // the reading connection is for one thread at a time
     mutable std::mutex launches_mutex_;

@@ -41,16 +41,14 @@ Result<void> ControlPlane::recover_and_take_office() {
     view_ = std::make_unique<View>(std::move(*copy), recovered->last_fact);
     view_->on_fold([this](std::uint64_t newest) {
         if (follower_) follower_->log_reached(newest);
+        if (auto* serving = serving_ready_.load()) serving->state_changed();
         const std::lock_guard lock{notify_mutex_};
         if (notify_) notify_(newest);
     });
-    writer_ = std::make_unique<Writer>(Writer::Parts{*wiring_.store, wiring_.folder, *view_, *clock_,
-                                                     [this](const Command& command) {
-                                                         if (auto* engine = engine_ready_.load())
-                                                             engine->carry_out(command);
-                                                     },
-                                                     stop_process},
-                                       std::move(recovered->state), recovered->last_fact, recovered->last_input);
+    writer_ =
+        std::make_unique<Writer>(Writer::Parts{*wiring_.store, wiring_.folder, *view_, *clock_,
+                                               [this](const Command& command) { carry_out(command); }, stop_process},
+                                 std::move(recovered->state), recovered->last_fact, recovered->last_input);
     if (wiring_.keep_log) {
         follower_ =
             std::make_unique<Follower>(wiring_.keep_log, wiring_.log_limits, *writer_, recovered->from_snapshot);
@@ -76,6 +74,7 @@ Result<void> ControlPlane::take_office(std::uint64_t newest_known) {
     if (!found) return tl::unexpected(found.error());
     if (auto done = decide_all({node_up}); !done) return done;
     if (auto done = decide_all({foreign_among(*found, here, newest_known)}); !done) return done;
+    open_serving();
     writer_->send_owed();
     return {};
 }
@@ -102,6 +101,43 @@ Result<void> ControlPlane::open_engine(NodeId here) {
     engine_ = std::move(*engine);
     engine_ready_ = engine_.get();  // what adoption reports may at once lead to commands
     return {};
+}
+
+void ControlPlane::carry_out(const Command& command) {
+    if (const auto* tell = std::get_if<TellReplica>(&command)) {
+        if (auto* serving = serving_ready_.load()) serving->tell(*tell);
+    } else if (auto* engine = engine_ready_.load()) {
+        engine->carry_out(command);
+    }
+}
+
+void ControlPlane::open_serving() {
+    if (!wiring_.make_serving) return;
+    Serving::Needs needs;
+    needs.authority = {identity_.incarnation, identity_.term};
+    needs.on_reply = [this](Report report) { writer_->report(std::move(report)); };
+    needs.on_demand = [this](GatewayDemand told) {
+        {
+            const std::lock_guard lock{demand_mutex_};
+            demand_.told(told.gateway, told.boot, told.seq, std::move(told.levels), clock_->now());
+        }
+        tell_demand();
+    };
+    needs.on_tick = [this] { tell_demand(); };
+    needs.read = [this](const std::function<void(const State&)>& look) { view_->read(look); };
+    needs.now = [this] { return clock_->now(); };
+    serving_ = wiring_.make_serving(std::move(needs));
+    serving_ready_ = serving_.get();
+}
+
+/// What all gateways together ask of each service, where that has changed.
+void ControlPlane::tell_demand() {
+    std::vector<JobId> services;
+    view_->read([&](const State& state) {
+        state.table<Service>().for_each([&](const Service& service) { services.push_back(service.first); });
+    });
+    const std::lock_guard lock{demand_mutex_};
+    for (auto& demand : demand_.changed(services, clock_->now())) writer_->report(demand);
 }
 
 /// Finds the work that outlived the last control plane; returns what is there beside it.

@@ -30,7 +30,8 @@ constexpr Duration between_looks_for_old = std::chrono::minutes{1};
 bool is_report(const Input& input) {
     return std::holds_alternative<RanksRunning>(input) || std::holds_alternative<RanksEnded>(input) ||
            std::holds_alternative<AttemptLost>(input) || std::holds_alternative<Progress>(input) ||
-           std::holds_alternative<ForeignFound>(input);
+           std::holds_alternative<ForeignFound>(input) || std::holds_alternative<ReplicaReady>(input) ||
+           std::holds_alternative<ReplicaAsleep>(input) || std::holds_alternative<ServiceDemand>(input);
 }
 
 bool is_from_a_client(const Request& request) { return static_cast<bool>(request.done); }
@@ -301,7 +302,10 @@ void Writer::defer(Request report) {
         if (step != nullptr && older_step != nullptr) return step->attempt == older_step->attempt;
         const auto* foreign = std::get_if<ForeignFound>(&report.input);
         const auto* older_foreign = std::get_if<ForeignFound>(&older.input);
-        return foreign != nullptr && older_foreign != nullptr && foreign->node == older_foreign->node;
+        if (foreign != nullptr && older_foreign != nullptr) return foreign->node == older_foreign->node;
+        const auto* demand = std::get_if<ServiceDemand>(&report.input);
+        const auto* older_demand = std::get_if<ServiceDemand>(&older.input);
+        return demand != nullptr && older_demand != nullptr && demand->service == older_demand->service;
     };
     std::erase_if(deferred_, replaces);
     deferred_.push_back(std::move(report));

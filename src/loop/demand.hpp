@@ -10,15 +10,6 @@
 
 namespace stargate {
 
-/// What one gateway has of one service right now.
-struct DemandLevel {
-    JobId service;
-    std::int64_t queued = 0;
-    std::int64_t in_flight = 0;
-    bool over_limit = false;
-    friend bool operator==(const DemandLevel&, const DemandLevel&) = default;
-};
-
 /// Adds up what the gateways tell. A gateway counts once: its newest word stands for all before, and one that has been
 /// started anew stands for the one before it. The word of a silent gateway holds for a while; then the demand is
 /// unknown until it speaks again or is dropped. Where no gateway has been heard it is unknown, not zero.

@@ -1,0 +1,48 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "core/command.hpp"
+#include "core/input.hpp"
+#include "core/state.hpp"
+#include "engine/port.hpp"
+
+namespace stargate {
+
+/// What a gateway has of all services; of one that is not named it has nothing.
+struct GatewayDemand {
+    std::string gateway;  // which one
+    std::string boot;     // which life of it
+    std::uint64_t seq = 0;
+    std::vector<DemandLevel> levels;
+};
+
+/// Speaks with replicas and gateways for a control plane. What it does follows from State and from what it is told to
+/// tell; it keeps nothing over a restart.
+class Serving {
+public:
+    /// What it needs of the control plane. Called on a thread of its own; may not block for long.
+    struct Needs {
+        Authority authority;
+        std::function<void(Report)> on_reply;
+        std::function<void(GatewayDemand)> on_demand;
+        std::function<void()> on_tick;  // a few times a second: whoever was silent for too long is noticed
+        std::function<void(const std::function<void(const State&)>&)> read;
+        std::function<Instant()> now;
+    };
+
+    Serving() = default;
+    Serving(const Serving&) = delete;
+    Serving& operator=(const Serving&) = delete;
+    virtual ~Serving() = default;
+
+    /// Returns at once; what the replica did comes as a reply.
+    virtual void tell(const TellReplica& command) = 0;
+    /// State has changed: routes may be other ones. Returns at once.
+    virtual void state_changed() = 0;
+};
+
+}  // namespace stargate

@@ -1,0 +1,174 @@
+#include "steward/steward.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <thread>
+
+#include "core/state.hpp"
+#include "net/loop.hpp"
+#include "steward/gateway_side.hpp"
+#include "steward/replicas.hpp"
+
+namespace stargate::steward {
+
+namespace {
+
+constexpr Duration between_ticks = std::chrono::milliseconds{250};
+/// The one gateway of this state.
+constexpr const char* the_gateway = "local";
+/// Replicas run on this machine.
+constexpr const char* host = "127.0.0.1";
+
+std::string hex_of_incarnation(const Authority& authority) {
+    std::string out;
+    for (const auto byte : authority.incarnation) {
+        out += "0123456789abcdef"[byte >> 4];
+        out += "0123456789abcdef"[byte & 15];
+    }
+    return out;
+}
+
+/// What a gateway is told of State.
+struct Routes {
+    std::map<std::string, gateway::ServiceEntry> services;
+    std::map<std::string, JobId> ids;
+    std::vector<AttemptId> live;  // attempts of replicas
+};
+
+std::optional<gateway::ReplicaEntry> entry_of(const Attempt& attempt) {
+    const bool leaves = attempt.ending || attempt.presence == Presence::falling_asleep;
+    if (leaves || attempt.presence == Presence::asleep) return std::nullopt;
+    return gateway::ReplicaEntry{attempt.id.value, host, static_cast<std::uint16_t>(attempt.port),
+                                 attempt.is_ready ? gateway::ReplicaState::serving : gateway::ReplicaState::starting};
+}
+
+void add_replicas(const State& state, const Service& row, gateway::ServiceEntry& entry, Routes& routes) {
+    const auto count = state.at<Spec>(row.first).count;
+    for (std::int32_t task = 0; task < count; ++task) {
+        const auto* job = state.find<Job>(JobId{row.first.value + static_cast<std::uint64_t>(task)});
+        const auto* active = job == nullptr ? nullptr : std::get_if<Active>(&job->phase);
+        if (active == nullptr) continue;
+        const auto& attempt = state.at<Attempt>(active->attempt);
+        routes.live.push_back(attempt.id);
+        if (auto replica = entry_of(attempt)) entry.replicas.push_back(std::move(*replica));
+    }
+}
+
+bool has_replicas_left(const State& state, const Service& row) {
+    const auto count = state.at<Spec>(row.first).count;
+    for (std::int32_t task = 0; task < count; ++task) {
+        const auto* job = state.find<Job>(JobId{row.first.value + static_cast<std::uint64_t>(task)});
+        if (job != nullptr && !std::holds_alternative<Finished>(job->phase)) return true;
+    }
+    return false;
+}
+
+/// Of several services of one name the newest is routed to.
+Routes routes_of(const State& state) {
+    Routes routes;
+    state.table<Service>().for_each([&](const Service& row) {
+        if (!has_replicas_left(state, row)) return;
+        const auto& spec = state.at<Spec>(row.first).spec;
+        gateway::ServiceEntry entry;
+        entry.name = spec.name;
+        entry.tenant = state.at<TenantRow>(spec.tenant).tenant.name;
+        entry.model = row.spec.model.empty() ? spec.name : row.spec.model;
+        entry.slo_ms = std::chrono::duration_cast<std::chrono::milliseconds>(row.spec.slo).count();
+        entry.max_concurrency = row.spec.max_concurrency;
+        add_replicas(state, row, entry, routes);
+        routes.ids.insert_or_assign(spec.name, row.first);
+        routes.services.insert_or_assign(spec.name, std::move(entry));
+    });
+    return routes;
+}
+
+class Impl final : public Steward {
+public:
+    Impl(const std::string& state, Needs needs)
+        : needs_{std::move(needs)},
+          replicas_{loop_, [this](Report reply) { needs_.on_reply(std::move(reply)); }},
+          gateway_{loop_,
+                   state + "/gateway.sock",
+                   {hex_of_incarnation(needs_.authority), needs_.authority.term},
+                   {[this](const std::string& boot, const gateway::Demand& demand) { demanded(boot, demand); }}} {
+        loop_.post([this] {
+            refresh();
+            tick();
+        });
+        thread_ = std::thread{[this] { loop_.run(); }};
+    }
+    ~Impl() override {
+        loop_.stop();
+        thread_.join();
+    }
+
+    void tell(const TellReplica& command) override {
+        loop_.post([this, command] { carry_out(command); });
+    }
+    void state_changed() override {
+        if (is_due_.exchange(true)) return;  // it will be looked at anyway
+        loop_.post([this] {
+            is_due_ = false;
+            refresh();
+        });
+    }
+    void set_keys(std::vector<Key> keys) override {
+        loop_.post([this, keys = std::move(keys)] {
+            std::map<std::string, gateway::KeyEntry> entries;
+            for (const auto& key : keys) entries[key.id] = {key.id, key.tenant, key.digest};
+            gateway_.set_keys(std::move(entries));
+        });
+    }
+
+private:
+    void carry_out(const TellReplica& command) {
+        gateway_.forget(command.attempt.value);
+        if (command.what != Telling::sleep) return replicas_.tell(command, host);
+        replicas_.forget(command.attempt);
+        gateway_.withdraw(command.attempt.value, command.drain_by - needs_.now(),
+                          [this, command] { replicas_.tell(command, host); });
+    }
+
+    void refresh() {
+        Routes routes;
+        needs_.read([&](const State& state) { routes = routes_of(state); });
+        ids_ = std::move(routes.ids);
+        gateway_.set_services(std::move(routes.services));
+        for (const auto attempt : replicas_.told()) {
+            if (std::find(routes.live.begin(), routes.live.end(), attempt) == routes.live.end()) {
+                replicas_.forget(attempt);
+            }
+        }
+    }
+
+    void demanded(const std::string& boot, const gateway::Demand& demand) {
+        GatewayDemand told{the_gateway, boot, demand.seq, {}};
+        for (const auto& service : demand.services) {
+            const auto id = ids_.find(service.name);
+            if (id == ids_.end()) continue;
+            told.levels.push_back({id->second, service.queued, service.in_flight, service.over_limit});
+        }
+        needs_.on_demand(std::move(told));
+    }
+
+    void tick() {
+        needs_.on_tick();
+        loop_.after(between_ticks, [this] { tick(); });
+    }
+
+    Needs needs_;
+    net::Loop loop_;
+    Replicas replicas_;
+    GatewaySide gateway_;
+    std::map<std::string, JobId> ids_;  // of the services, by the names that gateways know
+    std::atomic<bool> is_due_{false};
+    std::thread thread_;
+};
+
+}  // namespace
+
+std::unique_ptr<Steward> Steward::start(const std::string& state, Needs needs) {
+    return std::make_unique<Impl>(state, std::move(needs));
+}
+
+}  // namespace stargate::steward
