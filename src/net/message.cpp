@@ -130,6 +130,7 @@ std::size_t RequestReader::put(std::string_view bytes) {
     if (error && error != http::error::need_more) {
         if (error == http::error::body_limit) {
             parser.fail(413, "the body is too large");
+            if (!had_head) parser.head.fields = std::move(parser.fields);
         } else if (error == http::error::header_limit || error == http::error::buffer_overflow) {
             parser.fail(431, "the head is too large");
         } else {

@@ -54,6 +54,7 @@ public:
     /// one call never beyond the end of the head.
     [[nodiscard]] std::size_t put(std::string_view bytes);
     [[nodiscard]] Stage stage() const;
+    /// Also of one that broke because its body is too large (413).
     [[nodiscard]] RequestHead& head();
     [[nodiscard]] std::string& body();
     /// Of a broken one: 400, 413 or 431, and why.

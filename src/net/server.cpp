@@ -79,6 +79,7 @@ private:
     void read();
     void took(std::size_t count);
     void parse();
+    void refuse_broken();
     void refuse(const Reply& reply);
     void linger();
     void wait_to_write();
@@ -234,9 +235,7 @@ void Connection::parse() {
         used += count;
         const auto stage = reader_.stage();
         if (stage == Stage::broken) {
-            const auto& refusal = server_->setting.refusal;
-            refuse(refusal ? refusal(reader_.status(), reader_.why())
-                           : Reply{reader_.status(), "text/plain", {}, reader_.why()});
+            refuse_broken();
             break;
         }
         if (stage == Stage::head) {
@@ -268,6 +267,17 @@ void Connection::parse() {
         }
     }
     ahead_.erase(0, std::min(used, ahead_.size()));
+}
+
+void Connection::refuse_broken() {
+    const auto& setting = server_->setting;
+    // Who may not come in hears that first, and not how large a body may be.
+    const bool is_too_large = reader_.status() == 413 && !has_head_;
+    if (const auto reply = is_too_large && setting.admit ? setting.admit(reader_.head()) : std::nullopt) {
+        return refuse(*reply);
+    }
+    refuse(setting.refusal ? setting.refusal(reader_.status(), reader_.why())
+                           : Reply{reader_.status(), "text/plain", {}, reader_.why()});
 }
 
 void Connection::refuse(const Reply& reply) {

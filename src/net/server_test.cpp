@@ -231,7 +231,9 @@ TEST_F(Http, WhoMayNotGoOnIsToldBeforeTheBody) {
     listen(std::move(setting));
     for (const auto& [wire, expected] :
          {std::pair{"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 50\r\n\r\n", "no key"},
-          std::pair{"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 500\r\n\r\n", "refused: the body is too large"},
+          std::pair{"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 500\r\n\r\n", "no key"},
+          std::pair{"POST / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer right\r\nContent-Length: 500\r\n\r\n",
+                    "refused: the body is too large"},
           std::pair{"nonsense\r\n\r\n", "refused: not HTTP"}}) {
         const int socket = dial();
         const std::string sent = wire;
