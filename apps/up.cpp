@@ -24,9 +24,11 @@
 #include "engine/local/output_frame.hpp"
 #include "engine/local/output_log.hpp"
 #include "free_address.hpp"
+#include "gateway_process.hpp"
 #include "live/clock.hpp"
 #include "live/control_plane.hpp"
 #include "live/machine.hpp"
+#include "steward/steward.hpp"
 #include "store/room.hpp"
 #include "store/sqlite/sqlite_store.hpp"
 
@@ -93,7 +95,12 @@ Result<std::vector<api::OutputPiece>> read_output(const std::string& folder, Job
     return pieces;
 }
 
-Result<std::unique_ptr<live::ControlPlane>> start(const UpOptions& options) {
+/// Filled in as the control plane is made.
+struct Hands {
+    steward::Steward* steward = nullptr;  // the control plane's own
+};
+
+Result<std::unique_ptr<live::ControlPlane>> start(const UpOptions& options, Hands& hands) {
     const auto& folder = options.state;
     auto node = live::this_machine(options.cpu_gpus);
     if (!node) return tl::unexpected(node.error());
@@ -132,6 +139,11 @@ Result<std::unique_ptr<live::ControlPlane>> start(const UpOptions& options) {
             return std::unique_ptr<Engine>{std::move(engine)};
         });
     };
+    wiring.make_serving = [folder, &hands](Serving::Needs needs) {
+        auto steward = steward::Steward::start(folder, std::move(needs));
+        hands.steward = steward.get();
+        return steward;
+    };
     wiring.obeyed_term = [folder](const auto& incarnation) { return obeyed_term(folder, incarnation); };
     wiring.read_output = [folder](JobId job, AttemptId attempt, std::int64_t offset, std::size_t most) {
         return read_output(folder, job, attempt, offset, most);
@@ -152,17 +164,28 @@ Result<std::optional<Account>> find_job_user(const std::string& name) {
 /// What serves the API, and must go before the control plane it asks.
 struct Served {
     std::unique_ptr<api::Tokens> tokens;  // the API refers to it, so it stays where it is when this is moved
+    std::unique_ptr<api::GatewayKeys> keys;
     std::unique_ptr<api::Api> api;
     std::unique_ptr<api::Server> server;
 };
 
-Result<Served> serve(const UpOptions& options, const std::optional<Account>& job_user, live::ControlPlane& plane) {
+Result<Served> serve(const UpOptions& options, const std::optional<Account>& job_user, live::ControlPlane& plane,
+                     const Hands& hands) {
     const auto& folder = options.state;
     Served served;
     auto tokens = api::Tokens::open(folder);
     if (!tokens) return tl::unexpected(tokens.error());
     served.tokens = std::make_unique<api::Tokens>(std::move(*tokens));
+    auto keys = api::GatewayKeys::open(folder);
+    if (!keys) return tl::unexpected(keys.error());
+    served.keys = std::make_unique<api::GatewayKeys>(std::move(*keys));
+    served.keys->on_change([steward = hands.steward](const std::vector<api::GatewayKeys::Key>& all) {
+        std::vector<steward::Key> told;
+        for (const auto& key : all) told.push_back({key.id(), key.tenant, key.digest});
+        steward->set_keys(std::move(told));
+    });
     api::ApiSetting setting;
+    setting.gateway_keys = served.keys.get();
     setting.version = STARGATE_VERSION;
     setting.state = folder;
     setting.job_user = job_user;
@@ -187,9 +210,11 @@ void stop_on_signals(live::ControlPlane& plane, const sigset_t& signals) {
 
 /// What a control plane that is up says, once.
 /// address  of its API, empty when it listens on its socket alone
-std::string greeting(const UpOptions& options, const std::string& address, bool can_run_roots_jobs) {
+std::string greeting(const UpOptions& options, const std::string& address, const std::string& gateway,
+                     bool can_run_roots_jobs) {
     auto text = fmt::format("Stargate is up\n  state  {}\n", options.state);
     if (!address.empty()) text += fmt::format("  API    {}, with the token that lies in the state folder\n", address);
+    text += fmt::format("  models http://{}/v1, with a key: stargate token create --gateway\n", gateway);
     text += fmt::format("  pid    {}\n", ::getpid());
     std::error_code failed;
     const bool is_usual = std::filesystem::weakly_canonical(cli::default_state(), failed) == options.state;
@@ -227,6 +252,14 @@ private:
     std::string address_;
 };
 
+bool has_services(const live::ControlPlane& plane) {
+    bool has = false;
+    plane.read([&](const State& state, Instant, std::uint64_t) {
+        state.table<Attempt>().for_each([&](const Attempt& attempt) { has = has || attempt.port != 0; });
+    });
+    return has;
+}
+
 int stay_up(const UpOptions& options, const std::optional<Account>& job_user, Readiness readiness) {
     sigset_t signals;
     sigemptyset(&signals);
@@ -238,18 +271,23 @@ int stay_up(const UpOptions& options, const std::optional<Account>& job_user, Re
         readiness.failed(error.fault == Fault::full ? store::no_room(options.state).detail : error.detail);
         return 1;
     };
-    auto plane = start(options);
+    Hands hands;
+    auto plane = start(options, hands);
     if (!plane) return failed(plane.error());
     stop_on_signals(**plane, signals);
-    auto served = serve(options, job_user, **plane);
+    auto gateway = GatewayProcess::keep(this_program(), options.state, options.gateway);
+    if (!gateway) return failed(gateway.error());
+    auto served = serve(options, job_user, **plane, hands);
     if (!served) return failed(served.error());
     const auto address = served->server->address();
     const Notes notes{options.state};
     if (const auto written = notes.write(address); !written) return failed(written.error());
-    readiness.ready(greeting(options, address, ::geteuid() != 0 || job_user));
+    readiness.ready(greeting(options, address, (*gateway)->address(), ::geteuid() != 0 || job_user));
     (*plane)->wait();
     served->server.reset();
     notes.remove();
+    gateway->reset();
+    if (!has_services(**plane)) end_gateway(options.state);  // else it serves on
     plane->reset();
     return 0;
 }

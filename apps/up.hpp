@@ -10,7 +10,7 @@ namespace stargate {
 struct UpOptions {
     std::string state;
     std::string listen = "127.0.0.1:7433";
-    std::string gateway = "127.0.0.1:7434";  // accepted already; nothing is started for it yet
+    std::string gateway = "127.0.0.1:7434";  // where clients find the services
     int cpu_gpus = 0;                        // 0: as many as this machine has cores
     std::string job_user = "stargate-job";   // whom root's own submissions run as
     bool detach = false;

@@ -25,6 +25,7 @@
 #include "engine/local/end_all.hpp"
 #include "engine/local/local_engine.hpp"
 #include "engine/local/output_log.hpp"
+#include "gateway_process.hpp"
 #include "live/follower.hpp"
 #include "store/doctor.hpp"
 #include "store/room.hpp"
@@ -91,6 +92,7 @@ int end_without_control_plane(const std::string& state) {
         std::fflush(stdout);
     });
     if (!ended) return say_failed(ended.error());
+    end_gateway(state);
     if (*ended > 0) fmt::print("{} ended\n", *ended == 1 ? "it has" : "all have");
     return 0;
 }
@@ -240,8 +242,7 @@ void add_up(CLI::App& app, std::function<int()>& action) {
     cli::add_state(*verb, options->state);
     auto* listen = verb->add_option("--listen", options->listen, "loopback address of the API, for holders of a token");
     cli::check_address(listen->capture_default_str(), "127.0.0.1:7433");
-    auto* gateway =
-        verb->add_option("--gateway", options->gateway, "address of the gateway; nothing is started for it yet");
+    auto* gateway = verb->add_option("--gateway", options->gateway, "loopback address where clients find the services");
     cli::check_address(gateway->capture_default_str(), "127.0.0.1:7434");
     auto* shares = verb->add_option("--cpu-gpus", options->cpu_gpus,
                                     "shares of this machine's CPU that count as GPUs; 0: one a core");

@@ -140,6 +140,11 @@ def write_whole(path, write):
     os.close(folder)
 
 
+def checkpoints_in(folder):
+    """Newest first."""
+    return sorted(glob.glob(f"{glob.escape(folder)}/step-*.pt"), reverse=True)
+
+
 class LostPeer(Exception):
     """Another rank has ended in the middle of a step, and this one still stands at the last whole step."""
 
@@ -189,15 +194,11 @@ class Training:
         """By rank 0: the checkpoint, then the step for Stargate, so that it never promises what is not on the disk."""
         state = {"step": self.step, "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
         write_whole(f"{self.folder}/step-{self.step:08}.pt", lambda file: torch.save(state, file))
-        for old in self.checkpoints()[KEPT:]:
+        for old in checkpoints_in(self.folder)[KEPT:]:
             os.remove(old)
         progress = os.environ.get("STARGATE_PROGRESS")
         if progress:
             write_whole(progress, lambda file: file.write(f"{self.step}\n".encode()))
-
-    def checkpoints(self):
-        """Newest first."""
-        return sorted(glob.glob(f"{glob.escape(self.folder)}/step-*.pt"), reverse=True)
 
     def load(self, path):
         state = torch.load(path)
@@ -208,7 +209,7 @@ class Training:
     def resume(self):
         """Rank 0 looks for the newest checkpoint that can be read; the others read the same one."""
         if RANK == 0:
-            for path in self.checkpoints():
+            for path in checkpoints_in(self.folder):
                 try:
                     self.load(path)
                     break

@@ -101,8 +101,8 @@ private:
         spec().grace = default_drain;
     }
     void finish_service(const YamlNode& root) {
-        constexpr std::array<std::string_view, 5> of_services{"replicas", "slo", "max_concurrency", "model",
-                                                              "endpoints"};
+        constexpr std::array<std::string_view, 6> of_services{"replicas", "slo",   "max_concurrency",
+                                                              "drain",    "model", "endpoints"};
         constexpr std::array<std::string_view, 8> of_others{"time",  "count",  "after",   "topology",
                                                             "ranks", "resize", "retries", "checkpoint"};
         const bool is_service = job_.submit.service.has_value();
@@ -446,7 +446,8 @@ const std::vector<JobReader::Field>& JobReader::fields() {
         {"replicas", &JobReader::replicas},      //
         {"slo", &JobReader::slo},                //
         {"max_concurrency", &JobReader::max_concurrency},
-        {"model", &JobReader::model},          //
+        {"model", &JobReader::model},  //
+        {"drain", &JobReader::drain},
         {"endpoints", &JobReader::endpoints},  //
         {"run", &JobReader::run},              //
         {"command", &JobReader::command},      //

@@ -11,8 +11,10 @@
 #include <variant>
 
 #include "api/control.hpp"
+#include "api/gateway_keys.hpp"
 #include "api/http.hpp"
 #include "api/jobfile.hpp"
+#include "api/json.hpp"
 #include "api/lookups.hpp"
 #include "api/sight.hpp"
 #include "api/tokens.hpp"
@@ -23,7 +25,8 @@ struct ApiSetting {
     std::optional<Account> job_user;      // what root's own jobs run as
     bool anyone_without_sandbox = false;  // operators may always ask for `sandbox: none`
     std::string version = "unknown";
-    std::string state;  // the state folder, which no job may mount
+    std::string state;                    // the state folder, which no job may mount
+    GatewayKeys* gateway_keys = nullptr;  // outlives the API; null: there is no gateway
 };
 
 /// What the server counts for /metrics.
@@ -58,12 +61,14 @@ private:
     Response logs(const Request& request);
     Response fleet(const Request& request);
     Response tenants(const Request& request);
+    Response services(const Request& request);
     Response events(const Request& request);
     Response event_types(const Request& request);
     Response info(const Request& request);
     Response metrics(const Request& request);
     Response follow(const Request& request);
     Response make_token(const Request& request);
+    Response make_gateway_key(const Json& body, const std::string& name);
     Response list_tokens(const Request& request);
     Response revoke_token(const Request& request);
     Response shut_down(const Request& request);

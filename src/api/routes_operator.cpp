@@ -24,6 +24,7 @@ Response Api::make_token(const Request& request) {
         name.size() <= 63 && std::none_of(name.begin(), name.end(), [](char c) { return c <= ' ' || c == 0x7F; });
     if (!fits)
         return error_reply(422, "malformed", "name: not one word of at most 63 letters", "give another one, as ci");
+    if ((*body)["gateway"].boolean) return make_gateway_key(*body, name);
     auto uid = request.caller.uid;
     if (const auto* given = body->find("uid"); given != nullptr) {
         if (given->kind != Json::Kind::number || given->whole < 0 || given->whole > 0xFFFFFFFEL) {
@@ -40,6 +41,24 @@ Response Api::make_token(const Request& request) {
     return Reply{201, fmt::format("{{\"token\":\"{}\"}}\n", *token)};
 }
 
+/// A key for the gateway's clients instead of a token for this API.
+Response Api::make_gateway_key(const Json& body, const std::string& name) {
+    const auto tenant = body["tenant"].text.empty() ? std::string{"default"} : body["tenant"].text;
+    bool is_known = false;
+    control_.read(
+        [&](const State& state, Instant, std::uint64_t) { is_known = state.tenant_named(tenant).has_value(); });
+    if (!is_known) {
+        return error_reply(422, "unknown_tenant", fmt::format("tenant: there is no tenant `{}`", tenant),
+                           "list them: stargate tenants");
+    }
+    if (setting_.gateway_keys == nullptr) {
+        return error_reply(409, "no_gateway", "this control plane has no gateway", "start it with --gateway");
+    }
+    const auto secret = setting_.gateway_keys->make(name, tenant);
+    if (!secret) return error_reply(507, "store_full", secret.error().detail, "free disk space, then try again");
+    return Reply{201, fmt::format("{{\"token\":\"{}\"}}\n", *secret)};
+}
+
 Response Api::list_tokens(const Request& request) {
     if (!request.caller.is_operator) { return for_operators("tokens are listed"); }
     Reply reply;
@@ -48,6 +67,14 @@ Response Api::list_tokens(const Request& request) {
         rows.item() +=
             fmt::format(R"({{"id":"{}","uid":{},"operator":{},"name":)", token.id, token.uid, token.is_operator);
         json_string(reply.body, token.name);
+        reply.body += R"(,"gateway":false,"tenant":null})";
+    }
+    static const std::vector<GatewayKeys::Key> none;
+    for (const auto& key : setting_.gateway_keys == nullptr ? none : setting_.gateway_keys->all()) {
+        rows.item() += fmt::format(R"({{"id":"{}","uid":null,"operator":false,"name":)", key.id());
+        json_string(reply.body, key.name);
+        reply.body += ",\"gateway\":true,\"tenant\":";
+        json_string(reply.body, key.tenant);
         reply.body += "}";
     }
     rows.close();
@@ -57,6 +84,11 @@ Response Api::list_tokens(const Request& request) {
 
 Response Api::revoke_token(const Request& request) {
     if (!request.caller.is_operator) { return for_operators("tokens are revoked"); }
+    if (setting_.gateway_keys != nullptr) {
+        const auto was_key = setting_.gateway_keys->revoke(request.target.path[3]);
+        if (!was_key) return failure_reply(was_key.error());
+        if (*was_key) return Reply{200, "{\"ok\":true}\n"};
+    }
     const auto revoked = tokens_.revoke(request.target.path[3]);
     if (revoked) return Reply{200, "{\"ok\":true}\n"};
     if (revoked.error().fault != Fault::not_found) return failure_reply(revoked.error());

@@ -98,6 +98,22 @@ std::vector<Column> token_columns() {
         {"NAME", [](const Json& row) { return row["name"].word(); }},
         {"UID", [](const Json& row) { return row["uid"].word(); }, true},
         {"OPERATOR", [](const Json& row) { return std::string{row["operator"].boolean ? "yes" : "no"}; }},
+        {"GATEWAY OF", [](const Json& row) { return row["gateway"].boolean ? row["tenant"].word() : "-"; }},
+    };
+}
+
+std::vector<Column> service_columns() {
+    return {
+        {"SERVICE", [](const Json& row) { return row["name"].word(); }},
+        {"TENANT", [](const Json& row) { return row["tenant"].word(); }},
+        {"WANTED", [](const Json& row) { return row["wanted"].word(); }, true},
+        {"SERVING", [](const Json& row) { return row["serving"].word(); }, true},
+        {"STARTING", [](const Json& row) { return row["starting"].word(); }, true},
+        {"ASLEEP", [](const Json& row) { return row["asleep"].word(); }, true},
+        {"MIN..MAX", [](const Json& row) { return row["min"].word() + ".." + row["max"].word(); }, true},
+        {"DEMAND", [](const Json& row) { return row["demand"].kind == Json::Kind::null ? "?" : row["demand"].word(); },
+         true},
+        {"LENT GPUS", [](const Json& row) { return row["lent_gpus"].word(); }, true},
     };
 }
 

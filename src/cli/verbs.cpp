@@ -48,6 +48,7 @@ struct Asked {
     bool active = false;
     bool follow = false;
     bool is_operator = false;
+    bool is_gateway = false;
 };
 
 Output output_of(const std::string& word) {
@@ -196,7 +197,12 @@ int token(Asked& asked) {
 int create_token(Asked& asked) {
     std::string body = "{\"name\":";
     json_string(body, asked.name.empty() ? "token" : asked.name);
-    body += fmt::format(",\"operator\":{}}}", asked.is_operator);
+    body += fmt::format(",\"operator\":{},\"gateway\":{}", asked.is_operator, asked.is_gateway);
+    if (!asked.tenant.empty()) {
+        body += ",\"tenant\":";
+        json_string(body, asked.tenant);
+    }
+    body += "}";
     return ask(asked, "POST", "/api/v1/tokens", body,
                [](const std::string&, const Json& reply) { return fmt::print("{}\n", reply["token"].text), 0; });
 }
@@ -349,6 +355,8 @@ void add_verbs(CLI::App& app, std::function<int()>& action, const std::vector<st
     check_whole(jobs->add_option("--limit", a.limit, "rows at most"), 1, 100'000);
 
     output(verb("fleet", "list nodes", "fleet -o wide", [&a] { return list(a, "/api/v1/fleet", node_columns()); }));
+    output(verb("services", "list services: replicas, demand, lent GPUs", "services",
+                [&a] { return list(a, "/api/v1/services", service_columns()); }));
     auto* tenants = output(verb("tenants", "list tenants: quota, use and weight", "tenants",
                                 [&a] { return list(a, "/api/v1/tenants", tenant_columns()); }));
     auto* set = tenants->add_subcommand("set", "make a tenant, or change what you name of it");
@@ -420,7 +428,11 @@ void add_verbs(CLI::App& app, std::function<int()>& action, const std::vector<st
     revoke->add_option("id", a.reference, "as `token list` shows it")->required();
     revoke->callback([&action, &a, asked] { action = [&a, asked] { return revoke_token(a); }; });
     create->add_option("--name", a.name, "what it is for");
-    create->add_flag("--operator", a.is_operator, "it may do what operators may");
+    auto* is_operator = create->add_flag("--operator", a.is_operator, "it may do what operators may");
+    auto* is_gateway =
+        create->add_flag("--gateway", a.is_gateway, "a key for clients of the gateway, and nothing else");
+    is_gateway->excludes(is_operator);
+    create->add_option("--tenant", a.tenant, "whose services the key opens; default: default")->needs(is_gateway);
     create->callback([&action, &a, asked] { action = [&a, asked] { return create_token(a); }; });
 }
 

@@ -229,7 +229,7 @@ struct Claim {
     Parts parts;
     Instant deadline{};
     AttemptId wakes{};  // none: it starts or grows
-    Loans lenders{};  // who lets go for a replica
+    Loans lenders{};    // who lets go for a replica
     friend bool operator==(const Claim&, const Claim&) = default;
 };
 BOOST_DESCRIBE_STRUCT(Claim, (), (job, grows, parts, deadline, wakes, lenders))
@@ -245,9 +245,11 @@ struct Service {
     bool over_limit = false;  // somebody waits longer than the objective
     Instant shrink_at{};      // when fewer may serve, if fewer are still enough; zero: not planned
     bool cannot_sleep = false;
+    Instant changed{};  // when its number changed last, or one of its replicas began to serve
     friend bool operator==(const Service&, const Service&) = default;
 };
-BOOST_DESCRIBE_STRUCT(Service, (), (first, spec, awake, is_known, need, keep, over_limit, shrink_at, cannot_sleep))
+BOOST_DESCRIBE_STRUCT(Service, (),
+                      (first, spec, awake, is_known, need, keep, over_limit, shrink_at, cannot_sleep, changed))
 
 /// One GPU cut into shares, all of one tenant.
 struct SharedGpu {

@@ -45,8 +45,9 @@ void scale(Core& core, Instant now, JobId id) {
     auto why = service.awake < spec.min ? ScaleCause::minimum : ScaleCause::demand;
     if (service.is_known) {
         up = std::max(up, std::min(service.need, spec.max));
-        // All serve and still somebody waits too long: what the numbers say is not enough.
-        if (up == service.awake && service.over_limit && up < spec.max && all_serve(state, service)) {
+        // All serve, for a while, and still somebody waits too long: what the numbers say is not enough.
+        const bool is_enough = up > service.awake || !service.over_limit || service.changed + time_to_help > now;
+        if (!is_enough && up < spec.max && all_serve(state, service)) {
             ++up;
             why = ScaleCause::over_limit;
         }

@@ -10,6 +10,9 @@ namespace stargate {
 /// A replica counts as able to carry so much of what it can have under way, in percent, when fewer are to serve.
 constexpr std::int64_t carried_percent = 80;
 
+/// So long after one more replica serves those that wait should have been taken.
+constexpr Duration time_to_help = std::chrono::milliseconds{250};
+
 Answer service_demand(Core& core, Instant now, const ServiceDemand& told);
 void replica_ready(Core& core, Instant now, const ReplicaReady& report);
 void replica_asleep(Core& core, Instant now, const ReplicaAsleep& report);

@@ -1,0 +1,48 @@
+#pragma once
+
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "base/result.hpp"
+
+namespace stargate {
+
+/// Keeps the gateway's process of a state folder: takes the one that outlived the last control plane, or starts one,
+/// and starts another when it dies. It outlives this object, unless it is told to end.
+class GatewayProcess {
+public:
+    /// Returns once a gateway serves. Fault::conflict when one of this state serves at another address; what else is in
+    /// the way is told as the process said it.
+    /// program  this program      listen  ADDRESS:PORT, loopback
+    [[nodiscard]] static Result<std::unique_ptr<GatewayProcess>> keep(std::string program, std::string state,
+                                                                      std::string listen);
+    GatewayProcess(const GatewayProcess&) = delete;
+    GatewayProcess& operator=(const GatewayProcess&) = delete;
+    ~GatewayProcess();
+
+    /// HOST:PORT where it serves.
+    [[nodiscard]] const std::string& address() const { return address_; }
+
+private:
+    GatewayProcess(std::string program, std::string state, std::string listen)
+        : program_{std::move(program)}, state_{std::move(state)}, listen_{std::move(listen)} {}
+    [[nodiscard]] Result<void> take_or_start();
+    [[nodiscard]] Result<void> start();
+    void watch();
+
+    std::string program_, state_, listen_, address_;
+    int pid_ = 0;
+    bool is_child_ = false;
+    std::mutex mutex_;
+    std::condition_variable wake_;
+    bool is_over_ = false;
+    std::thread watch_;
+};
+
+/// Tells the gateway of this state, if there is one, to end, and waits until it has, 5 s at most.
+void end_gateway(const std::string& state);
+
+}  // namespace stargate

@@ -1,0 +1,68 @@
+#include "api/gateway_keys.hpp"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <sstream>
+
+#include "base/file.hpp"
+
+namespace stargate::api {
+
+namespace {
+constexpr Bytes most_bytes{8 << 20};
+constexpr std::size_t most_keys = 10'000;
+}  // namespace
+
+Result<GatewayKeys> GatewayKeys::open(const std::string& state_folder) {
+    GatewayKeys keys;
+    keys.file_ = state_folder + "/gateway-keys";
+    if (access(keys.file_.c_str(), F_OK) != 0) return keys;
+    const auto text = read_file(keys.file_, most_bytes);
+    if (!text) return tl::unexpected<Error>(text.error());
+    std::istringstream lines{*text};
+    std::string digest;
+    Key key;
+    while (lines >> digest >> key.tenant >> key.name) {
+        const auto read = digest_from_hex(digest);
+        if (!read) return fail(Fault::malformed, keys.file_ + " is damaged; remove it and make new keys");
+        key.digest = *read;
+        keys.keys_.push_back(key);
+    }
+    return keys;
+}
+
+Result<std::string> GatewayKeys::make(const std::string& name, const std::string& tenant) {
+    if (keys_.size() >= most_keys) {
+        return fail(Fault::full, "there are 10,000 gateway keys already; revoke some: stargate token list");
+    }
+    auto secret = "sk-stargate-" + hex_of(random_bytes());
+    auto next = keys_;
+    next.push_back({digest_of(secret), name, tenant});
+    if (auto kept = keep(std::move(next)); !kept) return tl::unexpected<Error>(kept.error());
+    return secret;
+}
+
+Result<bool> GatewayKeys::revoke(const std::string& id) {
+    auto next = keys_;
+    if (std::erase_if(next, [&](const Key& key) { return key.id() == id; }) == 0) return false;
+    if (auto kept = keep(std::move(next)); !kept) return tl::unexpected<Error>(kept.error());
+    return true;
+}
+
+void GatewayKeys::on_change(std::function<void(const std::vector<Key>&)> told) {
+    told_ = std::move(told);
+    if (told_) told_(keys_);
+}
+
+Result<void> GatewayKeys::keep(std::vector<Key> next) {
+    std::string text;
+    for (const auto& key : next) text += fmt::format("{} {} {}\n", hex_of(key.digest), key.tenant, key.name);
+    if (auto written = write_durably(file_, text); !written) return written;
+    keys_ = std::move(next);
+    if (told_) told_(keys_);
+    return {};
+}
+
+}  // namespace stargate::api

@@ -1,0 +1,89 @@
+#include <fmt/format.h>
+
+#include "api/json.hpp"
+#include "api/routes.hpp"
+#include "base/json_text.hpp"
+
+/// Services: what is asked of them, and where their replicas are.
+namespace stargate::api {
+
+namespace {
+
+/// How many replicas are where.
+struct Places {
+    int serving = 0;
+    int starting = 0;  // or waking
+    int asleep = 0;    // or about to be
+    int ending = 0;
+    int waiting = 0;        // that are wanted and have no place
+    std::int32_t lent = 0;  // GPUs that others have let go of for them
+    bool is_over = true;
+};
+
+void count(const State& state, const Job& job, Places& places) {
+    if (std::holds_alternative<Finished>(job.phase)) return;
+    places.is_over = false;
+    const auto* active = std::get_if<Active>(&job.phase);
+    if (active == nullptr) {
+        if (job.wish != Wish::off) ++places.waiting;
+        return;
+    }
+    const auto& attempt = state.at<Attempt>(active->attempt);
+    for (const auto& loan : attempt.loans) places.lent += loan.gpus;
+    if (attempt.ending) {
+        ++places.ending;
+    } else if (attempt.is_ready) {
+        ++places.serving;
+    } else if (attempt.presence == Presence::asleep || attempt.presence == Presence::falling_asleep) {
+        ++places.asleep;
+    } else {
+        ++places.starting;
+    }
+}
+
+Places places_of(const State& state, const Service& service) {
+    Places places;
+    const auto elements = state.at<Spec>(service.first).count;
+    for (std::int32_t task = 0; task < elements; ++task) {
+        const auto* job = state.find<Job>(JobId{service.first.value + static_cast<std::uint64_t>(task)});
+        if (job != nullptr) count(state, *job, places);
+    }
+    return places;
+}
+
+void append_service(std::string& out, const State& state, const Service& service, const Places& places) {
+    const auto& spec = state.at<Spec>(service.first).spec;
+    out += fmt::format(R"({{"id":{},"name":)", service.first.value);
+    json_string(out, spec.name);
+    out += ",\"tenant\":";
+    json_string(out, state.at<TenantRow>(spec.tenant).tenant.name);
+    out += ",\"model\":";
+    json_string(out, service.spec.model.empty() ? spec.name : service.spec.model);
+    out += fmt::format(R"(,"min":{},"max":{},"standby":{},"wanted":{},"serving":{},"starting":{},"asleep":{},)",
+                       service.spec.min, service.spec.max, service.spec.standby, service.awake, places.serving,
+                       places.starting, places.asleep);
+    out += fmt::format(R"("ending":{},"waiting":{},"lent_gpus":{},"demand":{},"over_limit":{}}})", places.ending,
+                       places.waiting, places.lent, service.is_known ? std::to_string(service.need) : "null",
+                       service.over_limit);
+}
+
+}  // namespace
+
+Response Api::services(const Request& request) {
+    Reply reply;
+    JsonList rows{reply.body};
+    control_.read([&](const State& state, Instant, std::uint64_t) {
+        const Sight sight{request.caller, state};
+        state.table<Service>().for_each([&](const Service& service) {
+            const auto places = places_of(state, service);
+            if (places.is_over || !sight.may_use(state.at<Spec>(service.first).spec.tenant)) return;
+            rows.item();
+            append_service(reply.body, state, service, places);
+        });
+    });
+    rows.close();
+    reply.body.push_back('\n');
+    return reply;
+}
+
+}  // namespace stargate::api
