@@ -8,6 +8,7 @@
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <optional>
 #include <thread>
@@ -24,6 +25,7 @@
 #include "engine/local/output_frame.hpp"
 #include "engine/local/output_log.hpp"
 #include "free_address.hpp"
+#include "gateway/usage.hpp"
 #include "gateway_process.hpp"
 #include "live/clock.hpp"
 #include "live/control_plane.hpp"
@@ -161,6 +163,40 @@ Result<std::optional<Account>> find_job_user(const std::string& name) {
     return tl::unexpected(account.error());
 }
 
+/// Over all gateways that this state has had. What was under way at one that is gone is lost.
+Result<std::vector<api::UsageRow>> read_usage(const std::string& folder) {
+    std::map<std::pair<std::string, std::string>, api::UsageRow> sums;
+    std::error_code failed;
+    std::string newest;
+    std::filesystem::file_time_type newest_at{};
+    std::vector<std::string> files;
+    for (const auto& entry : std::filesystem::directory_iterator{folder + "/usage", failed}) {
+        files.push_back(entry.path().string());
+        const auto at = entry.last_write_time(failed);
+        if (at >= newest_at) {
+            newest = files.back();
+            newest_at = at;
+        }
+    }
+    for (const auto& file : files) {
+        const auto read = gateway::read_usage(file);
+        if (!read) return tl::unexpected(read.error());
+        for (const auto& record : read->records) {
+            auto& sum = sums[{record.tenant, record.service}];
+            sum.tenant = record.tenant;
+            sum.service = record.service;
+            sum.requests += record.counters.requests;
+            sum.prompt_tokens += record.counters.prompt_tokens;
+            sum.completion_tokens += record.counters.completion_tokens;
+            sum.interrupted += record.counters.interrupted;
+            (file == newest ? sum.in_flight : sum.lost) += record.counters.in_flight;
+        }
+    }
+    std::vector<api::UsageRow> rows;
+    for (auto& [key, sum] : sums) rows.push_back(std::move(sum));
+    return rows;
+}
+
 /// What serves the API, and must go before the control plane it asks.
 struct Served {
     std::unique_ptr<api::Tokens> tokens;  // the API refers to it, so it stays where it is when this is moved
@@ -186,6 +222,7 @@ Result<Served> serve(const UpOptions& options, const std::optional<Account>& job
     });
     api::ApiSetting setting;
     setting.gateway_keys = served.keys.get();
+    setting.read_usage = [folder] { return read_usage(folder); };
     setting.version = STARGATE_VERSION;
     setting.state = folder;
     setting.job_user = job_user;

@@ -6,10 +6,13 @@ It only submits, cancels and kills; every decision it shows is Stargate's own, a
 """
 
 import argparse
+import http.client
+import json
 import pathlib
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -158,22 +161,53 @@ def run_steps(stargate, example, fast):
     step("1. start the control plane on 4 GPUs of type cpu")
     stargate.up()
     show(stargate, "fleet")
+    attempt = train_until_the_loss_falls(stargate, example, fast)
+    higher_class_takes_two(stargate, example, fast)
+    with_a_service(stargate, example, fast)
 
-    step("2. submit an elastic training of a small GPT, 1 to 4 GPUs")
+    step("9. cancel what is left")
+    stargate.run("cancel", "tiny-chat")
+    stargate.run("cancel", "tiny-gpt")
+    stargate.wait_for("tiny-gpt", "cancelled")
+    show(stargate, "jobs", "--limit", "4")
+
+    step("10. what the log has of it (stargate events -o jsonl)")
+    events = stargate.events()
+    rows = [row for row in resize_rows(events, attempt) if "running" in row]
+    print_table(rows)
+    sizes = [(row["resized"]["gpus_before"], row["resized"]["gpus"]) for row in rows]
+    if not any(after < before for before, after in sizes) or not any(after > before for before, after in sizes):
+        raise Failed(f"a shrink and a growth were expected, the log has {sizes}")
+    print()
+    print_loans(events)
+
+    step("11. replay: decide the whole log again from its inputs and compare every fact")
+    done = stargate.run("twin", "replay", str(stargate.state))
+    print("           " + done.stdout.strip().replace("\n", "\n           "))
+    say("the tour is over")
+
+
+def train_until_the_loss_falls(stargate, example, fast):
+    """Returns the attempt."""
+    step("2. submit an elastic training of a small GPT, 1 to 3 GPUs")
     show(stargate, "submit", str(example / "train.yaml"))
     row = stargate.wait_for("tiny-gpt", "running")
-    attempt = row["attempt"]
-    first = wait_for_training(stargate, 4, 90)
+    first = wait_for_training(stargate, 3, 90)
     say(f"training runs with {first[2]} ranks: step {first[0]}, loss {first[1]}")
-    last = wait_for_training(stargate, 4, 120, step=60 if fast else 150)
+    last = wait_for_training(stargate, 3, 120, step=50 if fast else 150)
     if last[1] >= first[1]:
         raise Failed(f"the loss does not fall: it was {first[1]} and is {last[1]}")
     say(f"the loss fell from {first[1]} to {last[1]} in {last[0]} steps")
+    return row["attempt"]
 
+
+def higher_class_takes_two(stargate, example, fast):
     step("3. a job of a higher class needs 2 GPUs: training shrinks, the job runs, training grows back")
     urgent = example / "urgent.yaml"
     urgent.write_text("kind: batch\nname: urgent\npriority: production\ngpus: 2\nranks: per_node\ntime: 10m\n"
                       "run: echo \"urgent work on $STARGATE_GPUS GPUs\"; until [ -e work-is-done ]; do sleep 0.2; done\n")
+    waiting = example / "big.yaml"
+    waiting.write_text("kind: batch\nname: big\npriority: opportunistic\ngpus: 4\ntime: 10m\nrun: hostname\n")
     give_to_job_user(example)
     printed = len(steps_of(training_log(stargate)))
     show(stargate, "submit", str(urgent))
@@ -182,58 +216,153 @@ def run_steps(stargate, example, fast):
     say(f"training goes on with 2 ranks from its latest step: step {shrunk[0]}, loss {shrunk[1]}")
 
     step("4. why must another job wait?")
-    waiting = example / "big.yaml"
-    waiting.write_text("kind: batch\nname: big\npriority: opportunistic\ngpus: 4\ntime: 10m\nrun: hostname\n")
-    give_to_job_user(example)
     show(stargate, "submit", str(waiting))
     show(stargate, "why", "big")
-
-    step("5. kill -9 the control plane while both jobs run, and start it again")
-    before = {row["name"]: row["attempt"] for row in stargate.jobs() if row["state"] == "running"}
-    processes = processes_by_job(stargate)
-    if set(processes) != {"tiny-gpt", "urgent"} or not all(processes.values()):
-        raise Failed(f"both jobs were expected to run, each with processes; found { {name: len(of) for name, of in processes.items()} }")
-    stargate.kill()
-    for name, own in processes.items():
-        say(f"the control plane is dead; {name}: {len(still_there(own))} of {len(own)} processes go on")
-        if still_there(own) != own:
-            raise Failed(f"processes of {name} died with the control plane")
-    stargate.up()
-    after = {row["name"]: row["attempt"] for row in stargate.jobs() if row["name"] in before}
-    if after != before:
-        raise Failed(f"not adopted: attempts were {before} and are {after}")
-    if still_there(processes["tiny-gpt"]) != processes["tiny-gpt"]:
-        raise Failed("processes of tiny-gpt died when the control plane came back")
-    say(f"the new control plane goes on with the same attempts ({', '.join(f'{name} {id}' for name, id in after.items())}) "
-        "and the same processes")
-    show(stargate, "jobs")
-
-    step("6. the urgent job ends, training grows back to 4 ranks")
+    stargate.run("cancel", "big")
+    if not fast:
+        time.sleep(5)
     printed = len(steps_of(training_log(stargate)))
-    time.sleep(2 if fast else 10)
     (example / "work-is-done").touch()
     stargate.wait_for("urgent", "succeeded", seconds=90)
     show(stargate, "logs", "urgent")
-    grown = wait_for_training(stargate, 4, 90, printed)
-    say(f"training runs with 4 ranks again: step {grown[0]}, loss {grown[1]}")
+    grown = wait_for_training(stargate, 3, 90, printed)
+    say(f"training runs with 3 ranks again: step {grown[0]}, loss {grown[1]}")
 
-    step("7. cancel what is left")
-    stargate.run("cancel", "big")
-    stargate.run("cancel", "tiny-gpt")
-    stargate.wait_for("tiny-gpt", "cancelled")
-    show(stargate, "jobs")
 
-    step("8. the resizes, as the log has them (stargate events -o jsonl)")
-    rows = [row for row in resize_rows(stargate.events(), attempt) if "running" in row]
-    print_table(rows)
-    sizes = [(row["resized"]["gpus_before"], row["resized"]["gpus"]) for row in rows]
-    if (4, 2) not in sizes or (2, 4) not in sizes:
-        raise Failed(f"a shrink and a growth were expected, the log has {sizes}")
+def service_row(stargate):
+    return next((row for row in stargate.json("services") if row["name"] == "tiny-chat"), None)
 
-    step("9. replay: decide the whole log again from its inputs and compare every fact")
-    done = stargate.run("twin", "replay", str(stargate.state))
-    print("           " + done.stdout.strip().replace("\n", "\n           "))
-    say("the tour is over")
+
+def wait_for_replicas(stargate, serving, asleep, seconds=120):
+    """Until so many serve and sleep, and training has 3 GPUs and has gone on with them; tells how it goes meanwhile."""
+    told = None
+
+    def holds():
+        nonlocal told
+        row = service_row(stargate)
+        training = stargate.job("tiny-gpt")
+        now = (row["serving"], row["starting"], row["asleep"], row["lent_gpus"], training["gpus"])
+        if now != told:
+            told = now
+            say(f"  replicas: {now[0]} serve, {now[1]} start or wake, {now[2]} sleep; {now[3]} GPUs lent; training has {now[4]}")
+        return (now[0], now[2], now[4]) == (serving, asleep, 3) and training["state"] == "running"
+    wait_until(f"{serving} replica serves, {asleep} sleep, and training has 3 GPUs", holds, seconds, pause=0.1)
+
+
+def start_burst(stargate, key, seconds):
+    address = (stargate.state / "gateway.address").read_text().strip()
+    return subprocess.Popen([str(BINARY), "bench-serve", "--url", f"http://{address}/v1", "--key", key, "--model", "tiny-chat",
+                             "--rate", "12", "--duration", f"{seconds}s", "--tokens", "32", "--slo", "5s", "-o", "json"],
+                            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+
+def end_burst(burst):
+    out, _ = burst.communicate(timeout=180)
+    result = json.loads(out)
+    say(f"the burst: {result['sent']} requests, {result['completed']} answered, {result['rejected']} rejected, "
+        f"{result['failed']} failed; first token after {result['ttft_ms']['p50'] / 1e3:.2f} s (median)")
+    if result["failed"] or result["frames_lost"]:
+        raise Failed(f"streams broke: {result}")
+
+
+def ask(stargate, key, text):
+    """A real answer, as it comes."""
+    address = (stargate.state / "gateway.address").read_text().strip()
+    peer = http.client.HTTPConnection(address, timeout=60)
+    peer.request("POST", "/v1/chat/completions",
+                 json.dumps({"model": "tiny-chat", "stream": True, "max_tokens": 120, "temperature": 0.5,
+                             "messages": [{"role": "user", "content": text}]}),
+                 {"Authorization": f"Bearer {key}", "Content-Type": "application/json"})
+    reply = peer.getresponse()
+    if reply.status != 200:
+        raise Failed(f"the service answered {reply.status}: {reply.read().decode()}")
+    print(f"           {text}", end="", flush=True)
+    for line in reply:
+        if line.startswith(b"data: {"):
+            for choice in json.loads(line[6:])["choices"]:
+                print(choice["delta"].get("content", "").replace("\n", "\n           "), end="", flush=True)
+    print(flush=True)
+    peer.close()
+
+
+def wait_for_loans(stargate, count):
+    def lent():
+        return [event for event in stargate.events() if event["type"] == "lent"]
+    return wait_until("training has lent GPUs", lambda: len(found := lent()) >= count and found, 60, pause=0.1)
+
+
+def with_a_service(stargate, example, fast):
+    step("5. a service over its checkpoints: 1 replica serves, 2 sleep in seats that training computes over")
+    show(stargate, "submit", str(example / "serve.yaml"))
+    wait_for_replicas(stargate, 1, 2)
+    show(stargate, "services")
+    if any(event["type"] == "lent" for event in stargate.events()):
+        raise Failed("a GPU was lent without a burst")
+
+    step("6. ask it, with a key of the gateway")
+    key = stargate.run("token", "create", "--gateway").stdout.strip()
+    ask(stargate, key, "This program is free software; ")
+
+    step("7. a burst: training lends two GPUs, the standbys wake; when it is quiet the GPUs go back")
+    burst = start_burst(stargate, key, 6 if fast else 10)
+    wait_for_loans(stargate, 1)
+    end_burst(burst)
+    wait_for_replicas(stargate, 1, 2)
+
+    step("8. kill -9 the control plane in a second burst: no stream breaks, the loan is completed or undone")
+    before = len(wait_for_loans(stargate, 1))
+    processes = processes_by_job(stargate)
+    burst = start_burst(stargate, key, 6 if fast else 10)
+    wait_for_loans(stargate, before + 1)
+    stargate.kill()
+    say("the control plane is dead; the burst goes on")
+    time.sleep(1)
+    stargate.up()
+    say("another control plane is up")
+    alive = processes_by_job(stargate)
+    for name, own in processes.items():
+        if name.startswith("tiny-chat") and not own <= alive.get(name, set()):
+            raise Failed(f"processes of {name} died with the control plane")
+    end_burst(burst)
+    wait_for_replicas(stargate, 1, 2)
+    events = stargate.events()
+    lent = sorted((e["lender"], e["attempt"]) for e in events if e["type"] == "lent")
+    returned = sorted((e["lender"], e["attempt"]) for e in events if e["type"] == "returned")
+    if lent != returned:
+        raise Failed(f"lent were {lent}, returned {returned}")
+    say(f"{len(lent)} loans, all returned; training goes on: step {stargate.job('tiny-gpt').get('step', '?')}")
+
+
+def print_loans(events):
+    """The story of each loan: from the demand that was seen to the GPUs that were given back."""
+    print(f"           {'loan':>22}  {'burst seen':>13}  {'decided':>8}  {'warned':>8}  {'checkpointed':>12}  {'freed':>8}"
+          f"  {'woken':>8}  {'serves':>9}  {'quiet':>9}  {'returned':>9}")
+    for at, event in enumerate(events):
+        if event["type"] != "lent":
+            continue
+
+        def last(kind, **members):
+            return next((e for e in reversed(events[:at + 1]) if e["type"] == kind and
+                         all(e.get(name) == value for name, value in members.items())), None)
+
+        def following(kind, **members):
+            return next((e for e in events[at:] if e["type"] == kind and
+                         all(e.get(name) == value for name, value in members.items())), None)
+        scaled = last("scaled", why="demand") or last("scaled", why="over_limit")
+        seen = next((e for e in reversed(events[:events.index(scaled) + 1]) if e["type"] == "demand"), scaled)
+        warned, freed = last("warned", for_job=event["borrower"]), last("resized")
+        checkpointed = last("part_ended", acknowledged=True)
+        woken = last("woken", attempt=event["attempt"]) or event
+        ready, returned = following("ready", attempt=event["attempt"]), following("returned", attempt=event["attempt"])
+        quiet = next((e for e in reversed(events[:events.index(returned)]) if e["type"] == "scaled" and e["why"] == "quiet"),
+                     None) if returned else None
+
+        def after(what):
+            return "-" if what is None else f"+{(what['at'] - seen['at']) / 1e3:.0f} ms"
+        clock = time.strftime("%H:%M:%S", time.localtime(seen["at"] / 1e6)) + f".{seen['at'] // 1000 % 1000:03d}"
+        print(f"           {event['gpus']} GPU, job {event['lender']} to {event['borrower']:>2}".ljust(33) +
+              f"  {clock:>13}  {after(scaled):>8}  {after(warned):>8}  {after(checkpointed):>12}  {after(freed):>8}"
+              f"  {after(woken):>8}  {after(ready):>9}  {after(quiet):>9}  {after(returned):>9}")
 
 
 def main():

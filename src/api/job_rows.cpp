@@ -111,6 +111,8 @@ Standing standing_of(const State& state, const Job& job, const JobSpec& spec) {
                            standing.reason = name_of(Why::node_down);
                        } else if (attempt.ending) {
                            standing.reason = name_of(attempt.ending->cause);
+                       } else if (attempt.presence == Presence::asleep) {
+                           standing.reason = name_of(attempt.presence);
                        }
                        standing.milli_gpus = milli_held(attempt);
                        standing.started = attempt.started;

@@ -122,6 +122,8 @@ void Api::handle(const Request& request, const Finish& finish) {
         if (request.method == "PUT" && path.size() >= 4) return set_tenant(request, finish);
     } else if (what == "services" && is("GET", 3)) {
         return read(&Api::services);
+    } else if (what == "usage" && is("GET", 3)) {
+        return read(&Api::usage);
     } else if (what == "events") {
         if (is("GET", 3)) return read(&Api::events);
         if (is("GET", 4) && path[3] == "types") return read(&Api::event_types);

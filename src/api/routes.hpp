@@ -21,12 +21,25 @@
 
 namespace stargate::api {
 
+/// What a tenant has used of a service, ever.
+struct UsageRow {
+    std::string tenant;
+    std::string service;
+    std::uint64_t requests = 0;
+    std::uint64_t prompt_tokens = 0;
+    std::uint64_t completion_tokens = 0;
+    std::uint64_t interrupted = 0;  // requests among these whose end no replica told
+    std::uint64_t in_flight = 0;    // now
+    std::uint64_t lost = 0;         // were under way when a gateway died: counted nowhere else
+};
+
 struct ApiSetting {
     std::optional<Account> job_user;      // what root's own jobs run as
     bool anyone_without_sandbox = false;  // operators may always ask for `sandbox: none`
     std::string version = "unknown";
-    std::string state;                    // the state folder, which no job may mount
-    GatewayKeys* gateway_keys = nullptr;  // outlives the API; null: there is no gateway
+    std::string state;                                          // the state folder, which no job may mount
+    GatewayKeys* gateway_keys = nullptr;                        // outlives the API; null: there is no gateway
+    std::function<Result<std::vector<UsageRow>>()> read_usage;  // ordered by tenant and service; empty: none
 };
 
 /// What the server counts for /metrics.
@@ -62,6 +75,7 @@ private:
     Response fleet(const Request& request);
     Response tenants(const Request& request);
     Response services(const Request& request);
+    Response usage(const Request& request);
     Response events(const Request& request);
     Response event_types(const Request& request);
     Response info(const Request& request);

@@ -86,4 +86,30 @@ Response Api::services(const Request& request) {
     return reply;
 }
 
+/// Of a tenant that is not there any more, operators alone see it.
+Response Api::usage(const Request& request) {
+    Reply reply;
+    JsonList rows{reply.body};
+    const auto used = setting_.read_usage ? setting_.read_usage() : std::vector<UsageRow>{};
+    if (!used) return failure_reply(used.error());
+    control_.read([&](const State& state, Instant, std::uint64_t) {
+        const Sight sight{request.caller, state};
+        for (const auto& row : *used) {
+            const auto tenant = state.tenant_named(row.tenant);
+            if (tenant ? !sight.may_use(*tenant) : !request.caller.is_operator) continue;
+            auto& out = rows.item();
+            out += "{\"tenant\":";
+            json_string(out, row.tenant);
+            out += ",\"service\":";
+            json_string(out, row.service);
+            out += fmt::format(
+                R"(,"requests":{},"prompt_tokens":{},"completion_tokens":{},"interrupted":{},"in_flight":{},"lost":{}}})",
+                row.requests, row.prompt_tokens, row.completion_tokens, row.interrupted, row.in_flight, row.lost);
+        }
+    });
+    rows.close();
+    reply.body.push_back('\n');
+    return reply;
+}
+
 }  // namespace stargate::api

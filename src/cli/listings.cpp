@@ -102,6 +102,18 @@ std::vector<Column> token_columns() {
     };
 }
 
+std::vector<Column> usage_columns() {
+    return {
+        {"TENANT", [](const Json& row) { return row["tenant"].word(); }},
+        {"SERVICE", [](const Json& row) { return row["service"].word(); }},
+        {"REQUESTS", [](const Json& row) { return row["requests"].word(); }, true},
+        {"PROMPT TOKENS", [](const Json& row) { return row["prompt_tokens"].word(); }, true},
+        {"COMPLETION TOKENS", [](const Json& row) { return row["completion_tokens"].word(); }, true},
+        {"INTERRUPTED", [](const Json& row) { return row["interrupted"].word(); }, true},
+        {"LOST", [](const Json& row) { return row["lost"].word(); }, true},
+    };
+}
+
 std::vector<Column> service_columns() {
     return {
         {"SERVICE", [](const Json& row) { return row["name"].word(); }},

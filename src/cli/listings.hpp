@@ -13,6 +13,7 @@ std::vector<Column> node_columns();
 std::vector<Column> tenant_columns();
 std::vector<Column> token_columns();
 std::vector<Column> service_columns();
+std::vector<Column> usage_columns();
 
 void print_job(const api::Json& job);
 void print_why(const api::Json& why);

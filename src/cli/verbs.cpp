@@ -357,6 +357,8 @@ void add_verbs(CLI::App& app, std::function<int()>& action, const std::vector<st
     output(verb("fleet", "list nodes", "fleet -o wide", [&a] { return list(a, "/api/v1/fleet", node_columns()); }));
     output(verb("services", "list services: replicas, demand, lent GPUs", "services",
                 [&a] { return list(a, "/api/v1/services", service_columns()); }));
+    output(verb("usage", "what tenants have used of services: requests and tokens", "usage",
+                [&a] { return list(a, "/api/v1/usage", usage_columns()); }));
     auto* tenants = output(verb("tenants", "list tenants: quota, use and weight", "tenants",
                                 [&a] { return list(a, "/api/v1/tenants", tenant_columns()); }));
     auto* set = tenants->add_subcommand("set", "make a tenant, or change what you name of it");
