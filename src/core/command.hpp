@@ -98,9 +98,10 @@ struct TellReplica {
     Telling what = Telling::prove;
     Instant reply_by{};
     Instant drain_by{};
+    std::uint32_t telling = 0;  // counts what this attempt has been told; the answer has the same
     friend bool operator==(const TellReplica&, const TellReplica&) = default;
 };
-BOOST_DESCRIBE_STRUCT(TellReplica, (), (attempt, node, port, what, reply_by, drain_by))
+BOOST_DESCRIBE_STRUCT(TellReplica, (), (attempt, node, port, what, reply_by, drain_by, telling))
 
 /// What the world shall do. Commands are owed by State and sent again after a restart, so each may arrive twice.
 using Command = std::variant<RunRanks, EndRanks, Forget, TellReplica>;

@@ -253,6 +253,7 @@ void begin_sleep(State& state, const SleepBegun& fact) {
         row.presence = Presence::falling_asleep;
         row.is_ready = false;
         row.reply_by = fact.reply_by;
+        ++row.tellings;
     });
 }
 
@@ -272,6 +273,7 @@ void wake(State& state, Instant at, const Woken& fact) {
     state.change<Attempt>(fact.attempt, [&](Attempt& row) {
         row.presence = Presence::waking;
         row.reply_by = fact.reply_by;
+        ++row.tellings;
         row.seat.clear();
     });
 }

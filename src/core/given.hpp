@@ -181,9 +181,9 @@ public:
                 if (run != nullptr) decide_now(RanksRunning{run->attempt, run->node, run->generation});
                 if (tell == nullptr) continue;
                 if (tell->what == Telling::sleep) {
-                    decide_now(ReplicaAsleep{tell->attempt});
+                    decide_now(ReplicaAsleep{tell->attempt, true, tell->telling});
                 } else {
-                    decide_now(ReplicaReady{tell->attempt});
+                    decide_now(ReplicaReady{tell->attempt, tell->telling});
                 }
             }
             pass();

@@ -134,7 +134,8 @@ Given a_service_lends_and_returns() {
     given.demand("chat", 0, 1).later(seconds{6});
     for (const auto& command : owed(given.state())) {
         const auto* tell = std::get_if<TellReplica>(&command);
-        if (tell != nullptr && tell->what == Telling::sleep) given.decide_now(ReplicaAsleep{tell->attempt, false});
+        if (tell != nullptr && tell->what == Telling::sleep)
+            given.decide_now(ReplicaAsleep{tell->attempt, false, tell->telling});
     }
     given.pass();
     return given;

@@ -6,6 +6,8 @@
 #include <sstream>
 
 #include "core/given.hpp"
+#include "core/policy/seats.hpp"
+#include "core/serving.hpp"
 
 namespace stargate::test {
 namespace {
@@ -23,7 +25,7 @@ std::ostream& operator<<(std::ostream& out, const Happens& happens) {
 
 rc::Gen<std::vector<Happens>> histories() {
     return rc::gen::container<std::vector<Happens>>(
-        rc::gen::map(rc::gen::tuple(rc::gen::inRange(0, 24), rc::gen::inRange(0, 1000), rc::gen::inRange(0, 1000)),
+        rc::gen::map(rc::gen::tuple(rc::gen::inRange(0, 34), rc::gen::inRange(0, 1000), rc::gen::inRange(0, 1000)),
                      [](const std::tuple<int, int, int>& drawn) {
                          return Happens{std::get<0>(drawn), std::get<1>(drawn), std::get<2>(drawn)};
                      }));
@@ -53,7 +55,75 @@ Asked some_job(int which, int much) {
     }
 }
 
+Asked some_service(int which, int much) {
+    ServiceSpec spec;
+    spec.max = 1 + which % 4;
+    spec.min = much % 5 == 0 ? 0 : 1 + much % spec.max;
+    spec.standby = which % 3;
+    spec.max_concurrency = 1 + much % 4;
+    auto asked = service("s" + std::to_string(which % 3), spec).by(which % 2 == 0 ? "lab" : "lab/nlp");
+    return std::move(asked).gpus(1 + much % 3).grace(seconds{1 + much % 5}).host(cpus(1 + which % 2));
+}
+
+/// What a replica answers to what it was told last, or (`stale`) to what it was told before that.
+Input answer_of(const Attempt& replica, const Happens& happens) {
+    const auto stale = happens.much % 7 == 0 && replica.tellings > 0 ? 1U : 0U;
+    const auto telling = replica.tellings - stale;
+    if (replica.presence == Presence::falling_asleep) {
+        return ReplicaAsleep{replica.id, happens.much % 11 != 0, telling};
+    }
+    return happens.much % 13 == 0 ? Input{ReplicaAsleep{replica.id, true, telling}}
+                                  : Input{ReplicaReady{replica.id, telling}};
+}
+
+/// Some service, a live replica, or a part that is owed to its engine: whichever the draw falls on.
+template <class Row, class Is>
+const Row* some(const State& state, int which, Is is) {
+    std::vector<const Row*> rows;
+    state.table<Row>().for_each([&](const Row& row) {
+        if (is(row)) rows.push_back(&row);
+    });
+    return rows.empty() ? nullptr : rows[static_cast<std::size_t>(which) % rows.size()];
+}
+
+Input input_to_services(const State& state, const Happens& happens) {
+    switch (happens.what) {
+        case 24:
+            return some_service(happens.which, happens.much).submit;
+        case 25:
+        case 26:
+            if (const auto* service = some<Service>(state, happens.which, [](const Service&) { return true; })) {
+                return ServiceDemand{service->first, happens.much % 6 != 0, happens.much % 17, happens.which % 9,
+                                     happens.much % 4 == 1};
+            }
+            return Due{};
+        case 27: {  // an engine obeys a start
+            const auto* attempt = some<Attempt>(state, happens.which, [](const Attempt& row) {
+                return !row.ending && row.gang_deadline != never && row.parts.front().phase == PartPhase::owed;
+            });
+            if (attempt == nullptr) return Due{};
+            return RanksRunning{attempt->id, attempt->parts.front().node, attempt->generation};
+        }
+        case 28: {  // and a warning
+            const auto* attempt =
+                some<Attempt>(state, happens.which, [](const Attempt& row) { return row.ending.has_value(); });
+            if (attempt == nullptr) return Due{};
+            const auto& part = attempt->parts[static_cast<std::size_t>(happens.much) % attempt->parts.size()];
+            const auto left = staying_ranks(state.spec_of(state.at<Job>(attempt->job)), *attempt->ending, part);
+            return RanksEnded{attempt->id, part.node, attempt->generation, {ExitKind::exited, 0, ""}, true, -1, left};
+        }
+        default:
+            if (const auto* replica = some<Attempt>(state, happens.which, [&](const Attempt& row) {
+                    return row.port != 0 && (happens.much % 5 == 0 || row.reply_by != Instant{});
+                })) {
+                return answer_of(*replica, happens);
+            }
+            return Due{};
+    }
+}
+
 Input input_of(const State& state, const Happens& happens) {
+    if (happens.what >= 24) return input_to_services(state, happens);
     const auto jobs = static_cast<int>(state.counters().jobs);
     const JobId job{jobs == 0 ? 1U : static_cast<std::uint64_t>(1 + happens.which % jobs)};
     const NodeId node{static_cast<std::uint64_t>(1 + happens.which % 3)};
@@ -151,22 +221,39 @@ Given small_fleet() {
     return given;
 }
 
+/// The same, where a service at rest and a training share most of what there is.
+Given shared_fleet() {
+    auto given = small_fleet();
+    given.running(job("train").gpus(1, 12)).waiting(service("chat", {1, 4, 2, 4}).gpus(2));
+    for (int round = 0; round < 6; ++round) {
+        given.replicas_obey("chat");
+        if (given.phase("train") == "stopping") given.leaves("train");
+        if (given.phase("train") == "starting") given.runs("train");
+        given.later(seconds{4});
+    }
+    return given;
+}
+
+Given some_fleet() { return *rc::gen::arbitrary<bool>() ? shared_fleet() : small_fleet(); }
+
 RC_GTEST_PROP(History, KeepsAllInvariants, ()) {
     const auto history = *histories();
-    auto given = small_fleet();
+    auto given = some_fleet();
     for (const auto& happens : history) {
         given.decide_now(input_of(given.state(), happens));
         if (happens.much % 3 == 0) given.later(seconds{happens.much % 40});
         RC_ASSERT_FALSE(::testing::Test::HasFailure());
     }
     given.pass();
+    RC_CLASSIFY(given.times("lent") > 0, "lent");
+    RC_CLASSIFY(given.times("woken") > 0, "woken");
     RC_ASSERT_FALSE(::testing::Test::HasFailure());
 }
 
 RC_GTEST_PROP(History, AnUndoneProbeLeavesNothingBehind, ()) {
     const auto history = *histories();
     const auto probe = *histories();
-    auto given = small_fleet();
+    auto given = some_fleet();
     for (const auto& happens : history) given.decide_now(input_of(given.state(), happens));
     given.pass();
     const auto rows = given.state().rows();
@@ -190,7 +277,7 @@ RC_GTEST_PROP(History, AnUndoneProbeLeavesNothingBehind, ()) {
 /// loses its derived data, with all that it remembers, again and again.
 RC_GTEST_PROP(History, IsDecidedAlikeWithDerivedDataBuiltAnew, ()) {
     const auto history = *histories();
-    auto given = small_fleet();
+    auto given = some_fleet();
     Core other{*State::from_rows(given.state().rows())};
     std::size_t known = given.log().size();
     const auto decide_in_both = [&](const Input& input) {
@@ -223,7 +310,7 @@ RC_GTEST_PROP(History, IsDecidedAlikeWithDerivedDataBuiltAnew, ()) {
 /// long as nothing but refusals has happened since, people are shown the same.
 RC_GTEST_PROP(History, WhatIsRecordedIsWhatIsExplained, ()) {
     const auto history = *histories();
-    auto given = small_fleet();
+    auto given = some_fleet();
     for (const auto& happens : history) {
         given.decide_now(input_of(given.state(), happens));
         given.pass();
@@ -240,6 +327,79 @@ RC_GTEST_PROP(History, WhatIsRecordedIsWhatIsExplained, ()) {
         ++compared;
     }
     RC_CLASSIFY(compared > 0, "compared");
+    RC_ASSERT_FALSE(::testing::Test::HasFailure());
+}
+
+/// Everything obeys and nothing goes wrong any more: what is told is done, and other work than services comes to its
+/// end.
+void calm_down(Given& given) {
+    given.tenant("lab", 40).tenant("lab/nlp", 40);
+    for (const auto* name : {"n1", "n2", "n3"}) {
+        given.decide_now(ForeignFound{given.node_id(name), 0, {}, 0});
+        given.decide_now(Drain{given.node_id(name), false});
+        given.decide_now(NodeUp{given.state().at<Node>(given.node_id(name)).shape,
+                                given.state().at<Node>(given.node_id(name)).boot});
+    }
+    const auto jobs = given.state().counters().jobs;
+    for (std::uint64_t id = 1; id <= jobs; ++id) (void)given.decide_now(Hold{JobId{id}, false});
+    given.state().table<Service>().for_each([&](const Service& service) {
+        given.decide_now(
+            ServiceDemand{service.first, true, 0, static_cast<std::int64_t>(service.first.value % 9), false});
+    });
+    given.pass();
+    for (int round = 0; round < 40; ++round) {
+        for (const auto& command : owed(given.state())) {
+            if (const auto* run = std::get_if<RunRanks>(&command)) {
+                given.decide_now(RanksRunning{run->attempt, run->node, run->generation});
+            } else if (const auto* end = std::get_if<EndRanks>(&command)) {
+                given.decide_now(RanksEnded{
+                    end->attempt, end->node, end->generation, {ExitKind::exited, 0, ""}, true, -1, end->keep});
+            } else if (const auto* tell = std::get_if<TellReplica>(&command)) {
+                if (tell->what == Telling::sleep) {
+                    given.decide_now(ReplicaAsleep{tell->attempt, true, tell->telling});
+                } else {
+                    given.decide_now(ReplicaReady{tell->attempt, tell->telling});
+                }
+            }
+        }
+        given.pass();
+        if (round % 4 == 3) given.later(minutes{5});  // longer than the longest back-off
+        for (std::uint64_t id = 1; id <= jobs && round < 30; ++id) {
+            const auto* job = given.state().find<Job>(JobId{id});
+            if (job == nullptr || is_replica(given.state(), *job)) continue;
+            (void)given.decide_now(Cancel{JobId{id}});
+        }
+    }
+}
+
+/// As many serve as are wanted, or somebody could say what lacks.
+RC_GTEST_PROP(History, ThenServicesHaveWhatTheyNeed, ()) {
+    const auto history = *histories();
+    auto given = some_fleet();
+    for (const auto& happens : history) {
+        given.decide_now(input_of(given.state(), happens));
+        if (happens.much % 3 == 0) given.later(seconds{happens.much % 40});
+    }
+    calm_down(given);
+    const auto& state = given.state();
+    state.table<Service>().for_each([&](const Service& service) {
+        std::int32_t left = 0;
+        std::int32_t ready = 0;
+        bool has_room = true;
+        for (std::int32_t task = 0; task < service.spec.max; ++task) {
+            const auto* job = state.find<Job>(JobId{service.first.value + static_cast<std::uint64_t>(task)});
+            if (job == nullptr || std::holds_alternative<Finished>(job->phase)) continue;
+            ++left;
+            const auto* active = std::get_if<Active>(&job->phase);
+            ready += active != nullptr && state.at<Attempt>(active->attempt).is_ready ? 1 : 0;
+            if (job->wish == Wish::awake && active == nullptr) {
+                has_room = has_room && room_for_replica(state, given.now(), *job).plan.has_value();
+            }
+        }
+        const auto need = std::clamp(service.need, service.spec.min, service.spec.max);
+        RC_ASSERT(left == 0 || service.awake >= need);
+        RC_ASSERT(!has_room || ready == std::min(service.awake, left));
+    });
     RC_ASSERT_FALSE(::testing::Test::HasFailure());
 }
 

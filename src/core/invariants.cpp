@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <map>
+#include <set>
 
 #include "base/overloaded.hpp"
 #include "core/evolve.hpp"
@@ -30,8 +31,10 @@ std::optional<std::string> broken_node(const State& state, NodeId id) {
     std::array<std::int32_t, max_gpus_per_node> shares{};  // thousandths held of each GPU
     MilliCpus cpus;
     Bytes memory;
+    std::set<std::int32_t> ports;
     for (const auto attempt_id : state.attempts_on(id)) {
         const auto& attempt = state.at<Attempt>(attempt_id);
+        if (attempt.port != 0 && !ports.insert(attempt.port).second) return on("two replicas listen on one port", id);
         for (const auto& seat : attempt.seat) {
             if (seat.node != id) continue;
             if ((seats & seat.gpus) != 0) return on("two replicas sleep in one seat", id);
@@ -86,6 +89,9 @@ std::optional<std::string> broken_attempt(const State& state, AttemptId id) {
     if (sleeps != !attempt->seat.empty()) return of("a seat without one who sleeps in it: attempt", id.value);
     if (sleeps && gpus != 0) return of("one who sleeps holds GPUs: attempt", id.value);
     if (!attempt->loans.empty() && sleeps) return of("a loan without lease: attempt", id.value);
+    std::int32_t borrowed = 0;
+    for (const auto& loan : attempt->loans) borrowed += loan.gpus;
+    if (borrowed > gpus) return of("more is lent than is held: attempt", id.value);
     if (!sleeps && spec.share == 0 && (gpus < spec.min_gpus.count() || gpus > spec.max_gpus.count())) {
         return of("a gang is smaller or larger than asked: attempt", id.value);
     }
@@ -198,6 +204,24 @@ std::optional<std::string> broken_quota(const State& state) {
     return what;
 }
 
+/// Of each service no more replicas are to serve than were asked for, and no more are there than it may have.
+std::optional<std::string> broken_service(const State& state, const Service& service) {
+    const auto* spec = state.find<Spec>(service.first);
+    if (spec == nullptr) return of("a service without its replicas:", service.first.value);
+    std::int32_t serve = 0;
+    std::int32_t lives = 0;
+    for (std::int32_t task = 0; task < spec->count; ++task) {
+        const auto* job = state.find<Job>(JobId{service.first.value + static_cast<std::uint64_t>(task)});
+        if (job == nullptr || std::holds_alternative<Finished>(job->phase)) continue;
+        if (job->wish == Wish::awake) ++serve;
+        if (std::holds_alternative<Active>(job->phase)) ++lives;
+    }
+    if (serve > service.awake)
+        return of("more replicas are to serve than were asked for: service", service.first.value);
+    if (lives > service.spec.max) return of("more replicas than there may be: service", service.first.value);
+    return std::nullopt;
+}
+
 }  // namespace
 
 std::optional<std::string> broken_by(const State& state, const Fact& fact) {
@@ -269,6 +293,7 @@ std::optional<std::string> broken(const State& state) {
         }
     });
     keep(broken_quota(state));
+    state.table<Service>().for_each([&](const Service& service) { keep(broken_service(state, service)); });
     if (what) return what;
     const auto rebuilt = State::from_rows(state.rows());
     if (!rebuilt) return "rows do not read back";

@@ -50,7 +50,7 @@ std::vector<Command> owed(const State& state, const Attempt& attempt) {
                                         staying_ranks(spec, ending, part), next_world, ending.deadline});
         } else if (part.phase == PartPhase::running && attempt.reply_by != Instant{}) {
             commands.push_back(TellReplica{attempt.id, part.node, attempt.port, told(attempt), attempt.reply_by,
-                                           attempt.reply_by - state.settings().claim_slack});
+                                           attempt.reply_by - state.settings().claim_slack, attempt.tellings});
         } else if (part.phase == PartPhase::owed) {
             commands.push_back(RunRanks{attempt.id, job.id, part.node, attempt.generation, part.first, part.gpus, rank,
                                         part.ranks, world, job.task, attempt.port, part.cpus, part.memory});

@@ -76,17 +76,19 @@ BOOST_DESCRIBE_STRUCT(ForeignFound, (), (node, gpus, attempts, running, cpus, me
 /// A replica answers, after its start or after it was told to wake.
 struct ReplicaReady {
     AttemptId attempt;
+    std::uint32_t telling = 0;  // which of those this answers: one that comes late or twice answers none
     friend bool operator==(const ReplicaReady&, const ReplicaReady&) = default;
 };
-BOOST_DESCRIBE_STRUCT(ReplicaReady, (), (attempt))
+BOOST_DESCRIBE_STRUCT(ReplicaReady, (), (attempt, telling))
 
 /// A replica has no request under way and gets none, and it sleeps; or does not know how to (`can_sleep` is false).
 struct ReplicaAsleep {
     AttemptId attempt;
     bool can_sleep = true;
+    std::uint32_t telling = 0;
     friend bool operator==(const ReplicaAsleep&, const ReplicaAsleep&) = default;
 };
-BOOST_DESCRIBE_STRUCT(ReplicaAsleep, (), (attempt, can_sleep))
+BOOST_DESCRIBE_STRUCT(ReplicaAsleep, (), (attempt, can_sleep, telling))
 
 /// A step that the job says it can resume from; an absolute level, never falling within an attempt.
 struct Progress {

@@ -195,6 +195,7 @@ struct Attempt {
     std::int32_t port = 0;  // that it listens on
     Parts seat;             // while it sleeps: what it computes on when it wakes
     Loans loans;
+    std::uint32_t tellings = 0;  // how often it has been told to sleep or to wake
     friend bool operator==(const Attempt&, const Attempt&) = default;
 
     [[nodiscard]] std::int32_t gpu_count() const {
@@ -218,7 +219,7 @@ struct Attempt {
 BOOST_DESCRIBE_STRUCT(Attempt, (),
                       (id, job, generation, parts, ending, started, leased_since, limit, gang_deadline, settled,
                        want_gpus, exit, infrastructure_failed, interrupted, presence, is_ready, reply_by, port, seat,
-                       loans))
+                       loans, tellings))
 
 /// GPUs promised to a job while others still let go of them, to an attempt that is about to grow into them, or to a
 /// replica that is about to wake.

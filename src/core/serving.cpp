@@ -1,6 +1,7 @@
 #include "core/serving.hpp"
 
 #include <algorithm>
+#include <bit>
 
 #include "core/attempts.hpp"
 #include "core/policy/seats.hpp"
@@ -37,6 +38,11 @@ bool all_serve(const State& state, const Service& service) {
     return serving >= service.awake;
 }
 
+/// Fewer are not to serve after all, or nobody does any more.
+void forget_plan(Core& core, Instant now, JobId id) {
+    if (core.state().at<Service>(id).shrink_at != Instant{}) core.apply(now, ShrinkPlanned{id, {}});
+}
+
 void scale(Core& core, Instant now, JobId id) {
     const auto& state = core.state();
     const auto service = state.at<Service>(id);
@@ -56,7 +62,7 @@ void scale(Core& core, Instant now, JobId id) {
     const auto down = std::max(spec.min, std::min(service.keep, spec.max));
     const bool may_shrink = service.is_known && !service.over_limit && down < service.awake;
     if (!may_shrink) {
-        if (service.shrink_at != Instant{}) core.apply(now, ShrinkPlanned{id, {}});
+        forget_plan(core, now, id);
     } else if (service.shrink_at == Instant{}) {
         core.apply(now, ShrinkPlanned{id, now + state.settings().service_quiet});
     } else if (service.shrink_at <= now) {
@@ -64,21 +70,27 @@ void scale(Core& core, Instant now, JobId id) {
     }
 }
 
+/// Whether the replica sleeps where nothing may start: nobody could wake it.
+bool sleeps_in_vain(const State& state, const Attempt& attempt) {
+    return attempt.presence == Presence::asleep && !state.at<Node>(attempt.seat.front().node).takes_work();
+}
+
 /// Which of two replicas is to serve rather: one that does, and there one on GPUs of nobody else's; then one that
 /// sleeps, then one that is there at all.
 int distance_to_serving(const State& state, JobId id) {
     const auto& job = state.at<Job>(id);
     const auto* attempt = attempt_of(state, job);
-    if (attempt == nullptr) return job.wish == Wish::awake ? 3 : 6;
-    if (attempt->ending) return 5;
+    if (attempt == nullptr) return job.held ? 8 : job.wish == Wish::awake ? 3 : 7;
+    if (attempt->ending) return 6;
+    if (sleeps_in_vain(state, *attempt)) return 5;
     if (job.wish == Wish::awake) return attempt->loans.empty() ? 0 : 1;
     return attempt->presence == Presence::asleep ? 2 : 4;
 }
 
-void wish(Core& core, Instant now, JobId id) {
+/// Says of each replica what it is to be; those that serve first, as does the order of what is returned.
+std::vector<JobId> wish(Core& core, Instant now, JobId id, std::vector<JobId> replicas) {
     const auto& state = core.state();
     const auto& service = state.at<Service>(id);
-    auto replicas = replicas_of(state, service);
     std::stable_sort(replicas.begin(), replicas.end(),
                      [&](JobId a, JobId b) { return distance_to_serving(state, a) < distance_to_serving(state, b); });
     const auto awake = static_cast<std::size_t>(service.awake);
@@ -87,25 +99,27 @@ void wish(Core& core, Instant now, JobId id) {
         const auto is = i < awake ? Wish::awake : i < there ? Wish::asleep : Wish::off;
         if (state.at<Job>(replicas[i]).wish != is) core.apply(now, Wished{replicas[i], is});
     }
+    return replicas;
 }
 
-std::int32_t gpus_of(const Parts& parts) {
-    std::int32_t sum = 0;
-    for (const auto& part : parts) sum += part.gpu_count();
-    return sum;
+/// How many of these GPUs, all of one node, the attempt lets go of when it keeps no more than `keep`.
+std::int32_t lent_by(const Attempt& giver, const Parts& keep, const Parts& to) {
+    const auto on = [&](const Parts& parts) {
+        GpuMask gpus = 0;
+        for (const auto& part : parts) gpus |= part.node == to.front().node ? part.gpus : 0;
+        return gpus;
+    };
+    return std::popcount(on(giver.ending ? giver.ending->next : giver.parts) & ~on(keep) & on(to));
 }
 
-/// Starts or wakes the replica, or claims a place for that.
-void find_room(Core& core, Instant now, JobId id) {
+/// Claims a place for a replica that is to start or wake; why not, where there is none.
+Refusal find_room(Core& core, Instant now, JobId id) {
     const auto& state = core.state();
-    if (state.find<Claim>(id) != nullptr) return;
+    if (state.find<Claim>(id) != nullptr) return {};
     const auto& job = state.at<Job>(id);
     auto room = room_for_replica(state, now, job);
     const auto* attempt = attempt_of(state, job);
-    if (!room.plan) {
-        if (attempt == nullptr) note_blocked(core, now, id, room.why);
-        return;
-    }
+    if (!room.plan) return room.why;
     Claim claim;
     claim.job = id;
     claim.wakes = attempt == nullptr ? AttemptId{} : attempt->id;
@@ -118,8 +132,7 @@ void find_room(Core& core, Instant now, JobId id) {
     auto latest = std::max(now, room.plan->leaving_by);
     for (const auto& victim : room.plan->victims) {
         const auto& giver = state.at<Attempt>(victim.attempt);
-        const auto held = gpus_of(giver.ending ? giver.ending->next : giver.parts);
-        claim.lenders.push_back({giver.job, held - gpus_of(victim.keep)});
+        claim.lenders.push_back({giver.job, lent_by(giver, victim.keep, claim.parts)});
         latest = std::max(latest, now + state.spec_of(state.at<Job>(giver.job)).grace);
     }
     claim.deadline = latest + state.settings().claim_slack;
@@ -128,6 +141,7 @@ void find_room(Core& core, Instant now, JobId id) {
         const auto cause = victim.keep.empty() ? EndCause::preempt : EndCause::resize;
         warn(core, now, victim.attempt, cause, std::move(victim.keep), id);
     }
+    return {};
 }
 
 void fall_asleep(Core& core, Instant now, const Attempt& attempt) {
@@ -136,8 +150,8 @@ void fall_asleep(Core& core, Instant now, const Attempt& attempt) {
     core.apply(now, SleepBegun{attempt.id, attempt.job, now + spec.grace + state.settings().claim_slack});
 }
 
-/// Brings one replica nearer to what is wished of it.
-void bring_about(Core& core, Instant now, JobId id) {
+/// Brings one replica nearer to what is wished of it; why it cannot be started.
+Refusal bring_about(Core& core, Instant now, JobId id) {
     const auto& state = core.state();
     const auto& job = state.at<Job>(id);
     const auto* attempt = attempt_of(state, job);
@@ -147,17 +161,34 @@ void bring_about(Core& core, Instant now, JobId id) {
     }
     if (waits) {
         const bool is_ripe = std::get<Waiting>(job.phase).not_before == Instant{} && !job.held;
-        if (job.wish != Wish::off && is_ripe) find_room(core, now, id);
-        return;
+        return job.wish != Wish::off && is_ripe ? find_room(core, now, id) : Refusal{};
     }
-    if (attempt->ending) return;
-    if (job.wish == Wish::awake) {
-        if (attempt->presence == Presence::asleep) find_room(core, now, id);
-        return;
+    if (attempt->ending) return {};
+    const bool sleeps = attempt->presence == Presence::asleep;
+    if (sleeps && state.at<Node>(attempt->seat.front().node).draining) {
+        warn(core, now, attempt->id, EndCause::node_drained, {}, {});
+    } else if (job.wish == Wish::awake) {
+        if (sleeps) (void)find_room(core, now, id);
+    } else if (attempt->is_ready) {
+        fall_asleep(core, now, *attempt);  // and so without losing a request
+    } else if (job.wish == Wish::off && (sleeps || attempt->presence == Presence::awake)) {
+        warn(core, now, attempt->id, EndCause::scaled, {}, {});
     }
-    if (attempt->is_ready) return fall_asleep(core, now, *attempt);  // and so without losing a request
-    const bool is_idle = attempt->presence == Presence::asleep || attempt->presence == Presence::awake;
-    if (job.wish == Wish::off && is_idle) warn(core, now, attempt->id, EndCause::scaled, {}, {});
+    return {};
+}
+
+/// Those that are to serve come first to what room there is, and one refusal stands for all.
+void serve_one(Core& core, Instant now, JobId id) {
+    auto replicas = replicas_of(core.state(), core.state().at<Service>(id));
+    if (replicas.empty()) return forget_plan(core, now, id);  // cancelled
+    scale(core, now, id);
+    bool is_noted = false;
+    for (const auto replica : wish(core, now, id, std::move(replicas))) {
+        const auto why = bring_about(core, now, replica);
+        if (why.why == Why::none || is_noted) continue;
+        note_blocked(core, now, replica, why);
+        is_noted = true;
+    }
 }
 
 std::int64_t divided_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
@@ -193,6 +224,7 @@ Answer service_demand(Core& core, Instant now, const ServiceDemand& told) {
 void replica_ready(Core& core, Instant now, const ReplicaReady& report) {
     const auto* attempt = core.state().find<Attempt>(report.attempt);
     if (attempt == nullptr || attempt->is_ready || attempt->ending || attempt->port == 0) return;
+    if (report.telling != attempt->tellings) return;  // it answered what it was told before
     if (attempt->presence != Presence::awake && attempt->presence != Presence::waking) return;
     if (attempt->gang_deadline != never) return;  // heard from somebody else: ours do not run yet
     core.apply(now, Ready{attempt->id, attempt->job});
@@ -201,6 +233,7 @@ void replica_ready(Core& core, Instant now, const ReplicaReady& report) {
 void replica_asleep(Core& core, Instant now, const ReplicaAsleep& report) {
     const auto* found = core.state().find<Attempt>(report.attempt);
     if (found == nullptr || found->presence != Presence::falling_asleep || found->ending) return;
+    if (report.telling != found->tellings) return;  // else one that has woken since would lose its GPUs in use
     const auto attempt = *found;
     const auto& job = core.state().at<Job>(attempt.job);
     if (!report.can_sleep) {
@@ -220,14 +253,7 @@ void replica_asleep(Core& core, Instant now, const ReplicaAsleep& report) {
 void serve(Core& core, Instant now) {
     std::vector<JobId> services;
     core.state().table<Service>().for_each([&](const Service& service) { services.push_back(service.first); });
-    for (const auto id : services) {
-        if (replicas_of(core.state(), core.state().at<Service>(id)).empty()) continue;  // cancelled
-        scale(core, now, id);
-        wish(core, now, id);
-        for (const auto replica : replicas_of(core.state(), core.state().at<Service>(id))) {
-            bring_about(core, now, replica);
-        }
-    }
+    for (const auto id : services) serve_one(core, now, id);
 }
 
 void wake(Core& core, Instant now, const Claim& claim) {

@@ -125,7 +125,7 @@ TEST(Service, WhoCannotSleepHasNoStandby) {
     for (const auto id : all) lab.decide_now(ReplicaReady{id});
     lab.pass();
     EXPECT_EQ(lab.replicas("chat"), "falling_asleep 2 serving 1");
-    for (const auto id : all) lab.decide_now(ReplicaAsleep{id, false});
+    for (const auto id : all) lab.decide_now(ReplicaAsleep{id, false, 1});
     lab.pass();
     EXPECT_EQ(lab.replicas("chat"), "ending 2 serving 1");
 }

@@ -186,8 +186,15 @@ Found illegal_wake(const State& state, const Woken& f) {
     for (const auto& part : f.parts) {
         const auto* seat = part_on(attempt->seat, part.node);
         if (seat == nullptr || seat->gpus != part.gpus) return of("one wakes elsewhere: attempt", f.attempt.value);
-        if ((state.at<Node>(part.node).leased & part.gpus) != 0) {
+        const auto& node = state.at<Node>(part.node);
+        if (((node.leased | node.foreign) & part.gpus) != 0) {
             return of("one wakes where others compute: attempt", f.attempt.value);
+        }
+        if (!node.takes_work()) return of("one wakes on a node that takes no work: attempt", f.attempt.value);
+        const auto* claim = state.find<Claim>(f.job);
+        const auto* own = claim == nullptr || claim->wakes != f.attempt ? nullptr : part_on(claim->parts, part.node);
+        if (own == nullptr || (node.claimed & part.gpus & ~own->gpus) != 0) {
+            return of("one wakes on what is not promised to it: attempt", f.attempt.value);
         }
     }
     return beyond_quota(state, f.job, [&](const TenantRow& row) { return row.used + milli_gpus(f.parts); });
@@ -321,7 +328,8 @@ std::optional<std::string> illegal(const State& before, Instant at, const Fact& 
             },
             [&](const Lent& f) {
                 const auto* attempt = replica(before, f.attempt, f.borrower);
-                return when(attempt == nullptr || before.find<Job>(f.lender) == nullptr || f.gpus <= 0,
+                const bool has_been = f.lender && f.lender.value <= before.counters().jobs;
+                return when(attempt == nullptr || !has_been || f.gpus <= 0,
                             "a loan without lender or borrower: attempt", f.attempt.value);
             },
             [&](const Returned& f) {

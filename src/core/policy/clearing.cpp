@@ -15,11 +15,11 @@ bool is_reachable(const State& state, const Attempt& attempt) {
                        [&](const Part& part) { return state.at<Node>(part.node).reach == Reach::up; });
 }
 
-/// Whether the attempt has been warned and can be expected to be gone in time.
+}  // namespace
+
 bool is_leaving(const State& state, Instant now, const Attempt& attempt) {
     return attempt.ending && attempt.ending->deadline > now && is_reachable(state, attempt);
 }
-}  // namespace
 
 Gives gives(const State& state, Instant now, const Need& need, const Attempt& attempt) {
     if (attempt.ending || attempt.settled > now || attempt.gang_deadline != never) return Gives::nothing;

@@ -16,6 +16,9 @@ enum class Gives : std::uint8_t { nothing, surplus, everything };
 /// warned for nothing, because a lease is freed as a whole.
 Gives gives(const State& state, Instant now, const Need& need, const Attempt& attempt);
 
+/// Whether the attempt has been warned and can be expected to be gone in time.
+bool is_leaving(const State& state, Instant now, const Attempt& attempt);
+
 /// What a clearing costs others; less is better, the first member most.
 struct ClearingCost {
     std::size_t preempted = 0;          // attempts

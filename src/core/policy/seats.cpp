@@ -53,7 +53,7 @@ private:
     void take_leaving() {
         for (const auto id : state_.attempts_on(node_.id)) {
             const auto& attempt = state_.at<Attempt>(id);
-            if (want_ == 0 || !attempt.ending || attempt.ending->deadline <= now_) continue;
+            if (want_ == 0 || !is_leaving(state_, now_, attempt)) continue;
             for (const auto& part : attempt.parts) {
                 if (part.node != node_.id || part.share > 0) continue;
                 take(lowest(useful(attempt.leaving(part).gpus), want_));
