@@ -62,8 +62,8 @@ torture: ensure  ## thread sanitizer and long loops: an hour, not a minute
 	$(PYTHON) tools/same_digest.py
 	cmake -G Ninja -B build/fuzz -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG="-O1 -g1" \
 		-DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ -DSTARGATE_FUZZ=ON >/dev/null
-	ninja -C build/fuzz fuzz_head fuzz_jobfile fuzz_request fuzz_scenario
-	for target in head jobfile request scenario; do mkdir -p build/fuzz/$$target && \
+	ninja -C build/fuzz fuzz_gateway fuzz_head fuzz_jobfile fuzz_request fuzz_scenario
+	for target in gateway head jobfile request scenario; do mkdir -p build/fuzz/$$target && \
 		build/fuzz/bin/fuzz_$$target -max_total_time=300 -timeout=10 -artifact_prefix=build/fuzz/ \
 			build/fuzz/$$target tests/fuzz/corpus/$$target || exit 1; done
 

@@ -30,6 +30,7 @@ protected:
         client_ = std::make_unique<net::Client>(loop_, net::ClientSetting{.port = gateway_->port()});
     }
     void TearDown() override {
+        for (const auto& call : std::exchange(calls_, {})) call->cancel();
         plane_.reset();
         gateway_.reset();
         // What was cancelled gives back what it holds.
@@ -157,6 +158,7 @@ protected:
              [answer = asked.answer](std::string_view part) { answer->body += part; },
              [answer = asked.answer] { answer->has_ended = true; },
              [answer = asked.answer](const net::CallFailure& failure) { answer->failure = failure.why; }});
+        calls_.push_back(asked.call);
         return asked;
     }
     Answer ask(const std::string& body, const std::string& key = "key",
@@ -187,6 +189,7 @@ protected:
     std::unique_ptr<Gateway> gateway_;
     std::unique_ptr<Plane> plane_;
     std::unique_ptr<net::Client> client_;
+    std::vector<std::shared_ptr<net::Call>> calls_;
     std::uint64_t version_ = 0;
 };
 
