@@ -20,7 +20,7 @@ public:
         api::ServerSetting server;
         server.socket = folder_.path() + "/stargate.sock";
         server_ = std::move(*api::Server::start(api_, control_, server));
-        socket_ = std::move(*api::net::connect_to(server.socket));
+        socket_ = std::move(*net::connect_to(server.socket));
     }
     /// Sends a request and reads its reply; returns its length.
     std::size_t ask(const std::string& request) {

@@ -18,7 +18,8 @@ using asio::ip::tcp;
 using ErrorCode = boost::system::error_code;
 
 constexpr std::size_t read_size = 8U << 10;
-constexpr std::size_t most_ahead = 64U << 10;  // of requests that are pipelined behind the one that is served
+constexpr std::size_t most_ahead = 64U << 10;   // of requests that are pipelined behind the one that is served
+constexpr std::size_t most_unsent = 64U << 10;  // that is collected before it is sent
 constexpr Duration sweep_pause = std::chrono::seconds{1};
 /// How long we listen to what a client still says that has been refused: with bytes unread, closing would take the
 /// refusal away from it.
@@ -68,7 +69,7 @@ public:
 
     // For the exchange in hand.
     void send(std::string_view bytes);
-    void send(std::string head, std::string_view body);
+    void flush();
     [[nodiscard]] std::size_t waiting() const { return out_.size() - sent_ + next_.size(); }
     void answered(bool keeps_alive);
 
@@ -94,6 +95,7 @@ private:
     std::size_t sent_ = 0;
     std::string next_;  // waits for out_
     bool is_writing_ = false;
+    bool is_flush_due_ = false;
     bool is_reading_ = false;
     bool has_head_ = false;             // of the request that comes in
     bool closes_ = false;               // when all is written
@@ -123,11 +125,8 @@ public:
         auto text = head_of(reply.status, reply.fields);
         fmt::format_to(std::back_inserter(text), "Content-Type: {}\r\nContent-Length: {}\r\n{}\r\n", reply.type,
                        reply.body.size(), head.keeps_alive ? "" : "Connection: close\r\n");
-        if (head.method == "HEAD") {
-            connection_->send(std::move(text), {});
-        } else {
-            connection_->send(std::move(text), reply.body);
-        }
+        connection_->send(text);
+        if (head.method != "HEAD") connection_->send(reply.body);
         finish();
     }
     void begin(int status, const Fields& fields) override {
@@ -142,11 +141,11 @@ public:
     void write(std::string_view bytes) override {
         if (is_over_ || !connection_ || bytes.empty()) return;
         if (!head.knows_chunks) return connection_->send(bytes);
-        auto text = fmt::format("{:x}\r\n", bytes.size());
-        text.reserve(text.size() + bytes.size() + 2);
-        text.append(bytes);
-        text += "\r\n";
-        connection_->send(text);
+        std::array<char, 20> size;
+        const auto* end = fmt::format_to(size.data(), "{:x}\r\n", bytes.size());
+        connection_->send({size.data(), static_cast<std::size_t>(end - size.data())});
+        connection_->send(bytes);
+        connection_->send("\r\n");
     }
     void end() override {
         if (is_over_ || !connection_) return;
@@ -157,6 +156,7 @@ public:
         if (is_over_ || !connection_) return;
         is_over_ = true;
         auto connection = std::exchange(connection_, nullptr);
+        connection->flush();
         connection->close();
     }
     [[nodiscard]] std::size_t waiting() const override { return connection_ ? connection_->waiting() : 0; }
@@ -287,8 +287,8 @@ void Connection::refuse(const Reply& reply) {
     closes_ = true;
     is_refused_ = true;
     ahead_.clear();
-    send(std::move(text), reply.body);
-    if (waiting() == 0) linger();
+    send(text);
+    send(reply.body);
 }
 
 void Connection::linger() {
@@ -319,22 +319,26 @@ void Connection::send(std::string_view bytes) {
         next_.append(bytes);
         return;
     }
+    out_.append(bytes);
+    if (out_.size() >= most_unsent) return flush();
+    if (std::exchange(is_flush_due_, true)) return;
+    // With all that this turn of the loop still says: head, events and end go out as one.
+    server_->loop.post([self = shared_from_this()] { self->flush(); });
+}
+
+void Connection::flush() {
+    is_flush_due_ = false;
+    if (!socket_.is_open() || is_writing_ || out_.empty()) return;
     ErrorCode error;
-    const auto count = socket_.write_some(asio::buffer(bytes.data(), bytes.size()), error);
+    const auto count = socket_.write_some(asio::buffer(out_.data(), out_.size()), error);
     if (error && error != asio::error::would_block) {
         server_->loop.post([self = shared_from_this()] { self->close(); });
         return;
     }
     if (count > 0) moved_us_ = Loop::now_us();
-    if (count == bytes.size()) return;
-    out_.assign(bytes.substr(count));
-    sent_ = 0;
-    wait_to_write();
-}
-
-void Connection::send(std::string head, std::string_view body) {
-    head.append(body);
-    send(head);
+    sent_ = count;
+    if (count < out_.size()) return wait_to_write();
+    written();
 }
 
 void Connection::wait_to_write() {
@@ -356,10 +360,11 @@ void Connection::written() {
     }
     if (!out_.empty()) return wait_to_write();
     is_writing_ = false;
+    const bool is_idle = server_->is_draining && !is_busy_;
     if (out_.capacity() > read_size) out_ = {};
     if (next_.capacity() > read_size) next_ = {};
     if (is_refused_) return linger();
-    if (closes_) return close();
+    if (closes_ || is_idle) return close();
     if (const auto current = current_.lock()) current->taken();
 }
 
