@@ -85,15 +85,15 @@ void Replicas::came_of_it(AttemptId attempt, std::uint64_t asked, int status) {
 void Replicas::answered(AttemptId attempt, int status) {
     auto& told = told_.at(attempt);
     if (told.command.what == Telling::sleep) {
-        if (is_good(status)) return done(attempt, ReplicaAsleep{attempt, true});
-        if (has_no_such_route(status)) return done(attempt, ReplicaAsleep{attempt, false});
+        if (is_good(status)) return done(attempt, ReplicaAsleep{attempt, true, told.command.telling});
+        if (has_no_such_route(status)) return done(attempt, ReplicaAsleep{attempt, false, told.command.telling});
         return again(attempt);
     }
     if (told.command.what == Telling::wake && !told.has_woken) {
         told.has_woken = is_good(status) || has_no_such_route(status);
         return told.has_woken ? ask(attempt) : again(attempt);
     }
-    if (is_good(status)) return done(attempt, ReplicaReady{attempt});
+    if (is_good(status)) return done(attempt, ReplicaReady{attempt, told.command.telling});
     told.lacks_health = told.lacks_health || has_no_such_route(status);
     again(attempt);
 }

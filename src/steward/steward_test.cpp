@@ -57,7 +57,7 @@ protected:
         return reply;
     }
     void tell(Telling what) {
-        replicas_.tell({AttemptId{7}, NodeId{1}, server_.port(), what, Instant::max(), {}}, "127.0.0.1");
+        replicas_.tell({AttemptId{7}, NodeId{1}, server_.port(), what, Instant::max(), {}, 3}, "127.0.0.1");
     }
 
     net::Loop loop_;
@@ -77,7 +77,7 @@ TEST_F(ReplicasTest, IsReadyWhenItsHealthIsGood) {
     server_.answers["/health"] = 200;
     const auto reply = reply_within(seconds{5});
     ASSERT_TRUE(reply && std::holds_alternative<ReplicaReady>(*reply));
-    EXPECT_EQ(std::get<ReplicaReady>(*reply).attempt, AttemptId{7});
+    EXPECT_EQ(std::get<ReplicaReady>(*reply), (ReplicaReady{AttemptId{7}, 3}));
     EXPECT_TRUE(replicas_.told().empty());
 }
 
