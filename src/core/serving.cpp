@@ -70,9 +70,17 @@ void scale(Core& core, Instant now, JobId id) {
     }
 }
 
-/// Whether the replica sleeps where nothing may start: nobody could wake it.
+/// Whether the node that the replica sleeps on will not take it back: it is drained, or came back without its seat.
+bool has_lost_its_seat(const State& state, const Attempt& attempt) {
+    if (attempt.presence != Presence::asleep) return false;
+    const auto& node = state.at<Node>(attempt.seat.front().node);
+    return node.draining || (attempt.seat.front().gpus & ~node.all()) != 0;
+}
+
+/// Whether the replica sleeps where nothing may start now: nobody could wake it.
 bool sleeps_in_vain(const State& state, const Attempt& attempt) {
-    return attempt.presence == Presence::asleep && !state.at<Node>(attempt.seat.front().node).takes_work();
+    return attempt.presence == Presence::asleep &&
+           (!state.at<Node>(attempt.seat.front().node).takes_work() || has_lost_its_seat(state, attempt));
 }
 
 /// Which of two replicas is to serve rather: one that does, and there one on GPUs of nobody else's; then one that
@@ -165,7 +173,7 @@ Refusal bring_about(Core& core, Instant now, JobId id) {
     }
     if (attempt->ending) return {};
     const bool sleeps = attempt->presence == Presence::asleep;
-    if (sleeps && state.at<Node>(attempt->seat.front().node).draining) {
+    if (has_lost_its_seat(state, *attempt)) {
         warn(core, now, attempt->id, EndCause::node_drained, {}, {});
     } else if (job.wish == Wish::awake) {
         if (sleeps) (void)find_room(core, now, id);

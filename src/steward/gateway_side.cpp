@@ -13,14 +13,16 @@ constexpr Duration may_be_there = std::chrono::seconds{2};
 }  // namespace
 
 GatewaySide::GatewaySide(net::Loop& loop, std::string path, gateway::TakeOffice office, Events events)
-    : loop_{loop}, path_{std::move(path)}, office_{std::move(office)}, events_{std::move(events)} {
-    connect();
-}
+    : loop_{loop}, path_{std::move(path)}, office_{std::move(office)}, events_{std::move(events)} {}
 
 GatewaySide::~GatewaySide() {
     *is_here_ = false;
     loop_.cancel(timer_);
     for (const auto& [replica, draining] : draining_) loop_.cancel(draining.timer);
+}
+
+void GatewaySide::begin() {
+    if (has_services_ && has_keys_ && !link_ && timer_ == 0) connect();
 }
 
 void GatewaySide::connect() {
@@ -100,6 +102,8 @@ void GatewaySide::set_services(std::map<std::string, gateway::ServiceEntry> serv
         if (!services.contains(name)) change.drop.push_back(name);
     }
     services_ = std::move(services);
+    has_services_ = true;
+    begin();
     if ((change.services.empty() && change.drop.empty()) || !is_in_touch()) return;
     change.version = ++version_;
     tell(change);
@@ -115,6 +119,8 @@ void GatewaySide::set_keys(std::map<std::string, gateway::KeyEntry> keys) {
         if (!keys.contains(id)) change.revoke.push_back(id);
     }
     keys_ = std::move(keys);
+    has_keys_ = true;
+    begin();
     if ((change.keys.empty() && change.revoke.empty()) || !is_in_touch()) return;
     change.version = ++version_;
     tell(change);

@@ -19,6 +19,7 @@ public:
     struct Events {
         std::function<void(const std::string& boot, const gateway::Demand&)> on_demand;
     };
+    /// Speaks with nobody before it has been given services and keys: half a table would turn clients away.
     /// path  of the gateway's socket
     GatewaySide(net::Loop& loop, std::string path, gateway::TakeOffice office, Events events);
     GatewaySide(const GatewaySide&) = delete;
@@ -41,6 +42,7 @@ private:
         net::Loop::Timer timer = 0;
         std::function<void()> when_drained;
     };
+    void begin();
     void connect();
     void lost();
     void heard(std::string_view line);
@@ -68,6 +70,8 @@ private:
     net::Loop::Timer timer_ = 0;
     std::int64_t lost_us_ = 0;  // since when no gateway is there; never was one: 0
     std::uint64_t version_ = 0;
+    bool has_services_ = false;
+    bool has_keys_ = false;
     std::map<std::string, gateway::ServiceEntry> services_;
     std::map<std::string, gateway::KeyEntry> keys_;
     std::map<std::uint64_t, Draining> draining_;

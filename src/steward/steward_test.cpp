@@ -138,6 +138,8 @@ TEST_F(ReplicasTest, OneThatIsForgottenIsAskedNoMore) {
 TEST(GatewaySide, WithoutAGatewayAReplicaIsDrainedAtOnce) {
     net::Loop loop;
     GatewaySide side{loop, "/nowhere/gateway.sock", {}, {}};
+    side.set_services({});
+    side.set_keys({});
     bool drained = false;
     side.withdraw(7, seconds{60}, [&] {
         drained = true;
@@ -176,6 +178,7 @@ class GatewaySideTest : public ::testing::Test {
 protected:
     void SetUp() override {
         side_.set_services({{"chat", chat_}});
+        side_.set_keys({});
         run_until([&] { return fake_.orders.size() >= 2; });
     }
     void run_until(const std::function<bool()>& holds) {
