@@ -252,7 +252,7 @@ def wait_for_replicas(stargate, serving, asleep, seconds=120):
 def start_burst(stargate, key, seconds):
     address = (stargate.state / "gateway.address").read_text().strip()
     return subprocess.Popen([str(BINARY), "bench-serve", "--url", f"http://{address}/v1", "--key", key, "--model", "tiny-chat",
-                             "--rate", "12", "--duration", f"{seconds}s", "--tokens", "32", "--slo", "5s", "-o", "json"],
+                             "--rate", "12", "--duration", f"{seconds}s", "--tokens", "96", "--slo", "5s", "-o", "json"],
                             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
 
@@ -304,7 +304,7 @@ def with_a_service(stargate, example, fast):
     ask(stargate, key, "This program is free software; ")
 
     step("7. a burst: training lends two GPUs, the standbys wake; when it is quiet the GPUs go back")
-    burst = start_burst(stargate, key, 6 if fast else 10)
+    burst = start_burst(stargate, key, 5 if fast else 10)
     wait_for_loans(stargate, 1)
     end_burst(burst)
     wait_for_replicas(stargate, 1, 2)
@@ -312,7 +312,7 @@ def with_a_service(stargate, example, fast):
     step("8. kill -9 the control plane in a second burst: no stream breaks, the loan is completed or undone")
     before = len(wait_for_loans(stargate, 1))
     processes = processes_by_job(stargate)
-    burst = start_burst(stargate, key, 6 if fast else 10)
+    burst = start_burst(stargate, key, 5 if fast else 10)
     wait_for_loans(stargate, before + 1)
     stargate.kill()
     say("the control plane is dead; the burst goes on")

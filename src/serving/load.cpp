@@ -38,6 +38,17 @@ struct Seen {
     std::uint64_t tokens = 0;
 };
 
+/// Whether an event of a stream holds a choice, however its JSON is spaced.
+bool has_choice(std::string_view event) {
+    constexpr std::string_view name = "\"choices\":";
+    auto at = event.find(name);
+    if (at == std::string_view::npos) return false;
+    at = event.find_first_not_of(' ', at + name.size());
+    if (at == std::string_view::npos || event[at] != '[') return false;
+    at = event.find_first_not_of(' ', at + 1);
+    return at != std::string_view::npos && event[at] == '{';
+}
+
 class Load;
 
 /// One request under way.
@@ -71,7 +82,7 @@ private:
                 is_done_ = true;
             } else if (line.starts_with("data: {\"error\"")) {
                 why_ = "error in the stream";
-            } else if (line.find("\"choices\":[{") != std::string_view::npos) {
+            } else if (has_choice(line)) {
                 last_us_ = net::Loop::now_us();
                 if (frames_++ == 0) first_us_ = last_us_;
             }
