@@ -113,7 +113,8 @@ void Checker::passes_settle(Core& core, Instant now, bool something_pends) {
         (void)decide(core, now, Pass{});
         for (auto i = from; i < core.batch().size(); ++i) {
             const auto& fact = core.batch()[i];
-            if (!std::holds_alternative<Started>(fact) || (is_first && something_pends)) continue;
+            const bool starts = std::holds_alternative<Started>(fact) || std::holds_alternative<Woken>(fact);
+            if (!starts || (is_first && something_pends)) continue;
             broken_(std::string{is_first ? "nobody was woken to decide " : "one pass left to the next "} +
                     text_of(fact));
         }

@@ -30,7 +30,18 @@ enum class Happening : std::uint8_t {
     control_plane_dies,  // at one of its next steps
     control_plane_back,
     store_fails,
-    reconcile,  // a node reports again what has not been forgotten
+    replica_acts,      // a replica has done what it was told; a: attempt, b: epoch of what it does
+    request,           // a client asks; a: service, b: 0 for the beginning or end of a burst
+    request_done,      // a: request, b: attempt that answers it
+    gateway_speaks,    // a gateway tells its demand; a: which
+    gateway_silent,    // a fault
+    gateway_heard,     // a: which
+    gateway_restarts,  // a fault
+    demand,            // a word of a gateway reaches the control plane; a: slot
+    demand_silence,    // a gateway may have been silent for too long
+    routes,            // a route table reaches a gateway; a: which, b: slot
+    services_close,    // faults are long over: do all services have what they need?
+    reconcile,         // a node reports again what has not been forgotten
     check,
 };
 

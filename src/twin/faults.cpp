@@ -13,6 +13,7 @@ void World::lose_node() {
     link.crashed = faults_rng_.chance(faults.loss_is_crash);
     note(link.crashed ? "node_crash" : "link_loss");
     if (link.crashed) machines_.crash(now_, node);
+    for (const auto attempt : machines_.lose_clients(node)) gateways_.cut(now_, attempt);
     queue_.push(now_ + scenario_.pace.silence, Happening::node_noticed, node, 0, link.epoch);
     if (link.crashed && faults_.count("node_gone") == 0 && faults_rng_.chance(faults.never_back)) {
         note("node_gone");
@@ -57,6 +58,7 @@ void World::node_back(const Event& event) {
         note("node_reshaped");
         machines_.reshape(event.node);
     }
+    routes_changed_ = true;       // its replicas are asked again
     if (!control_plane_) return;  // it will be asked when it is back
     put(NodeUp{machines_.shape(event.node), machines_.boot_id(event.node)}, false);
     came_back_.push_back(event.node);

@@ -23,12 +23,14 @@ GpuMask lowest_of(GpuMask mask, std::int32_t count) {
 }
 }  // namespace
 
-Machines::Machines(EventQueue& queue, const Scenario& scenario, std::uint64_t seed, Reported report, Broken broken)
+Machines::Machines(EventQueue& queue, const Scenario& scenario, std::uint64_t seed, Reported report, Broken broken,
+                   Cut cut)
     : queue_{queue},
       scenario_{scenario},
       rng_{seed},
       report_{std::move(report)},
       broken_{std::move(broken)},
+      cut_{std::move(cut)},
       nodes_(1) {}
 
 NodeId Machines::add(const NodeShape& shape) {
@@ -75,7 +77,7 @@ void Machines::carry_out(const Authority& from, Instant now, const Command& comm
         return;
     }
     std::visit(overloaded{[&](const RunRanks& what) { run(now, what); }, [&](const EndRanks& what) { end(now, what); },
-                          [&](const Forget& what) { forget(what); }, [](const TellReplica&) {}},
+                          [&](const Forget& what) { forget(what); }, [&](const TellReplica& what) { obey(now, what); }},
                command);
 }
 
@@ -229,6 +231,7 @@ void Machines::ranks_up(Instant now, const Event& event) {
     }
     record->standing = Standing::running;
     tell(event.node, *record);
+    if (truth->service >= 0) return replica_up(now, event.node, *record);
     auto& gang = gangs_[record->attempt.value];
     if (gang.generation != record->generation) return;
     gang.up += record->ranks;
@@ -282,6 +285,7 @@ void Machines::all_gone(Instant now, NodeId node, Record& record, Exit exit) {
     let_go(node, record, record.gpus);
     record.gpus = 0;
     record.standing = Standing::ended;
+    replica_gone(record.attempt);
     record.exit = std::move(exit);
     record.epoch = ++epochs_;
     if (const auto* truth = truth_of(record.job)) record.step = truth->done / work_in_a_step;
@@ -333,7 +337,11 @@ void Machines::end(Instant now, const EndRanks& command) {
     }
     record->generation = command.generation;
     record->epoch = ++epochs_;
-    const auto gone = std::min(now + rng_.lognormal(scenario_.pace.acknowledge, 0.8), std::max(now, record->deadline));
+    auto gone = std::min(now + rng_.lognormal(scenario_.pace.acknowledge, 0.8), std::max(now, record->deadline));
+    if (const auto replica = replicas_.find(command.attempt); replica != replicas_.end()) {
+        replica->second.serves = false;
+        if (replica->second.streams > 0) gone = std::max(now, record->deadline);  // unless they end before
+    }
     queue_.push(gone, Happening::ranks_left, command.node, record->attempt.value, record->epoch);
 }
 
@@ -404,6 +412,8 @@ void Machines::reconcile(Instant now, NodeId node) {
     for (const auto& record : at(node).records) {
         tell(node, record);
         if (record.standing == Standing::running) tell_progress(now, node, record);
+        const auto replica = replicas_.find(record.attempt);
+        if (replica != replicas_.end()) answer(node, record, replica->second);
     }
 }
 
@@ -416,6 +426,7 @@ void Machines::crash(Instant now, NodeId node) {
         record.gpus = 0;
         record.standing = Standing::lost;
         record.epoch = ++epochs_;
+        replica_gone(record.attempt);
     }
 }
 

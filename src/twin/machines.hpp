@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/command.hpp"
+#include "core/input.hpp"
 #include "core/table.hpp"
 #include "engine/port.hpp"
 #include "twin/event_queue.hpp"
@@ -25,6 +26,7 @@ struct Truth {
     std::int32_t exit_code = 0;
     bool never_starts = false;
     bool in_place = false;
+    std::int32_t service = -1;  // of a replica: the place of its service in the scenario
 };
 
 /// The machines of the simulated world with their engines, and what really happens on them. Obeys commands as the
@@ -32,11 +34,13 @@ struct Truth {
 /// without a look at State.
 class Machines {
 public:
-    /// `report` takes what an engine tells; `broken` what must never have happened.
-    using Reported = std::function<void(NodeId, Report)>;
+    /// `report` takes what an engine or a replica tells; `broken` what must never have happened.
+    using Reported = std::function<void(NodeId, Input)>;
     using Broken = std::function<void(std::string)>;
+    /// A replica answers nobody any more.
+    using Cut = std::function<void(AttemptId)>;
 
-    Machines(EventQueue& queue, const Scenario& scenario, std::uint64_t seed, Reported report, Broken broken);
+    Machines(EventQueue& queue, const Scenario& scenario, std::uint64_t seed, Reported report, Broken broken, Cut cut);
 
     NodeId add(const NodeShape& shape);
     void submitted(JobId job, Truth truth) { truths_.put(job, truth); }
@@ -60,6 +64,17 @@ public:
     void gang_done(Instant now, const Event& event);
     void ranks_exit(Instant now, const Event& event);
     void ranks_left(Instant now, const Event& event);
+    void replica_acts(Instant now, const Event& event);
+    /// Replicas do what they are told from now on.
+    void calm() { calm_ = true; }
+
+    // What gateways do with replicas.
+    /// Whether the replica takes one more request; else it says that it sleeps, or is not there.
+    [[nodiscard]] bool begin_stream(AttemptId attempt);
+    void stream_over(Instant now, AttemptId attempt);
+    [[nodiscard]] std::int32_t streams_of(AttemptId attempt) const;
+    /// The replicas of a node that nobody can reach: their clients are gone.
+    [[nodiscard]] std::vector<AttemptId> lose_clients(NodeId node);
 
     /// Power off: every process is gone, what is on disk stays: a folder without an end.
     void crash(Instant now, NodeId node);
@@ -74,6 +89,8 @@ public:
     [[nodiscard]] std::uint64_t starts() const { return starts_; }
     [[nodiscard]] std::uint64_t refused_commands() const { return refused_commands_; }
     [[nodiscard]] std::uint64_t refused_starts() const { return refused_starts_; }
+    [[nodiscard]] std::uint64_t hung_replicas() const { return hung_replicas_; }
+    [[nodiscard]] std::uint64_t dead_replicas() const { return dead_replicas_; }
 
     /// What must never be, found by a look at everything. Nothing when all is well.
     [[nodiscard]] std::optional<std::string> broken() const;
@@ -121,6 +138,23 @@ private:
         std::vector<NodeId> nodes;
     };
 
+    /// A replica from its process's start to its end.
+    struct Replica {
+        NodeId node;
+        Instant loaded{};  // from then on it can prove that it answers
+        bool can_sleep = true;
+        bool serves = false;       // takes requests
+        std::int32_t streams = 0;  // requests that it answers right now
+        bool is_told = false;
+        std::uint32_t telling = 0;  // the newest that it has heard
+        Telling what = Telling::prove;
+        bool answers = false;  // it has done so
+        bool hangs = false;
+        Instant drained_by{};  // requests may last so long when it is told to sleep
+        GpuMask seat = 0;      // while it sleeps
+        std::uint64_t epoch = 0;
+    };
+
     Machine& at(NodeId node) { return nodes_[node.value]; }
     [[nodiscard]] const Machine& at(NodeId node) const { return nodes_[node.value]; }
     Record* find(NodeId node, AttemptId attempt);
@@ -129,6 +163,12 @@ private:
     void start_ranks(Instant now, Record& record, const RunRanks& command);
     void end(Instant now, const EndRanks& command);
     void forget(const Forget& command);
+    void obey(Instant now, const TellReplica& command);
+    [[nodiscard]] const ServicePlan& plan_of(const Record& record) const;
+    void replica_up(Instant now, NodeId node, const Record& record);
+    void replica_gone(AttemptId attempt);
+    void plan_answer(Instant at, const Record& record, const Replica& replica);
+    void answer(NodeId node, const Record& record, const Replica& replica);
     void hold(NodeId node, const Record& record, GpuMask gpus);
     void let_go(NodeId node, const Record& record, GpuMask gpus);
     void all_gone(Instant now, NodeId node, Record& record, Exit exit);
@@ -143,6 +183,9 @@ private:
     Rng rng_;
     Reported report_;
     Broken broken_;
+    Cut cut_;
+    bool calm_ = false;
+    std::map<AttemptId, Replica> replicas_;
     std::vector<Machine> nodes_;  // by id; the first stands for no node
     Table<JobId, Truth> truths_;
     std::unordered_map<std::uint64_t, Gang> gangs_;  // never iterated
@@ -151,6 +194,8 @@ private:
     std::uint64_t starts_ = 0;
     std::uint64_t refused_commands_ = 0;
     std::uint64_t refused_starts_ = 0;
+    std::uint64_t hung_replicas_ = 0;
+    std::uint64_t dead_replicas_ = 0;
 };
 
 }  // namespace stargate::twin

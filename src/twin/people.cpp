@@ -6,6 +6,8 @@
 namespace stargate::twin {
 
 namespace {
+constexpr double people_do_it_to_a_replica = 0.1;
+
 /// Which element of `loads` a draw falls on.
 std::size_t pick(Rng& rng, const std::vector<double>& loads) {
     double sum = 0;
@@ -26,6 +28,7 @@ void World::arrive() {
 }
 
 void World::submit_one() {
+    if (kind_loads_.empty()) return;
     const auto which = pick(arrivals_, kind_loads_);
     const auto& kind = scenario_.kinds[which];
     const auto& tenant = scenario_.tenants[pick(arrivals_, tenant_loads_)];
@@ -79,7 +82,8 @@ void World::act(Act what) {
     if (!control_plane_) return;
     const auto jobs = control_plane_->state().counters().jobs;
     if (jobs == 0) return;
-    const JobId job{jobs - people_.below(std::min<std::uint64_t>(jobs, 400))};
+    JobId job{jobs - people_.below(std::min<std::uint64_t>(jobs, 400))};
+    if (!scenario_.services.empty() && people_.chance(people_do_it_to_a_replica)) job = a_replica();
     const NodeId node{1 + people_.below(machines_.size())};
     switch (what) {
         case Act::cancel:

@@ -48,6 +48,14 @@ std::string report_json(const RunReport& report) {
                        report.simulated_hours);
     out += ",\"facts_by_type\":";
     json_counts(out, report.facts_by_type);
+    const auto times = [&](const char* fact) {
+        const auto found = report.facts_by_type.find(fact);
+        return found == report.facts_by_type.end() ? 0 : found->second;
+    };
+    out += ",\"services\":{\"requests\":";
+    json_counts(out, report.requests);
+    out += fmt::format(",\"lent\":{},\"returned\":{},\"woken\":{},\"slept\":{}}}", times("lent"), times("returned"),
+                       times("woken"), times("seated"));
     out += ",\"broken\":";
     if (report.broken.empty()) {
         out += "null";

@@ -25,8 +25,9 @@ struct RunReport {
     std::uint64_t attempts = 0;  // started
     double simulated_hours = 0;
     std::map<std::string, std::uint64_t> facts_by_type;
-    std::map<std::string, std::uint64_t> faults;  // how often each kind happened
-    std::string broken;                           // what did not hold, and when; empty: all did
+    std::map<std::string, std::uint64_t> faults;    // how often each kind happened
+    std::map<std::string, std::uint64_t> requests;  // of clients, by how they ended; `asked`: all
+    std::string broken;                             // what did not hold, and when; empty: all did
 };
 
 struct RunOptions {

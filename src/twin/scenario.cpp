@@ -85,6 +85,58 @@ JobKind read_kind(Section& in, const Settings& settings) {
     return kind;
 }
 
+void read_replicas(Section& in, ServiceSpec& service) {
+    in.read("min", service.min);
+    service.max = std::max(1, service.min);
+    in.read("max", service.max);
+    in.read("standby", service.standby);
+    if (service.min < 0 || service.max < std::max(1, service.min) || service.max > max_replicas) {
+        in.refuse("max", fmt::format("{} to {} replicas; write 0 or more for `min`, and for `max` 1 to {} and no less "
+                                     "than `min`",
+                                     service.min, service.max, max_replicas));
+    }
+    if (service.standby < 0) in.refuse("standby", "fewer than none; write 0 or more");
+}
+
+ServicePlan read_service(Section& in, const Scenario& scenario) {
+    ServicePlan plan;
+    auto& spec = plan.spec;
+    std::int32_t gpus = 1;
+    plan.tenant = scenario.tenants.empty() ? "default" : scenario.tenants.front().name;
+    spec.kind = Kind::service;
+    spec.priority = PriorityClass::serving;
+    spec.require = Level::node;
+    spec.grace = std::chrono::seconds{5};
+    in.read("name", plan.name);
+    in.read("tenant", plan.tenant);
+    in.read("gpus", gpus);
+    in.read("cpus", spec.cpus_per_rank);
+    in.read("memory", spec.memory_per_rank);
+    in.read("grace", spec.grace);
+    in.section("replicas", [&](Section& replicas) { read_replicas(replicas, plan.service); });
+    in.read("max_concurrency", plan.service.max_concurrency);
+    in.read("slo", plan.service.slo);
+    in.read("rate", plan.rate);
+    in.read("burst_rate", plan.burst_rate);
+    in.read("burst_every", plan.burst_every);
+    in.read("burst_for", plan.burst_for);
+    in.read("tokens", plan.tokens);
+    in.read("tokens_per_s", plan.tokens_per_s);
+    in.read("start", plan.start);
+    in.read("wake", plan.wake);
+    in.read("sleep", plan.sleep);
+    in.read("cannot_sleep", plan.cannot_sleep);
+    spec.name = plan.name;
+    spec.min_gpus = spec.max_gpus = GpuCount{gpus};
+    if (gpus < 1) in.refuse("gpus", "a replica computes on GPUs; write 1 or more");
+    if (plan.service.max_concurrency < 1) in.refuse("max_concurrency", "no request at all; write 1 or more");
+    if (plan.tokens < 1) in.refuse("tokens", "less than one; write 1 or more");
+    if (plan.tokens_per_s <= 0) in.refuse("tokens_per_s", "no pace at all; write more than 0");
+    if (plan.rate < 0 || plan.burst_rate < 0) in.refuse("rate", "less than none; write 0 or more");
+    if (plan.burst_for > plan.burst_every) in.refuse("burst_for", "longer than `burst_every`; write no more than that");
+    return plan;
+}
+
 void read_faults(Section& in, FaultPlan& plan) {
     in.read("node_loss", plan.node_loss);
     in.read("loss_is_crash", plan.loss_is_crash);
@@ -105,6 +157,13 @@ void read_faults(Section& in, FaultPlan& plan) {
     in.read("never_back", plan.never_back);
     in.read("node_reshaped", plan.node_reshaped);
     in.read("settings_changed", plan.settings_changed);
+    in.read("replica_hangs", plan.replica_hangs);
+    in.read("replica_dies", plan.replica_dies);
+    in.read("gateway_silent", plan.gateway_silent);
+    in.read("silent_for", plan.silent_for);
+    in.read("gateway_restart", plan.gateway_restart);
+    in.read("demand_doubled", plan.demand_doubled);
+    in.read("demand_reordered", plan.demand_reordered);
 }
 
 void read_settings(Section& in, Settings& settings) {
@@ -119,6 +178,8 @@ void read_settings(Section& in, Settings& settings) {
     in.read("max_victims", settings.max_victims);
     in.read("pass_steps", settings.pass_steps);
     in.read("max_waiting_of_one", settings.max_waiting_of_one);
+    in.read("ready_limit", settings.ready_limit);
+    in.read("service_quiet", settings.service_quiet);
 }
 
 Scenario read_all(const YamlNode& root) {
@@ -143,6 +204,9 @@ Scenario read_all(const YamlNode& root) {
         in.read("max_jobs", scenario.max_jobs);
         in.list("kinds", [&](Section& one) { scenario.kinds.push_back(read_kind(one, scenario.settings)); });
     });
+    top.list("services", [&](Section& in) { scenario.services.push_back(read_service(in, scenario)); });
+    top.read("gateways", scenario.gateways);
+    if (scenario.gateways < 1) top.refuse("gateways", "nobody would take requests; write 1 or more");
     top.section("people", [&](Section& in) {
         in.read("cancel", scenario.people.cancel);
         in.read("hold", scenario.people.hold);
@@ -166,7 +230,7 @@ Scenario read_all(const YamlNode& root) {
     if (scenario.fleet.empty()) {
         throw Bad{root.line, "fleet.groups", "no nodes; write at least one group, as `[{nodes: 4, gpus: 8}]`"};
     }
-    if (scenario.kinds.empty()) {
+    if (scenario.kinds.empty() && scenario.services.empty()) {
         throw Bad{root.line, "workload.kinds",
                   "no jobs; write at least one kind, as `[{name: a, gpus: 1, mean: 60s}]`"};
     }

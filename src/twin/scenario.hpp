@@ -8,6 +8,7 @@
 #include "core/settings.hpp"
 #include "fleet/node.hpp"
 #include "work/job.hpp"
+#include "work/service.hpp"
 
 /// What a simulation is made of, as a scenario file tells it. docs/twin.md has the file's form.
 namespace stargate::twin {
@@ -41,6 +42,23 @@ struct JobKind {
     double held = 0;          // submitted with a hold
 };
 
+/// A service, what its replicas are like, and what is asked of it: requests without memory at `rate` a second, and at
+/// `burst_rate` for `burst_for` out of each `burst_every`.
+struct ServicePlan {
+    std::string name;
+    std::string tenant;
+    JobSpec spec;  // of each replica
+    ServiceSpec service;
+    double rate = 1, burst_rate = 0;
+    Duration burst_every{}, burst_for{};
+    double tokens = 100;                              // of a request, mean
+    double tokens_per_s = 50;                         // of one stream
+    Duration start = std::chrono::seconds{10};        // from the process to its first answer, mean
+    Duration wake = std::chrono::milliseconds{500};   // mean
+    Duration sleep = std::chrono::milliseconds{300};  // from the last request's end, mean
+    double cannot_sleep = 0;                          // share of its replicas
+};
+
 /// What people do besides submitting, each once in this time on average; 0: never.
 struct PeoplePlan {
     Duration cancel{}, hold{}, release{}, resize{}, drain{}, undrain{}, quota{};
@@ -65,6 +83,12 @@ struct FaultPlan {
     double never_back = 0;                        // of the crashed ones, but one a run: proven dead, and gone for good
     double node_reshaped = 0;                     // of those that come back: with other CPUs and memory
     double settings_changed = 0;                  // of all takeovers: with other settings than before
+    double replica_hangs = 0;                     // of all that replicas are told: not done, ever
+    double replica_dies = 0;                      // and: the replica ends instead
+    Duration gateway_silent{};                    // a gateway speaks with its clients alone
+    Duration silent_for = std::chrono::seconds{4};    // mean
+    Duration gateway_restart{};                       // its requests are lost and counted, another boot goes on
+    double demand_doubled = 0, demand_reordered = 0;  // of all words of gateways
 };
 
 /// How the world moves, all means.
@@ -88,6 +112,8 @@ struct Scenario {
     std::vector<NodeGroup> fleet;
     std::vector<TenantPlan> tenants;
     std::vector<JobKind> kinds;
+    std::vector<ServicePlan> services;
+    std::int32_t gateways = 1;
     PeoplePlan people;
     FaultPlan faults;
     Pace pace;

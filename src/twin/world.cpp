@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <boost/mp11.hpp>
 
 #include "base/overloaded.hpp"
 #include "twin/scenario.hpp"
@@ -16,6 +17,8 @@ constexpr Duration tidy_every = std::chrono::seconds{60};
 constexpr std::uint64_t enough_tidying = 2;
 /// Copies of commands held back until a takeover, at most.
 constexpr std::size_t most_held_back = 64;
+template <class Fact_>
+constexpr std::size_t index_of = boost::mp11::mp_find<Fact, Fact_>::value;
 }  // namespace
 
 World::World(const Scenario& scenario, std::uint64_t seed, store::Store& store, bool store_is_ours)
@@ -29,11 +32,17 @@ World::World(const Scenario& scenario, std::uint64_t seed, store::Store& store, 
       faults_rng_{seed * 8 + 3},
       links_{seed * 8 + 4},
       probes_{seed * 8 + 5},
-      machines_{queue_, scenario_, seed * 8 + 6,
-                [this](NodeId node, Report report) { reported(node, std::move(report)); },
-                [this](std::string what) { broken(std::move(what)); }},
+      machines_{queue_,
+                scenario_,
+                seed * 8 + 6,
+                [this](NodeId node, Input input) { reported(node, std::move(input)); },
+                [this](std::string what) { broken(std::move(what)); },
+                [this](AttemptId attempt) { gateways_.cut(now_, attempt); }},
       checker_{[this](std::string what) { broken(std::move(what)); }},
-      links_of_(1) {
+      gateways_{queue_, scenario_, seed * 8 + 7, machines_, ports_of_gateways()},
+      gateway_links_{seed * 8 + 8'000'000'007},
+      links_of_(1),
+      replicas_of_service_(scenario.services.size()) {
     for (const auto& kind : scenario.kinds) kind_loads_.push_back(kind.load);
     for (const auto& tenant : scenario.tenants) tenant_loads_.push_back(tenant.load);
 }
@@ -66,6 +75,9 @@ void World::run(const std::function<void(double, std::uint64_t)>& progress) {
         }
     }
     if (!broken_ && open_ != 0) broken(fmt::format("{} jobs are not over and nothing more will happen", open_));
+    if (!broken_ && facts_by_type_[index_of<Lent>] != facts_by_type_[index_of<Returned>]) {
+        broken("a loan was not returned, though its borrower is gone");
+    }
     if (!broken_ && scenario_.check_every > 0) check();
 }
 
@@ -76,6 +88,8 @@ void World::close() {
     full_until_ = {};
     next_is_unknown_ = false;
     if (control_plane_) control_plane_->die_in(0);
+    machines_.calm();
+    gateways_.calm(now_);
     tidy_up();
 }
 
@@ -91,7 +105,7 @@ Duration World::longest_wait() const {
     }
     const auto back_off = settings.retry_backoff * (1 << std::min(retries - 1, 8));
     return limit + back_off + 2 * settings.gang_limit + settings.claim_slack + 2 * settings.quiet_period +
-           10 * scenario_.faults.back_after + 2 * tidy_every;
+           10 * scenario_.faults.back_after + 2 * tidy_every + services_need();
 }
 
 RunReport World::report() const {
@@ -106,6 +120,9 @@ RunReport World::report() const {
     report.faults = faults_;
     if (machines_.refused_starts() > 0) report.faults["start_refused"] = machines_.refused_starts();
     if (machines_.refused_commands() > 0) report.faults["command_refused"] = machines_.refused_commands();
+    if (machines_.hung_replicas() > 0) report.faults["replica_hung"] = machines_.hung_replicas();
+    if (machines_.dead_replicas() > 0) report.faults["replica_died"] = machines_.dead_replicas();
+    report.requests = gateways_.counts();
     report.broken = broken_.value_or("");
     return report;
 }
@@ -126,6 +143,8 @@ void World::begin() {
         ++rack;
     }
     start_control_plane();
+    submit_services();
+    gateways_.begin(now_);
     for (std::int64_t i = 0; i < scenario_.at_start; ++i) submit_one();
     if (scenario_.arrival_every > Duration{}) queue_.push(now_ + tick, Happening::arrival);
     for (const auto act : {Act::cancel, Act::hold, Act::release, Act::resize, Act::drain, Act::undrain, Act::quota}) {
@@ -176,6 +195,28 @@ void World::handle(const Event& event) {
             return machines_.ranks_exit(now_, event);
         case Happening::ranks_left:
             return machines_.ranks_left(now_, event);
+        case Happening::replica_acts:
+            return machines_.replica_acts(now_, event);
+        case Happening::request:
+            return gateways_.request(now_, event);
+        case Happening::request_done:
+            return gateways_.request_done(now_, event);
+        case Happening::gateway_speaks:
+            return gateways_.speak(now_, event);
+        case Happening::gateway_silent:
+            return gateways_.fall_silent(now_);
+        case Happening::gateway_heard:
+            return gateways_.heard_again(now_, event.a);
+        case Happening::gateway_restarts:
+            return gateways_.restart(now_);
+        case Happening::demand:
+            return hear_demand(event);
+        case Happening::demand_silence:
+            return note_demand();
+        case Happening::routes:
+            return gateways_.routes(now_, event.a, routes_on_their_way_.take(event.b));
+        case Happening::services_close:
+            return close_services();
         case Happening::node_lost:
             if (!closing_) lose_node();
             return plan(faults.node_loss, Happening::node_lost);
@@ -201,6 +242,8 @@ void World::handle(const Event& event) {
             if (links_of_[event.node.value].up) machines_.reconcile(now_, event.node);
             return queue_.push(now_ + scenario_.pace.reconcile, Happening::reconcile, event.node);
         case Happening::check:
+            submit_services();
+            if (closing_) plan_services_close();
             if (closing_ && times_tidied_ < enough_tidying) tidy_up();
             return queue_.push(now_ + tidy_every, Happening::check);
     }
@@ -230,6 +273,8 @@ void World::round() {
     } else if (!back.empty()) {
         meet_engines(back);
     }
+    send_routes_if_changed();
+    if (closing_) plan_services_close();
     (void)store_.maintain();
     if (control_plane_ && control_plane_->pass_goes_on()) put(Due{}, false);
     if (control_plane_) plan_wake();
@@ -278,6 +323,9 @@ void World::start_control_plane() {
     control_plane_.emplace(store_, std::move(folded->state), folded->last_fact, folded->last_input,
                            Authority{identity->incarnation, identity->term}, std::move(ports));
     inbox_.clear();
+    demand_ = DemandMerge{};
+    silence_at_ = {};
+    routes_changed_ = true;
     put(TakeOffice{identity->term, settings_of_this_term()}, false);
     for (const auto& tenant : scenario_.tenants) {
         if (control_plane_->state().tenant_named(tenant.name)) continue;
@@ -370,11 +418,22 @@ void World::committed(Instant at, const store::Batch& batch, const std::vector<F
     report_.facts += facts.size();
     for (const auto& row : batch.facts) digest_.add(row.body);
     for (const auto& fact : facts) {
+        note_routes(fact);
         ++facts_by_type_[fact.index()];
         if (const auto* submitted = std::get_if<Submitted>(&fact)) {
             report_.jobs += static_cast<std::uint64_t>(submitted->count);
             open_ += submitted->count;
             const auto& spec = submitted->spec;
+            if (submitted->service) {
+                const auto truth = truth_of_replica(*submitted);
+                for (std::int32_t task = 0; task < submitted->count; ++task) {
+                    machines_.submitted(JobId{submitted->first.value + static_cast<std::uint64_t>(task)}, truth);
+                }
+                const auto service = static_cast<std::size_t>(truth.service);
+                replicas_of_service_[service] += submitted->count;
+                gateways_.submitted(service, submitted->first);
+                continue;
+            }
             const auto& kind = scenario_.kinds[spec.owner];
             for (std::int32_t task = 0; task < submitted->count; ++task) {
                 const JobId job{submitted->first.value + static_cast<std::uint64_t>(task)};
@@ -389,13 +448,13 @@ void World::committed(Instant at, const store::Batch& batch, const std::vector<F
                 machines_.submitted(job, truth);
             }
         } else if (const auto* ended = std::get_if<Ended>(&fact)) {
-            --open_;
+            job_over(ended->job);
             if (closing_) closing_deadline_ = at + longest_wait();
             machines_.attempt_ended(ended->attempt);
         } else if (const auto* requeued = std::get_if<Requeued>(&fact)) {
             machines_.attempt_ended(requeued->attempt);
-        } else if (std::holds_alternative<Dropped>(fact)) {
-            --open_;
+        } else if (const auto* dropped = std::get_if<Dropped>(&fact)) {
+            job_over(dropped->job);
         } else if (const auto* retired = std::get_if<Retired>(&fact)) {
             machines_.forget_job(retired->job);
         }
@@ -459,10 +518,9 @@ void World::deliver_stale_command(const Event& event) {
     if (machines_.refused_commands() == refused) broken("a command of an earlier term was obeyed");
 }
 
-void World::reported(NodeId node, Report report) {
+void World::reported(NodeId node, Input input) {
     auto& link = links_of_[node.value];
     if (!link.up) return;  // told again when the link is back
-    Input input = std::visit([](auto& what) -> Input { return std::move(what); }, report);
     const auto& faults = scenario_.faults;
     auto delay = scenario_.pace.message;
     if (!closing_) {
@@ -485,6 +543,7 @@ void World::reported(NodeId node, Report report) {
 
 void World::check() {
     if (auto what = machines_.broken()) return broken(*what);
+    if (auto what = gateways_.broken()) return broken(*what);
     if (!control_plane_ || broken_) return;
     checker_.whole(now_, control_plane_->state());
     const auto& deadlines = control_plane_->state().deadlines();

@@ -10,6 +10,7 @@
 #include "store/port.hpp"
 #include "twin/checker.hpp"
 #include "twin/control_plane.hpp"
+#include "twin/gateways.hpp"
 #include "twin/machines.hpp"
 #include "twin/run.hpp"
 
@@ -54,7 +55,24 @@ private:
     void send(const Command& command);
     void deliver_command(const Event& event);
     void deliver_stale_command(const Event& event);
-    void reported(NodeId node, Report report);
+    void reported(NodeId node, Input input);
+
+    // Services, their clients and gateways.
+    [[nodiscard]] Gateways::Ports ports_of_gateways();
+    void submit_services();
+    [[nodiscard]] Truth truth_of_replica(const Submitted& submitted);
+    [[nodiscard]] JobId a_replica();
+    void tell_demand(DemandWord word);
+    void hear_demand(const Event& event);
+    void note_demand();
+    void note_routes(const Fact& fact);
+    void send_routes_if_changed();
+    void send_routes(std::size_t gateway);
+    [[nodiscard]] std::int64_t open_replicas() const;
+    [[nodiscard]] Duration services_need() const;
+    void plan_services_close();
+    void close_services();
+    void job_over(JobId job);
 
     // People and faults.
     void arrive();
@@ -110,6 +128,9 @@ private:
     Rng arrivals_, people_, faults_rng_, links_, probes_;
     Machines machines_;
     Checker checker_;
+    Gateways gateways_;
+    Rng gateway_links_;
+    DemandMerge demand_;          // the control plane's
     std::vector<Link> links_of_;  // by node
     std::optional<ControlPlane> control_plane_;
     std::deque<Request> inbox_;
@@ -117,6 +138,13 @@ private:
     Instant wake_at_ = never;
     InFlight<Input> inputs_on_their_way_;
     InFlight<CommandOnItsWay> commands_on_their_way_;
+    InFlight<DemandWord> words_on_their_way_;
+    InFlight<RouteTable> routes_on_their_way_;
+    Instant silence_at_{};
+    bool routes_changed_ = false;
+    std::uint64_t route_version_ = 0;
+    std::vector<std::int64_t> replicas_of_service_;  // that are not over, by place in the scenario
+    bool services_close_planned_ = false;
     std::vector<CommandOnItsWay> held_back_;  // copies that arrive after the next takeover
     std::vector<NodeId> came_back_;           // answered again; asked what they have after the next round
     Snapshot snapshot_;
