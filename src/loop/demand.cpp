@@ -14,20 +14,12 @@ bool says_the_same(const ServiceDemand& a, const ServiceDemand& b) {
 }
 }  // namespace
 
-bool DemandMerge::told(const std::string& gateway, const std::string& boot, std::uint64_t seq,
+bool DemandMerge::told(const std::string& gateway, std::uint64_t boot, std::uint64_t seq,
                        std::vector<DemandLevel> levels, Instant now) {
-    auto [found, is_new] = gateways_.try_emplace(gateway);
+    const auto [found, is_new] = gateways_.try_emplace(gateway);
     auto& known = found->second;
-    if (!is_new && known.boot == boot && seq <= known.seq) return false;
-    if (std::find(known.replaced.begin(), known.replaced.end(), boot) != known.replaced.end()) return false;
-    if (!is_new && known.boot != boot) {
-        known.replaced.push_back(known.boot);
-        if (known.replaced.size() > max_replaced) known.replaced.erase(known.replaced.begin());
-    }
-    known.boot = boot;
-    known.seq = seq;
-    known.heard = now;
-    known.levels = std::move(levels);
+    if (!is_new && std::pair{boot, seq} <= std::pair{known.boot, known.seq}) return false;
+    known = {boot, seq, now, std::move(levels)};
     return true;
 }
 

@@ -19,9 +19,11 @@ public:
     explicit DemandMerge(Duration hold = default_hold) : hold_{hold} {}
 
     /// All that this gateway has: of a service that `levels` leaves out it has nothing.
-    /// boot  differs each time the gateway is started      seq  rises with each word of one boot, from any number on
+    /// boot  rises each time the gateway is started: the gateway keeps it, because whoever has just taken office cannot
+    ///       tell otherwise which of two boots is the one that lives
+    /// seq   rises with each word of one boot, from any number on
     /// returns whether it is news: not told before, not overtaken, and not of a gateway that has been replaced
-    bool told(const std::string& gateway, const std::string& boot, std::uint64_t seq, std::vector<DemandLevel> levels,
+    bool told(const std::string& gateway, std::uint64_t boot, std::uint64_t seq, std::vector<DemandLevel> levels,
               Instant now);
 
     /// This gateway was stopped on purpose: it has nothing any more and nobody waits for its word.
@@ -37,16 +39,11 @@ public:
     std::vector<ServiceDemand> changed(const std::vector<JobId>& services, Instant now);
 
 private:
-    /// Boots of a gateway that are remembered as replaced: a word of one of these comes late. More than a few are on
-    /// their way at once only where a gateway dies many times within the delay of a message.
-    static constexpr std::size_t max_replaced = 8;
-
     struct Gateway {
-        std::string boot;
+        std::uint64_t boot = 0;
         std::uint64_t seq = 0;
         Instant heard{};
         std::vector<DemandLevel> levels;
-        std::vector<std::string> replaced;  // boots before this one, the newest last
     };
 
     Duration hold_;

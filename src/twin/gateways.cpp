@@ -227,8 +227,7 @@ void Gateways::speak(Instant now, const Event& event) {
         gateway.told = levels;
         gateway.told_at = now;
         ++gateway.seq;
-        if (!gateway.silent)
-            ports_.tell({gateway.name, fmt::format("boot-{}", gateway.boot), gateway.seq, std::move(levels)});
+        if (!gateway.silent) ports_.tell({gateway.name, gateway.boot, gateway.seq, std::move(levels)});
     }
     speak_by(gateway.told_at + sign_of_life_every, event.a);
     for (std::size_t service = 0; service < ids_.size(); ++service) {

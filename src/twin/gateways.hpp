@@ -30,7 +30,7 @@ struct RouteTable {
 /// What a gateway tells the control plane.
 struct DemandWord {
     std::string gateway;
-    std::string boot;
+    std::uint64_t boot = 0;
     std::uint64_t seq = 0;
     std::vector<DemandLevel> levels;
 };
