@@ -49,6 +49,13 @@ bool has_survivors(const Attempt& attempt) {
                        [](const Part& part) { return part.phase != PartPhase::ended; });
 }
 
+/// Whether the next generation was to be on a node that has died since its ranks left.
+bool goes_on_the_dead(const State& state, const Attempt& attempt) {
+    return attempt.ending &&
+           std::any_of(attempt.ending->next.begin(), attempt.ending->next.end(),
+                       [&](const Part& part) { return state.at<Node>(part.node).reach == Reach::dead; });
+}
+
 /// A replica is to run for ever: how it came to its end, in a sentence.
 std::string how_it_ended(const Attempt& attempt, EndCause cause) {
     if (cause == EndCause::unanswered) return "it did not do in time what it was told";
@@ -141,8 +148,9 @@ void conclude(Core& core, Instant now, AttemptId id, const Exit& last = {}) {
     const auto cause = attempt.ending ? attempt.ending->cause : EndCause::none;
     const auto natural = attempt.exit && !attempt.infrastructure_failed;  // an end that no warning asked for
     const bool succeeded = natural && !failed(*attempt.exit) && !attempt.interrupted;
+    const bool node_died = goes_on_the_dead(core.state(), attempt);
     const bool goes_on = attempt.ending && !attempt.ending->next.empty() && !attempt.infrastructure_failed &&
-                         (!natural || (!failed(*attempt.exit) && attempt.interrupted));
+                         !node_died && (!natural || (!failed(*attempt.exit) && attempt.interrupted));
     if (is_replica(core.state(), core.state().at<Job>(attempt.job)) && cause != EndCause::cancel) {
         const bool is_told = cause == EndCause::scaled || cause == EndCause::preempt || cause == EndCause::node_drained;
         const bool has_failed = attempt.infrastructure_failed || !is_told;
@@ -177,6 +185,7 @@ void conclude(Core& core, Instant now, AttemptId id, const Exit& last = {}) {
             }
             if (goes_on) return go_on(core, now, attempt);
             if (natural && (failed(*attempt.exit) || succeeded)) break;
+            if (node_died) return requeue(core, now, attempt, cause, true, "its node died");
             return requeue(core, now, attempt, cause, false, "");
     }
     const auto& exit = *attempt.exit;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 namespace stargate::twin {
 
@@ -81,7 +82,7 @@ void Gateways::arrive(Instant now, std::size_t service) {
     const auto which = rng_.below(gateways_.size());
     auto& gateway = gateways_[which];
     ++counts_["asked"];
-    if (gateway.waiting[service].size() >= most_waiting) {
+    if (!ids_[service] || gateway.waiting[service].size() >= most_waiting) {
         ++counts_["refused"];
         return;
     }
@@ -89,6 +90,14 @@ void Gateways::arrive(Instant now, std::size_t service) {
     gateway.waiting[service].push_back(newest_);
     pump_one(now, which, service);
     touch(now, which);
+}
+
+void Gateways::withdrawn(Instant now, std::size_t service) {
+    ids_[service] = {};
+    for (std::size_t which = 0; which < gateways_.size(); ++which) {
+        for (const auto id : std::exchange(gateways_[which].waiting[service], {})) over(id, "refused");
+        touch(now, which);
+    }
 }
 
 /// The request has come to this end, and to no other before.

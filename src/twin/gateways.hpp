@@ -53,6 +53,8 @@ public:
     void calm(Instant now);
     /// From now on this is the id of the service.
     void submitted(std::size_t service, JobId first) { ids_[service] = first; }
+    /// Nobody is left who could answer, ever.
+    void withdrawn(Instant now, std::size_t service);
     [[nodiscard]] JobId id_of(std::size_t service) const { return ids_[service]; }
 
     void request(Instant now, const Event& event);

@@ -349,6 +349,9 @@ void Machines::ranks_left(Instant now, const Event& event) {
     auto* record = find(event.node, AttemptId{event.a});
     if (record == nullptr || record->epoch != event.b) return;
     const bool killed = now >= record->deadline;
+    if (!killed && streams_of(record->attempt) > 0) {
+        return broken_(fmt::format("replica {} left before its streams and its deadline", record->attempt.value));
+    }
     Exit exit = killed ? Exit{ExitKind::killed, 9, "killed at the deadline"} : Exit{ExitKind::exited, 0, ""};
     if (record->keep == 0) return all_gone(now, event.node, *record, std::move(exit));
     gang_breaks(now, record->attempt, record->generation, record->job, !killed);

@@ -134,13 +134,9 @@ void World::send_routes(std::size_t gateway) {
 void World::job_over(JobId job) {
     --open_;
     const auto* truth = machines_.truth_of(job);
-    if (truth != nullptr && truth->service >= 0) --replicas_of_service_[static_cast<std::size_t>(truth->service)];
-}
-
-std::int64_t World::open_replicas() const {
-    std::int64_t sum = 0;
-    for (const auto count : replicas_of_service_) sum += count;
-    return sum;
+    if (truth == nullptr || truth->service < 0) return;
+    const auto service = static_cast<std::size_t>(truth->service);
+    if (--replicas_of_service_[service] == 0) gateways_.withdrawn(now_, service);
 }
 
 Duration World::services_need() const {
@@ -154,9 +150,13 @@ Duration World::services_need() const {
            2 * settings.service_quiet + 2 * settings.claim_slack + slowest;
 }
 
-/// Once nothing else is left, services get the time that they may need at most.
+/// Once nothing else runs, services get the time that they may need at most. What still waits may need their GPUs.
 void World::plan_services_close() {
-    if (services_close_planned_ || scenario_.services.empty() || open_ != open_replicas()) return;
+    if (services_close_planned_ || scenario_.services.empty() || !control_plane_) return;
+    const auto& state = control_plane_->state();
+    bool others_run = false;
+    state.table<Attempt>().for_each([&](const Attempt& attempt) { others_run = others_run || attempt.port == 0; });
+    if (others_run) return;
     services_close_planned_ = true;
     queue_.push(now_ + services_need(), Happening::services_close);
 }

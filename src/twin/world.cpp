@@ -84,6 +84,7 @@ void World::run(const std::function<void(double, std::uint64_t)>& progress) {
 /// From now on nobody submits and nothing goes wrong: what is left must finish.
 void World::close() {
     closing_ = true;
+    closed_at_ = now_;
     closing_deadline_ = now_ + longest_wait();
     full_until_ = {};
     next_is_unknown_ = false;
@@ -244,7 +245,7 @@ void World::handle(const Event& event) {
         case Happening::check:
             submit_services();
             if (closing_) plan_services_close();
-            if (closing_ && times_tidied_ < enough_tidying) tidy_up();
+            if (closing_ && times_tidied_ < enough_tidying && now_ > closed_at_ + tidy_every / 2) tidy_up();
             return queue_.push(now_ + tidy_every, Happening::check);
     }
 }

@@ -68,7 +68,6 @@ private:
     void note_routes(const Fact& fact);
     void send_routes_if_changed();
     void send_routes(std::size_t gateway);
-    [[nodiscard]] std::int64_t open_replicas() const;
     [[nodiscard]] Duration services_need() const;
     void plan_services_close();
     void close_services();
@@ -156,7 +155,8 @@ private:
     std::map<std::string, std::string> newest_job_of_;  // by tenant, for `after`
     std::int64_t submitted_ = 0;                        // jobs asked for
     bool closing_ = false;                              // no more arrivals, people and faults: what is left must finish
-    Instant closing_deadline_ = never;                  // the next job is over by then
+    Instant closed_at_{};
+    Instant closing_deadline_ = never;  // the next job is over by then
     std::uint64_t times_tidied_ = 0;
     std::int64_t open_ = 0;  // jobs in the log that are not over
 

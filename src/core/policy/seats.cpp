@@ -66,8 +66,10 @@ private:
     /// have not gone yet, and are all started anew.
     [[nodiscard]] bool shrinks_further(const Attempt& attempt) const {
         const auto& ending = attempt.ending;
-        if (!ending || ending->cause != EndCause::resize || ending->next.empty() || ending->deadline <= now_)
+        if (!ending || ending->cause != EndCause::resize || ending->next.empty() || ending->deadline <= now_ ||
+            attempt.settled > now_) {
             return false;
+        }
         const auto& spec = spec_of(attempt);
         return spec.is_elastic() && !spec.resize_in_place && spec.priority <= wanted_.spec->priority &&
                state_.find<Claim>(attempt.job) == nullptr &&
@@ -93,6 +95,17 @@ private:
         return state_.spec_of(state_.at<Job>(attempt.job));
     }
 
+    /// What one who shrinks lets go of here: no more than is useful, but where ranks survive it is the last that leave.
+    [[nodiscard]] GpuMask given_of(const JobSpec& spec, GpuMask gpus, std::int32_t surplus) const {
+        const auto most = std::min(want_, surplus);
+        if (!spec.resize_in_place) return lowest(useful(gpus), most);
+        GpuMask given = 0;
+        for (std::int32_t i = 1; i <= surplus && std::popcount(useful(given)) < most; ++i) {
+            given = gpus & ~lowest(gpus, std::popcount(gpus) - i);
+        }
+        return given;
+    }
+
     void shrink_some() {
         const auto could = [&](const Attempt& attempt) {
             return shrinks_further(attempt) ||
@@ -108,12 +121,12 @@ private:
             Victim victim{attempt->id, {}};
             GpuMask given = 0;
             for (const auto& part : held) {
-                if (part.node == node_.id) given = lowest(useful(part.gpus), std::min(want_, surplus));
+                if (part.node == node_.id) given = given_of(spec, part.gpus, surplus);
                 const auto staying = part.gpus & ~(part.node == node_.id ? given : 0);
                 if (staying != 0) victim.keep.push_back(part_on(spec, part.node, staying));
             }
-            if (given == 0) continue;
-            take(given);
+            if (useful(given) == 0) continue;
+            take(lowest(useful(given), want_));
             found_.victims.push_back(std::move(victim));
         }
     }
