@@ -55,15 +55,52 @@ TEST(Twin, ChaosHasEveryKindOfFaultAndManyFacts) {
     const auto report = run("chaos.yaml", 3);
     EXPECT_GT(report.facts, 1000U);
     for (const auto* kind :
-         {"command_refused",  "command_stale",  "control_plane_death", "link_loss",     "node_crash",
-          "node_dead",        "node_gone",      "node_rebooted",       "node_reshaped", "node_silent",
-          "quota_lowered",    "report_doubled", "report_late",         "report_lost",   "report_reordered",
-          "settings_changed", "start_refused",  "store_full",          "store_unknown", "stray_found"}) {
+         {"command_refused",   "command_stale",    "control_plane_death", "demand_doubled", "demand_reordered",
+          "gateway_restarted", "gateway_silent",   "link_loss",           "node_crash",     "node_dead",
+          "node_gone",         "node_rebooted",    "node_reshaped",       "node_silent",    "quota_lowered",
+          "replica_died",      "replica_hung",     "report_doubled",      "report_late",    "report_lost",
+          "report_reordered",  "settings_changed", "start_refused",       "store_full",     "store_unknown",
+          "stray_found"}) {
         EXPECT_GT(report.faults.count(kind), 0U) << kind;
     }
     for (const auto name : fact_names) {
         EXPECT_GT(report.facts_by_type.count(std::string{name}), 0U) << name << " never happened";
     }
+}
+
+/// The GPUs that the training has after each of its resizes.
+std::vector<std::int32_t> sizes_of_training(store::MemoryStore& log) {
+    std::vector<std::int32_t> sizes;
+    EXPECT_TRUE(log.read_facts(1, [&](const store::FactRow& row) {
+        const auto entry = decode_entry(row.body);
+        if (const auto* resized = std::get_if<Resized>(&entry->fact)) sizes.push_back(resized->gpus);
+        return true;
+    }));
+    return sizes;
+}
+
+TEST(Twin, TrainingLendsInEachBurstAndHasAllBackAfterIt) {
+    for (std::uint64_t seed = 1; seed <= 5; ++seed) {
+        store::MemoryStore log;
+        const auto report = run("lending.yaml", seed, {}, &log);
+        constexpr std::uint64_t bursts = 5;
+        EXPECT_EQ(report.facts_by_type.at("lent"), 2 * bursts);
+        EXPECT_EQ(report.facts_by_type.at("returned"), 2 * bursts);
+        EXPECT_GE(report.facts_by_type.at("woken"), 2 * bursts) << "one may find a GPU free";
+        const auto sizes = sizes_of_training(log);
+        EXPECT_GE(std::count(sizes.begin(), sizes.end(), 1), std::int64_t{bursts});
+        EXPECT_EQ(sizes.back(), 3);
+        EXPECT_EQ(report.requests.count("refused"), 0U);
+        EXPECT_GT(report.requests.at("answered") * 100, report.requests.at("asked") * 99);
+    }
+}
+
+TEST(Twin, WithoutABurstNothingIsLent) {
+    store::MemoryStore log;
+    const auto report = run("lending.yaml", 1, {"services.0.burst_rate=0.5"}, &log);
+    EXPECT_EQ(report.facts_by_type.count("lent"), 0U);
+    EXPECT_EQ(report.facts_by_type.count("woken"), 0U);
+    EXPECT_EQ(sizes_of_training(log).back(), 3) << "its standbys were born in free time";
 }
 
 TEST(Twin, NothingBreaksInChaos) {
@@ -79,7 +116,7 @@ TEST(Twin, NothingBreaksInChaos) {
 
 TEST(Twin, APassThatIsCutOffWakesItself) {
     // The checks see whether a job could have started and nobody was woken to decide so.
-    run("chaos.yaml", 4, {"settings.pass_steps=8", "check_every=50"});
+    run("chaos.yaml", 6, {"settings.pass_steps=8", "check_every=50"});
     run("chaos.yaml", 12, {"settings.pass_steps=8", "check_every=50"});
 }
 
