@@ -14,8 +14,8 @@ namespace stargate {
 
 /// What a gateway has of all services; of one that is not named it has nothing.
 struct GatewayDemand {
-    std::string gateway;  // which one
-    std::string boot;     // which life of it
+    std::string gateway;     // which one
+    std::uint64_t boot = 0;  // rises each time another life of it is met
     std::uint64_t seq = 0;
     std::vector<DemandLevel> levels;
 };

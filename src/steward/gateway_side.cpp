@@ -59,6 +59,7 @@ void GatewaySide::heard(std::string_view line) {
 }
 
 void GatewaySide::hear(const gateway::Introduction& report) {
+    if (boots_ == 0 || boot_ != report.boot) ++boots_;
     boot_ = report.boot;
     tell(office_);
     version_ = std::max(version_, report.version);
@@ -83,7 +84,7 @@ void GatewaySide::hear(const gateway::Have& report) {
 
 void GatewaySide::hear(const gateway::Drained& report) { drained(report.replica); }
 
-void GatewaySide::hear(const gateway::Demand& report) { events_.on_demand(boot_, report); }
+void GatewaySide::hear(const gateway::Demand& report) { events_.on_demand(boots_, report); }
 
 void GatewaySide::hear(const gateway::Refused& report) {
     lacks_table_ = true;

@@ -17,7 +17,8 @@ namespace stargate::steward {
 class GatewaySide {
 public:
     struct Events {
-        std::function<void(const std::string& boot, const gateway::Demand&)> on_demand;
+        /// boot  rises when another life of the gateway is met: one link at a time, so none is heard later
+        std::function<void(std::uint64_t boot, const gateway::Demand&)> on_demand;
     };
     /// Speaks with nobody before it has been given services and keys: half a table would turn clients away.
     /// path  of the gateway's socket
@@ -67,6 +68,7 @@ private:
     bool lacks_table_ = false;  // it did not take what we told it
     std::string said_;          // when it refused last
     std::string boot_;
+    std::uint64_t boots_ = 0;  // that were met
     net::Loop::Timer timer_ = 0;
     std::int64_t lost_us_ = 0;  // since when no gateway is there; never was one: 0
     std::uint64_t version_ = 0;

@@ -90,7 +90,7 @@ public:
           gateway_{loop_,
                    state + "/gateway.sock",
                    {hex_of_incarnation(needs_.authority), needs_.authority.term},
-                   {[this](const std::string& boot, const gateway::Demand& demand) { demanded(boot, demand); }}} {
+                   {[this](std::uint64_t boot, const gateway::Demand& demand) { demanded(boot, demand); }}} {
         loop_.post([this] {
             refresh();
             tick();
@@ -141,7 +141,7 @@ private:
         }
     }
 
-    void demanded(const std::string& boot, const gateway::Demand& demand) {
+    void demanded(std::uint64_t boot, const gateway::Demand& demand) {
         GatewayDemand told{the_gateway, boot, demand.seq, {}};
         for (const auto& service : demand.services) {
             const auto id = ids_.find(service.name);

@@ -203,8 +203,8 @@ protected:
                                 8,      1000,  mebibytes(64), {{7, "127.0.0.1", 2107, gateway::ReplicaState::serving}}};
     net::Loop loop_;
     FakeGateway fake_{loop_, path_};
-    std::vector<std::pair<std::string, gateway::Demand>> demands_;
-    GatewaySide side_{loop_, path_, {"ab", 3}, {[this](const std::string& boot, const gateway::Demand& demand) {
+    std::vector<std::pair<std::uint64_t, gateway::Demand>> demands_;
+    GatewaySide side_{loop_, path_, {"ab", 3}, {[this](std::uint64_t boot, const gateway::Demand& demand) {
                           demands_.emplace_back(boot, demand);
                           loop_.stop();
                       }}};
@@ -273,7 +273,7 @@ TEST_F(GatewaySideTest, OneThatComesBackIsToldAllAgain) {
 TEST_F(GatewaySideTest, DemandComesWithTheLifeOfTheGateway) {
     fake_.say(gateway::Demand{5, {{"chat", 3, 0, 2, 0, 9, 0, 0, true}}});
     run_until([&] { return !demands_.empty(); });
-    EXPECT_EQ(demands_.front().first, "boot-1");
+    EXPECT_EQ(demands_.front().first, 1U);
     EXPECT_EQ(demands_.front().second.seq, 5U);
 }
 
