@@ -327,6 +327,7 @@ void due(Core& core, Instant now) {
         switch (deadline.kind) {
             case DeadlineKind::growth:
             case DeadlineKind::shrink:
+            case DeadlineKind::help:
                 return;  // the pass that follows grows, or plans anew
             case DeadlineKind::time_limit:
                 warn(core, now, AttemptId{deadline.id}, EndCause::time_limit, {}, {});

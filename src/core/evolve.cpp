@@ -238,14 +238,13 @@ void note_demand(State& state, const DemandNoted& fact) {
     });
 }
 
-void note_ready(State& state, Instant at, const Ready& fact) {
+void note_ready(State& state, const Ready& fact) {
     state.change<Attempt>(fact.attempt, [](Attempt& row) {
         row.presence = Presence::awake;
         row.is_ready = true;
         row.reply_by = {};
     });
     state.change<Job>(fact.job, [](Job& row) { row.failures = 0; });
-    state.change<Service>(state.at<Job>(fact.job).spec, [&](Service& row) { row.changed = at; });
 }
 
 void begin_sleep(State& state, const SleepBegun& fact) {
@@ -493,15 +492,16 @@ void evolve(State& state, Instant at, const Fact& fact) {
             [&](const Scaled& f) {
                 state.change<Service>(f.service, [&](Service& row) {
                     row.awake = f.awake;
-                    row.changed = at;
+                    row.help_at = {};
                     row.shrink_at = {};
                 });
             },
             [&](const ShrinkPlanned& f) {
                 state.change<Service>(f.service, [&](Service& row) { row.shrink_at = f.at; });
             },
+            [&](const HelpPlanned& f) { state.change<Service>(f.service, [&](Service& row) { row.help_at = f.at; }); },
             [&](const Wished& f) { state.change<Job>(f.job, [&](Job& row) { row.wish = f.wish; }); },
-            [&](const Ready& f) { note_ready(state, at, f); },
+            [&](const Ready& f) { note_ready(state, f); },
             [&](const SleepBegun& f) { begin_sleep(state, f); },
             [&](const Seated& f) { seat(state, at, f); },
             [&](const Woken& f) { wake(state, at, f); },

@@ -333,11 +333,19 @@ struct Returned {
 };
 BOOST_DESCRIBE_STRUCT(Returned, (), (lender, borrower, attempt, gpus))
 
+/// One more replica is to serve at `at` if somebody waits too long until then, though all serve that the numbers ask
+/// for; the zero instant: nobody does.
+struct HelpPlanned {
+    JobId service;
+    Instant at{};
+};
+BOOST_DESCRIBE_STRUCT(HelpPlanned, (), (service, at))
+
 using Fact = std::variant<Configured, TenantSet, NodeJoined, NodeChanged, Submitted, HoldChanged, BackoffOver,
                           BlockedBecause, Reserved, ReservationDropped, Claimed, ClaimDropped, Started, Running, Warned,
                           PartEnded, Resized, SizeWanted, Progressed, Requeued, Ended, Dropped, Retired, TookOffice,
                           Settled, GrowthPlanned, ForeignNoted, DemandNoted, Scaled, ShrinkPlanned, Wished, Ready,
-                          SleepBegun, Seated, Woken, SleepRefused, Lent, Returned>;
+                          SleepBegun, Seated, Woken, SleepRefused, Lent, Returned, HelpPlanned>;
 
 /// The word of a fact's type in `events` and in docs/events.md, in the order of Fact.
 constexpr std::array<std::string_view, std::variant_size_v<Fact>> fact_names{
@@ -348,6 +356,6 @@ constexpr std::array<std::string_view, std::variant_size_v<Fact>> fact_names{
     "ended",          "dropped",       "retired",     "took_office",  "settled",
     "growth_planned", "foreign_noted", "demand",      "scaled",       "shrink_planned",
     "wished",         "ready",         "sleep_begun", "seated",       "woken",
-    "sleep_refused",  "lent",          "returned"};
+    "sleep_refused",  "lent",          "returned",    "help_planned"};
 
 }  // namespace stargate

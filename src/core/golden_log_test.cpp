@@ -128,6 +128,7 @@ Given a_service_lends_and_returns() {
     given.leaves("train", 70).replicas_obey("chat").runs("train");
     given.demand("chat", 0, 1);
     given.later(seconds{6}).replicas_obey("chat");
+    given.demand("chat", 0, 5, true).demand("chat", 0, 1);
     given.demand("chat", 20, 8, true);
     if (given.phase("train") == "stopping") given.leaves("train", 80);
     given.replicas_obey("chat");

@@ -269,6 +269,7 @@ std::optional<std::string> broken_by(const State& state, const Fact& fact) {
                           [](const DemandNoted&) { return std::optional<std::string>{}; },
                           [](const Scaled&) { return std::optional<std::string>{}; },
                           [](const ShrinkPlanned&) { return std::optional<std::string>{}; },
+                          [](const HelpPlanned&) { return std::optional<std::string>{}; },
                           [](const Wished&) { return std::optional<std::string>{}; },
                           [](const Ready&) { return std::optional<std::string>{}; },
                           [](const SleepBegun&) { return std::optional<std::string>{}; },

@@ -246,11 +246,11 @@ struct Service {
     bool over_limit = false;  // somebody waits longer than the objective
     Instant shrink_at{};      // when fewer may serve, if fewer are still enough; zero: not planned
     bool cannot_sleep = false;
-    Instant changed{};  // when its number changed last, or one of its replicas began to serve
+    Instant help_at{};  // when one more is to serve, if somebody waits too long until then; zero: not planned
     friend bool operator==(const Service&, const Service&) = default;
 };
 BOOST_DESCRIBE_STRUCT(Service, (),
-                      (first, spec, awake, is_known, need, keep, over_limit, shrink_at, cannot_sleep, changed))
+                      (first, spec, awake, is_known, need, keep, over_limit, shrink_at, cannot_sleep, help_at))
 
 /// One GPU cut into shares, all of one tenant.
 struct SharedGpu {

@@ -39,35 +39,51 @@ bool all_serve(const State& state, const Service& service) {
 }
 
 /// Fewer are not to serve after all, or nobody does any more.
-void forget_plan(Core& core, Instant now, JobId id) {
+void forget_shrink(Core& core, Instant now, JobId id) {
     if (core.state().at<Service>(id).shrink_at != Instant{}) core.apply(now, ShrinkPlanned{id, {}});
 }
 
-void scale(Core& core, Instant now, JobId id) {
+void forget_help(Core& core, Instant now, JobId id) {
+    if (core.state().at<Service>(id).help_at != Instant{}) core.apply(now, HelpPlanned{id, {}});
+}
+
+/// One more serves where all do that the numbers ask for and still somebody waits too long.
+void help(Core& core, Instant now, JobId id) {
     const auto& state = core.state();
-    const auto service = state.at<Service>(id);
-    const auto& spec = service.spec;
-    auto up = std::max(service.awake, spec.min);
-    auto why = service.awake < spec.min ? ScaleCause::minimum : ScaleCause::demand;
-    if (service.is_known) {
-        up = std::max(up, std::min(service.need, spec.max));
-        // All serve, for a while, and still somebody waits too long: what the numbers say is not enough.
-        const bool is_enough = up > service.awake || !service.over_limit || service.changed + time_to_help > now;
-        if (!is_enough && up < spec.max && all_serve(state, service)) {
-            ++up;
-            why = ScaleCause::over_limit;
-        }
+    const auto& service = state.at<Service>(id);
+    const bool needs_help =
+        service.is_known && service.over_limit && service.awake < service.spec.max && all_serve(state, service);
+    if (!needs_help) {
+        forget_help(core, now, id);
+    } else if (service.help_at == Instant{}) {
+        core.apply(now, HelpPlanned{id, now + time_to_help});
+    } else if (service.help_at <= now) {
+        core.apply(now, Scaled{id, service.awake + 1, ScaleCause::over_limit});
     }
-    if (up > service.awake) return core.apply(now, Scaled{id, up, why});
-    const auto down = std::max(spec.min, std::min(service.keep, spec.max));
-    const bool may_shrink = service.is_known && !service.over_limit && down < service.awake;
-    if (!may_shrink) {
-        forget_plan(core, now, id);
+}
+
+void shrink(Core& core, Instant now, JobId id) {
+    const auto& state = core.state();
+    const auto& service = state.at<Service>(id);
+    const auto down = std::max(service.spec.min, std::min(service.keep, service.spec.max));
+    if (!service.is_known || service.over_limit || down >= service.awake) {
+        forget_shrink(core, now, id);
     } else if (service.shrink_at == Instant{}) {
         core.apply(now, ShrinkPlanned{id, now + state.settings().service_quiet});
     } else if (service.shrink_at <= now) {
         core.apply(now, Scaled{id, down, ScaleCause::quiet});
     }
+}
+
+void scale(Core& core, Instant now, JobId id) {
+    const auto& service = core.state().at<Service>(id);
+    const auto need = service.is_known ? std::min(service.need, service.spec.max) : 0;
+    if (service.awake < service.spec.min || service.awake < need) {
+        const auto why = service.awake < need ? ScaleCause::demand : ScaleCause::minimum;
+        return core.apply(now, Scaled{id, std::max(service.spec.min, need), why});
+    }
+    help(core, now, id);
+    shrink(core, now, id);
 }
 
 /// Whether the node that the replica sleeps on will not take it back: it is drained, or came back without its seat.
@@ -188,7 +204,10 @@ Refusal bring_about(Core& core, Instant now, JobId id) {
 /// Those that are to serve come first to what room there is, and one refusal stands for all.
 void serve_one(Core& core, Instant now, JobId id) {
     auto replicas = replicas_of(core.state(), core.state().at<Service>(id));
-    if (replicas.empty()) return forget_plan(core, now, id);  // cancelled
+    if (replicas.empty()) {  // cancelled
+        forget_help(core, now, id);
+        return forget_shrink(core, now, id);
+    }
     scale(core, now, id);
     bool is_noted = false;
     for (const auto replica : wish(core, now, id, std::move(replicas))) {

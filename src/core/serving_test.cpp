@@ -67,6 +67,16 @@ TEST(Service, GivesBackAfterAQuietTimeAndTrainingGrows) {
     EXPECT_EQ(lab.gpus("train"), 3);
 }
 
+TEST(Service, WhoWaitsTooLongThoughAllServeGetsOneMore) {
+    auto lab = at_rest();
+    lab.demand("chat", 0, 5, true);
+    EXPECT_EQ(lab.state().at<Service>(lab.id("chat")).awake, 1);  // one that has just begun to serve may help yet
+    lab.later(milliseconds{300});
+    EXPECT_EQ(lab.state().at<Service>(lab.id("chat")).awake, 2);
+    lab.later(seconds{1});
+    EXPECT_EQ(lab.state().at<Service>(lab.id("chat")).awake, 2);  // the second does not serve yet
+}
+
 TEST(Service, UnknownDemandShrinksNothing) {
     auto lab = at_rest();
     lab.demand("chat", 20, 8, true).leaves("train").replicas_obey("chat").runs("train");

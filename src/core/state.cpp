@@ -331,6 +331,7 @@ void State::account(const Node& row, int sign) {
 
 void State::account(const Service& row, int sign) {
     if (row.shrink_at != Instant{}) set_deadline(row.shrink_at, DeadlineKind::shrink, row.first.value, sign);
+    if (row.help_at != Instant{}) set_deadline(row.help_at, DeadlineKind::help, row.first.value, sign);
 }
 
 void State::joined(const Node& row) {

@@ -105,7 +105,18 @@ struct Shape {
 };
 
 /// What fires when an instant comes.
-enum class DeadlineKind : std::uint8_t { growth, time_limit, gang, settle, claim, backoff, reservation, reply, shrink };
+enum class DeadlineKind : std::uint8_t {
+    growth,
+    time_limit,
+    gang,
+    settle,
+    claim,
+    backoff,
+    reservation,
+    reply,
+    shrink,
+    help
+};
 struct Deadline {
     Instant at{};
     DeadlineKind kind = DeadlineKind::growth;

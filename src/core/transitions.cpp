@@ -301,6 +301,9 @@ std::optional<std::string> illegal(const State& before, Instant at, const Fact& 
             [&](const ShrinkPlanned& f) {
                 return when(before.find<Service>(f.service) == nullptr, "no such service:", f.service.value);
             },
+            [&](const HelpPlanned& f) {
+                return when(before.find<Service>(f.service) == nullptr, "no such service:", f.service.value);
+            },
             [&](const Wished& f) {
                 const auto* job = before.find<Job>(f.job);
                 return when(job == nullptr || before.find<Service>(job->spec) == nullptr, "no replica:", f.job.value);

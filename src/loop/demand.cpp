@@ -52,7 +52,7 @@ std::vector<ServiceDemand> DemandMerge::changed(const std::vector<JobId>& servic
     for (const auto id : services) {
         auto& given = given_.try_emplace(id, ServiceDemand{id}).first->second;
         const auto demand = total(id, now);
-        if (says_the_same(demand, given) && !demand.over_limit) continue;
+        if (says_the_same(demand, given)) continue;
         given = demand;
         news.push_back(demand);
     }

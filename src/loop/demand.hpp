@@ -35,7 +35,6 @@ public:
     [[nodiscard]] Instant next_silence(Instant now) const;
 
     /// Of these services the totals that differ from what the last call gave; before the first call each was unknown.
-    /// Also those where somebody waits too long, again and again: how long it has been so matters.
     std::vector<ServiceDemand> changed(const std::vector<JobId>& services, Instant now);
 
 private:
