@@ -174,7 +174,7 @@ void fall_asleep(Core& core, Instant now, const Attempt& attempt) {
     core.apply(now, SleepBegun{attempt.id, attempt.job, now + spec.grace + state.settings().claim_slack});
 }
 
-/// Brings one replica nearer to what is wished of it; why it cannot be started.
+/// Brings one replica nearer to what is wished of it; why it can be neither started nor woken.
 Refusal bring_about(Core& core, Instant now, JobId id) {
     const auto& state = core.state();
     const auto& job = state.at<Job>(id);
@@ -192,7 +192,7 @@ Refusal bring_about(Core& core, Instant now, JobId id) {
     if (has_lost_its_seat(state, *attempt)) {
         warn(core, now, attempt->id, EndCause::node_drained, {}, {});
     } else if (job.wish == Wish::awake) {
-        if (sleeps) (void)find_room(core, now, id);
+        if (sleeps) return find_room(core, now, id);
     } else if (attempt->is_ready) {
         fall_asleep(core, now, *attempt);  // and so without losing a request
     } else if (job.wish == Wish::off && (sleeps || attempt->presence == Presence::awake)) {
@@ -212,7 +212,9 @@ void serve_one(Core& core, Instant now, JobId id) {
     bool is_noted = false;
     for (const auto replica : wish(core, now, id, std::move(replicas))) {
         const auto why = bring_about(core, now, replica);
-        if (why.why == Why::none || is_noted) continue;
+        if (why.why == Why::none) continue;
+        core.state().look_again_at(id);  // other work, or time, may make room
+        if (is_noted || attempt_of(core.state(), core.state().at<Job>(replica)) != nullptr) continue;
         note_blocked(core, now, replica, why);
         is_noted = true;
     }
@@ -278,9 +280,16 @@ void replica_asleep(Core& core, Instant now, const ReplicaAsleep& report) {
 }
 
 void serve(Core& core, Instant now) {
-    std::vector<JobId> services;
-    core.state().table<Service>().for_each([&](const Service& service) { services.push_back(service.first); });
-    for (const auto id : services) serve_one(core, now, id);
+    const auto& state = core.state();
+    if (state.table<Service>().size() == 0) return;
+    auto services = state.take_changed_services();
+    for (const auto& deadline : state.deadlines()) {
+        if (deadline.at > now) break;
+        if (deadline.kind == DeadlineKind::shrink) services.insert(JobId{deadline.id});
+    }
+    for (const auto id : services) {
+        if (state.find<Service>(id) != nullptr) serve_one(core, now, id);
+    }
 }
 
 void wake(Core& core, Instant now, const Claim& claim) {

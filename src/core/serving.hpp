@@ -18,7 +18,8 @@ void replica_ready(Core& core, Instant now, const ReplicaReady& report);
 void replica_asleep(Core& core, Instant now, const ReplicaAsleep& report);
 
 /// Scales every service to its demand and starts, wakes, puts to sleep or ends its replicas. Up at once; down only when
-/// the demand is known, nobody waits too long, and fewer have been enough for a quiet period. Cost O(replicas).
+/// the demand is known, nobody waits too long, and fewer have been enough for a quiet period. Cost O(replicas) of those
+/// services about which something changed since the last time, or that wait for room.
 void serve(Core& core, Instant now);
 
 /// The claim of a replica that sleeps is free: it wakes in its seat.

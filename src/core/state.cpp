@@ -68,6 +68,7 @@ State::State() = default;
 void State::take_back(Edit edit) {
     CHECK(undo_ == nullptr);
     ++placement_version_;
+    any_service_changed_ = true;
     std::visit(
         [this]<class Row>(Old<Row>& old) {
             auto& rows = std::get<TableFor<Row>>(tables_);
@@ -99,6 +100,18 @@ void State::wait(const Job& row, int sign) {
     const auto of_owner = waiting_of_.try_emplace(spec_of(row).owner, 0).first;
     if ((of_owner->second += sign) == 0) waiting_of_.erase(of_owner);
     if (waiting->not_before != Instant{}) set_deadline(waiting->not_before, DeadlineKind::backoff, row.id.value, sign);
+}
+
+std::set<JobId> State::take_changed_services() const {
+    auto changed = std::exchange(changed_services_, {});
+    if (any_service_changed_) table<Service>().for_each([&](const Service& row) { changed.insert(row.first); });
+    any_service_changed_ = false;
+    return changed;
+}
+
+/// Cost O(1) where there is no service.
+void State::note_service_of(const Job& replica) {
+    if (table<Service>().size() > 0 && find<Service>(replica.spec) != nullptr) changed_services_.insert(replica.spec);
 }
 
 void State::index(const Job& row) {
@@ -250,6 +263,7 @@ void State::account(const Attempt& row, int sign) {
         elastic_.erase(row.id);
         ending_.erase(row.id);
     }
+    if (row.port != 0) note_service_of(at<Job>(row.job));
     const AttemptDeadlines deadlines{row};
     set_deadline(deadlines.limit, DeadlineKind::time_limit, row.id.value, sign);
     set_deadline(deadlines.gang, DeadlineKind::gang, row.id.value, sign);
@@ -277,6 +291,7 @@ void State::reindex(const Attempt& before, const Attempt& now) {
             ending_.erase(now.id);
         }
     }
+    if (now.port != 0) note_service_of(at<Job>(now.job));
     const AttemptDeadlines were{before}, are{now};
     const auto move = [&](Instant from, Instant to, DeadlineKind kind) {
         if (from == to) return;
@@ -292,12 +307,14 @@ void State::reindex(const Attempt& before, const Attempt& now) {
 void State::reindex(const Node& before, const Node& now) {
     const bool same = std::popcount(before.free()) == std::popcount(now.free()) &&
                       before.takes_work() == now.takes_work() && before.shape == now.shape;
+    if (before.takes_work() != now.takes_work() || before.draining != now.draining) any_service_changed_ = true;
     if (same) return;
     unindex(before);
     index(now);
 }
 
 void State::reindex(const Job& before, const Job& now) {
+    note_service_of(now);
     if (before.phase == now.phase && before.held == now.held) return;
     unindex(before);
     index(now);
@@ -330,6 +347,7 @@ void State::account(const Node& row, int sign) {
 }
 
 void State::account(const Service& row, int sign) {
+    changed_services_.insert(row.first);
     if (row.shrink_at != Instant{}) set_deadline(row.shrink_at, DeadlineKind::shrink, row.first.value, sign);
     if (row.help_at != Instant{}) set_deadline(row.help_at, DeadlineKind::help, row.first.value, sign);
 }
@@ -362,7 +380,10 @@ void State::reindex(const TenantRow& before, const TenantRow& now) {
     index(now);
 }
 void State::index(const Claim& row) { set_deadline(row.deadline, DeadlineKind::claim, row.job.value, 1); }
-void State::unindex(const Claim& row) { set_deadline(row.deadline, DeadlineKind::claim, row.job.value, -1); }
+void State::unindex(const Claim& row) {
+    note_service_of(at<Job>(row.job));
+    set_deadline(row.deadline, DeadlineKind::claim, row.job.value, -1);
+}
 void State::index(const Counters& row) {
     if (row.grow_at != Instant{}) set_deadline(row.grow_at, DeadlineKind::growth, 0, 1);
 }

@@ -240,6 +240,12 @@ public:
     /// Whether the job has ended well, so that what comes after it may start.
     [[nodiscard]] static bool has_succeeded(const Job& job);
 
+    /// Services at which nobody has looked since something about them changed, which are now taken for looked at. Like
+    /// a Refused it is forgotten without harm, and then all are named: it changes what a pass costs, never what it
+    /// does.
+    [[nodiscard]] std::set<JobId> take_changed_services() const;
+    void look_again_at(JobId service) const { changed_services_.insert(service); }
+
     /// All rows, in the order of their tables and keys: what a snapshot holds and what a digest is made of.
     [[nodiscard]] std::string rows() const;
     /// A State of these rows, its derived data built anew; nothing when the bytes are not such rows.
@@ -305,6 +311,7 @@ private:
     void refresh_readiness(const Job& job);
     void wait(const Job& row, int sign);
     void count_unmet(const Job& before, int sign);
+    void note_service_of(const Job& replica);
 
     std::tuple<Table<JobId, Job>, Table<JobId, Spec>, Table<AttemptId, Attempt>, Table<NodeId, Node>,
                Table<TenantId, TenantRow>, SmallTable<JobId, Claim>, SmallTable<JobId, Blocked>,
@@ -325,6 +332,8 @@ private:
     std::vector<std::array<std::int32_t, priority_classes>> parts_on_;  // by node: parts of each class
     SharedByUse shared_by_use_;
     std::set<JobId> cut_off_;
+    mutable std::set<JobId> changed_services_;
+    mutable bool any_service_changed_ = true;
     Table<JobId, std::int32_t> unmet_;
     std::uint64_t placement_version_ = 1;
     std::map<ShapeKey, Shape> shapes_;
