@@ -285,7 +285,8 @@ void serve(Core& core, Instant now) {
     auto services = state.take_changed_services();
     for (const auto& deadline : state.deadlines()) {
         if (deadline.at > now) break;
-        if (deadline.kind == DeadlineKind::shrink) services.insert(JobId{deadline.id});
+        const bool is_ours = deadline.kind == DeadlineKind::shrink || deadline.kind == DeadlineKind::help;
+        if (is_ours) services.insert(JobId{deadline.id});
     }
     for (const auto id : services) {
         if (state.find<Service>(id) != nullptr) serve_one(core, now, id);

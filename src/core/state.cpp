@@ -307,7 +307,9 @@ void State::reindex(const Attempt& before, const Attempt& now) {
 void State::reindex(const Node& before, const Node& now) {
     const bool same = std::popcount(before.free()) == std::popcount(now.free()) &&
                       before.takes_work() == now.takes_work() && before.shape == now.shape;
-    if (before.takes_work() != now.takes_work() || before.draining != now.draining) any_service_changed_ = true;
+    if (before.takes_work() != now.takes_work() || before.draining != now.draining || before.shape != now.shape) {
+        any_service_changed_ = true;
+    }
     if (same) return;
     unindex(before);
     index(now);
