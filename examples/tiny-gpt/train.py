@@ -18,26 +18,15 @@ WORLD = int(os.environ.get("WORLD_SIZE", "1"))
 class WarningSignal:
     """SIGTERM: stop soon, at a step on which all ranks agree.
 
-    The handler only sets a flag. A second thread reads the byte that Python's C handler writes, because the main
-    thread may be deep in C (importing torch, waiting for its peers) where no Python handler can run. Before the first
-    step there is nothing to save, so that thread ends the process at once.
+    Before the first step there is nothing to save, and SIGTERM does what it does by default: it ends the process, also
+    where the main thread is deep in C, importing torch or waiting for its peers. From then on it sets a flag.
     """
 
     def __init__(self):
         self.given = threading.Event()
-        self.nothing_to_save = True
-        read_end, write_end = os.pipe()
-        os.set_blocking(write_end, False)
-        signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
-        threading.Thread(target=self._watch, args=(read_end,), daemon=True).start()
-        signal.signal(signal.SIGTERM, lambda *_: self.given.set())
 
-    def _watch(self, read_end):
-        while os.read(read_end, 1)[0] != signal.SIGTERM:
-            pass
-        self.given.set()
-        if self.nothing_to_save:
-            leave(0)
+    def arm(self):
+        signal.signal(signal.SIGTERM, lambda *_: self.given.set())
 
 
 def leave(status):
@@ -47,7 +36,7 @@ def leave(status):
     os._exit(status)
 
 
-WARNING = WarningSignal()  # before torch, whose import takes seconds
+WARNING = WarningSignal()
 
 # One thread a rank: ranks share the machine's cores. The libraries read these when they are loaded.
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
@@ -254,7 +243,7 @@ def train(args):
     else:
         say(f"started at step 0 with {WORLD} ranks")
 
-    WARNING.nothing_to_save = False
+    WARNING.arm()
     stopping = False
     shown_at, shown_step = time.monotonic(), training.step
     first = training.step + 1
