@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <charconv>
+#include <chrono>
 #include <memory>
 
 #include "api/words.hpp"
@@ -38,6 +39,11 @@ int mock_engine(MockAsked asked) {
     if (!fault) return bad_usage("--fault: there is none called `" + asked.fault + "`");
     asked.options.wake_time = *wake_time;
     asked.options.fault = *fault;
+    asked.options.when_told = [](std::string_view what) {
+        const auto now = std::chrono::system_clock::now().time_since_epoch();
+        fmt::print("{} at {}\n", what, std::chrono::duration_cast<Duration>(now).count());  // us of the epoch
+        std::fflush(stdout);
+    };
     net::Loop loop;
     const auto engine = serving::MockEngine::start(loop, asked.options);
     if (!engine) return say_failed(engine.error());
@@ -53,6 +59,7 @@ struct BenchAsked {
     std::string url = "http://127.0.0.1:7434/v1";
     std::string duration = "10s";
     std::string slo = "1s";
+    std::string waits = "0s";
     std::string trace;
     std::string output = "table";
     double rate = 1;
@@ -93,6 +100,9 @@ int bench_serve(BenchAsked asked) {
     const auto slo = api::read_duration(asked.slo);
     if (!slo) return bad_usage("--slo: " + slo.error().detail);
     asked.options.slo = *slo;
+    const auto waits = api::read_duration(asked.waits);
+    if (!waits) return bad_usage("--waits: " + waits.error().detail);
+    asked.options.waits = std::chrono::ceil<std::chrono::seconds>(*waits);
     std::vector<serving::Arrival> arrivals;
     if (asked.trace.empty()) {
         arrivals = serving::random_arrivals(asked.rate, *duration, asked.prompt_tokens, asked.tokens, asked.seed);
@@ -172,6 +182,8 @@ void add_bench_serve(CLI::App& app, std::function<int()>& action) {
                      1'000'000);
     verb->add_option("--tiers", asked->options.tiers, "values of service_tier, taken by turns")->delimiter(',');
     verb->add_option("--slo", asked->slo, "time to the first token within which a request is good")
+        ->capture_default_str();
+    verb->add_option("--waits", asked->waits, "for an answer, as each request tells the server; 0s: it does not tell")
         ->capture_default_str();
     verb->add_option("--seed", asked->seed, "of the random times")->capture_default_str();
     verb->add_option("-o,--output", asked->output, "table or json")->check(CLI::IsMember({"table", "json"}));

@@ -13,6 +13,7 @@ namespace stargate::gateway {
 namespace {
 
 constexpr Duration after_failure = std::chrono::seconds{1};  // when to ask again, where nothing better is known
+constexpr std::int64_t bytes_per_token = 4;                  // of an answer, where its replica does not tell
 constexpr std::string_view asleep_field = "x-stargate-asleep";
 
 std::string lower_case(std::string text) {
@@ -156,6 +157,8 @@ void Relay::judge_whole() {
         if (const auto usage = usage_of(text)) {
             told_ = *usage;
             has_told_usage_ = true;
+        } else if (const auto choices = member_of(text, "choices")) {
+            deltas_ = std::max<std::int64_t>(static_cast<std::int64_t>(choices->size()) / bytes_per_token, 1);
         }
         return pass_on(std::move(answer_));
     }

@@ -122,6 +122,15 @@ TEST_F(GatewayRelay, ARefusalOfTheRequestIsTheClientsToRead) {
     EXPECT_EQ(used().requests, 0U);
 }
 
+TEST_F(GatewayRelay, AWholeAnswerThatTellsNoUsageIsEstimated) {
+    tell(chat({server([](const auto& exchange) {
+        exchange->respond({200, "application/json", {}, R"({"choices":["a text of some length"]})"});
+    })}));
+    EXPECT_EQ(ask(small).status, 200);
+    EXPECT_EQ(used().requests, 1U);
+    EXPECT_EQ(used().interrupted_tokens, 6U) << "a fourth of its bytes";
+}
+
 TEST_F(GatewayRelay, AStreamThatBreaksEndsWithAnErrorAndWithoutDone) {
     tell(chat({engine({.fault = MockFault::cut})}));
     const auto answer = ask(R"({"model":"chat","max_tokens":6,"stream":true,"messages":[]})");

@@ -59,7 +59,7 @@ public:
     void send();
     /// It has had its time.
     void give_up() {
-        call_->cancel();
+        std::exchange(call_, nullptr)->cancel();
         over("no end in time");
     }
 
@@ -205,6 +205,7 @@ void Asked::send() {
     body += R"("}]})";
     net::Fields fields{{"Content-Type", "application/json"}};
     if (!options.key.empty()) fields.emplace_back("Authorization", "Bearer " + options.key);
+    if (options.waits.count() > 0) fields.emplace_back("x-stainless-timeout", std::to_string(options.waits.count()));
     const auto self = shared_from_this();
     call_ = load_.client.start(
         net::request_bytes("POST", options.path + "/chat/completions", load_.client.host(), fields, body),
@@ -243,7 +244,9 @@ void Asked::over(const std::string& failure) {
             seen.whole.push_back(ms(now - due_us_));
         }
     });
-    load_.is_over(shared_from_this());
+    const auto self = shared_from_this();
+    call_.reset();  // which holds us until its loop turns again, and that may be never
+    load_.is_over(self);
 }
 
 }  // namespace

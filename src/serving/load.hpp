@@ -28,6 +28,7 @@ struct LoadOptions {
     std::vector<std::string> tiers;                 // `service_tier` of each request, by turns; empty: not said
     Duration slo = std::chrono::seconds{1};         // to the first token: what came later is no goodput
     Duration patience = std::chrono::seconds{120};  // for the rest, when all is sent
+    std::chrono::seconds waits{};                   // that each says it does (x-stainless-timeout); 0: it does not say
 };
 
 /// Times of one kind, in milliseconds.

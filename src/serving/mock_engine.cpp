@@ -113,12 +113,14 @@ private:
 
     /// Takes effect when nothing is computed any more; until then it serves what it has and refuses what comes.
     void sleep(const std::shared_ptr<Exchange>& exchange) {
+        if (options_.when_told) options_.when_told("sleep");
         if (options_.fault == MockFault::deaf_sleep) return reply(*exchange, 200, "{}");
         is_asleep_ = true;
         if (in_flight() == 0) return reply(*exchange, 200, "{}");
         held_.push_back(exchange);
     }
     void wake_up(const std::shared_ptr<Exchange>& exchange) {
+        if (options_.when_told) options_.when_told("wake_up");
         loop_.after(options_.wake_time, [this, exchange] {
             is_asleep_ = false;
             reply(*exchange, 200, "{}");

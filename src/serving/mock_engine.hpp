@@ -2,8 +2,10 @@
 
 #include <boost/describe.hpp>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "base/result.hpp"
 #include "net/loop.hpp"
@@ -29,6 +31,7 @@ struct MockEngineOptions {
     std::int32_t longest_queue = 1'000;
     Duration wake_time{};  // from /wake_up to its answer
     MockFault fault = MockFault::none;
+    std::function<void(std::string_view)> when_told{};  // "sleep" or "wake_up", as it comes; may be empty
 };
 
 /// An OpenAI server without a model: continuous batching by steps, each of which gives every stream of the batch its
