@@ -7,6 +7,7 @@ cd "$(dirname "$0")/.."
 job_user=stargate-job
 boost=libboost1.81-dev
 boost_root=build/boost # CMakeLists.txt looks here first
+nginx_root=build/nginx # tools/measure/serving.py looks here
 
 say() { echo "ensure: $*" >&2; }
 
@@ -40,21 +41,36 @@ $installed
             *"
 $package
 "*) ;;
-            *) [ "$package" = $boost ] && [ -d $boost_root/usr/include/boost ] || echo "$package" ;;
+            *)
+                case $package in
+                    "$boost") [ -d $boost_root/usr/include/boost ] || echo "$package" ;;
+                    nginx) [ -x $nginx_root/usr/sbin/nginx ] || echo "$package" ;;
+                    *) echo "$package" ;;
+                esac
+                ;;
         esac
     done
+}
+
+unpack() { # PACKAGE FOLDER
+    rm -rf "$2.part"
+    mkdir -p "$2.part"
+    (cd "$2.part" && apt-get download "$1") || fail "cannot download $1" "check the network and the package sources"
+    dpkg -x "$2.part/$1"_*.deb "$2.part"
+    rm -rf "$2.part"/*.deb "$2"
+    mv "$2.part" "$2"
 }
 
 # An older libboost-dev and ours exclude each other, and we remove nothing. Ours is headers only: unpacked is enough.
 unpack_boost() {
     say "$boost cannot stand beside what is installed: unpacking it under $boost_root"
-    rm -rf $boost_root.part
-    mkdir -p $boost_root.part
-    (cd $boost_root.part && apt-get download $boost) ||
-        fail "cannot download $boost" "check the network and the package sources"
-    dpkg -x $boost_root.part/${boost}_*.deb $boost_root.part
-    rm -rf $boost_root.part/*.deb $boost_root
-    mv $boost_root.part $boost_root
+    unpack $boost $boost_root
+}
+
+# Installed it would serve on port 80 at once; we only want to measure beside it.
+unpack_nginx() {
+    say "unpacking nginx under $nginx_root"
+    unpack nginx $nginx_root
 }
 
 fits_beside_the_rest() { apt-get install -s -qq --no-remove --no-install-recommends "$1" >/dev/null 2>&1; }
@@ -66,6 +82,8 @@ install_packages() {
     for package in "$@"; do
         if [ "$package" = $boost ] && ! fits_beside_the_rest $boost; then
             unpack_boost
+        elif [ "$package" = nginx ]; then
+            unpack_nginx
         else
             list="$list $package"
         fi

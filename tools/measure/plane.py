@@ -12,12 +12,12 @@ from measure import machine
 class Plane:
     """A control plane on the scratch disk, for the length of a `with`. `folder` is where its jobs run."""
 
-    def __init__(self):
+    def __init__(self, cpu_gpus=None):
         self.folder = harness.scratch_folder("stargate-bars-")
         harness.give_to_job_user(self.folder)
         self.scratch = machine.scratch_folder("plane-")
         self.scratch.chmod(0o755)
-        self.stargate = harness.Stargate(self.scratch / "state", cpu_gpus=None)
+        self.stargate = harness.Stargate(self.scratch / "state", cpu_gpus=cpu_gpus)
 
     def __enter__(self):
         self.stargate.up()
