@@ -23,6 +23,7 @@ constexpr auto start_limit = 10s;
 constexpr auto end_limit = 5s;
 constexpr auto between_looks = 5ms;
 constexpr auto between_watches = 200ms;
+constexpr auto between_tries = 2s;
 
 std::string line_of(const std::string& path) {
     auto text = read_file(path, Bytes{4096}).value_or("");
@@ -57,7 +58,7 @@ Result<int> spawn(const std::string& program, const std::string& state, const st
     posix_spawn_file_actions_t files;
     posix_spawn_file_actions_init(&files);
     posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-    posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, log.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW,
+    posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW,
                                      0600);
     posix_spawn_file_actions_adddup2(&files, STDOUT_FILENO, STDERR_FILENO);
     posix_spawn_file_actions_addclosefrom_np(&files, STDERR_FILENO + 1);
@@ -98,14 +99,11 @@ GatewayProcess::~GatewayProcess() {
 Result<void> GatewayProcess::take_or_start() {
     pid_ = running_gateway(state_);
     if (pid_ == 0) return start();
-    const auto address = line_of(state_ + "/gateway.address");
-    if (!is_same_address(listen_, address)) {
-        return fail(Fault::conflict,
-                    fmt::format("the gateway of this state serves at {} still, pid {}: start with --gateway {}, or end "
-                                "it: kill {}",
-                                address, pid_, address, pid_));
+    address_ = line_of(state_ + "/gateway.address");
+    if (!is_same_address(listen_, address_)) {  // to end it would cut the answers that it gives
+        fmt::print(stderr, "stargate: the gateway that runs serves at {}, not at {}; to move it, end it: kill {}\n",
+                   address_, listen_, pid_);
     }
-    address_ = address;
     is_child_ = false;
     return {};
 }
@@ -135,14 +133,16 @@ Result<void> GatewayProcess::start() {
 /// Serves on where the gateway died: with a new one, at the same address.
 void GatewayProcess::watch() {
     std::unique_lock lock{mutex_};
+    std::chrono::steady_clock::time_point next_try{};
     while (!wake_.wait_for(lock, between_watches, [this] { return is_over_; })) {
-        const bool is_gone = is_child_ ? ::waitpid(pid_, nullptr, WNOHANG) == pid_ : ::kill(pid_, 0) != 0;
-        if (!is_gone) continue;
+        const bool is_gone = is_child_ ? ::waitpid(pid_, nullptr, WNOHANG) == pid_
+                                       : !net::connect_to(state_ + "/gateway.sock").has_value();
+        if (!is_gone || std::chrono::steady_clock::now() < next_try) continue;
+        next_try = std::chrono::steady_clock::now() + between_tries;
         listen_ = address_;  // clients know it
         if (const auto again = take_or_start(); !again) {
             fmt::print(stderr, "stargate: {}; tried again in a moment\n", again.error().detail);
             is_child_ = false;
-            pid_ = 0x7FFFFFFF;  // nobody
         }
     }
 }

@@ -14,8 +14,8 @@ namespace stargate {
 /// and starts another when it dies. It outlives this object, unless it is told to end.
 class GatewayProcess {
 public:
-    /// Returns once a gateway serves. Fault::conflict when one of this state serves at another address; what else is in
-    /// the way is told as the process said it.
+    /// Returns once a gateway serves; one that runs already stays at its address. What is in the way is told as the
+    /// process said it.
     /// program  this program      listen  ADDRESS:PORT, loopback
     [[nodiscard]] static Result<std::unique_ptr<GatewayProcess>> keep(std::string program, std::string state,
                                                                       std::string listen);

@@ -119,6 +119,10 @@ private:
         if (spec().is_elastic() || spec().share > 0) {
             return reject(job_.lines["gpus"], "gpus", "a replica has whole GPUs, always as many; write `gpus: 1`");
         }
+        if (job_.launch.sandbox == Sandbox::strict) {
+            return reject(job_.lines["sandbox"], "sandbox",
+                          "`strict` has no network, and a replica is asked over it; leave it out");
+        }
         const auto& service = *job_.submit.service;
         if (service.max < std::max(1, service.min)) {
             return reject(job_.lines["replicas"], "replicas", "`max` is smaller than `min`; write `{min: 1, max: 3}`");

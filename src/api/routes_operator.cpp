@@ -24,7 +24,11 @@ Response Api::make_token(const Request& request) {
         name.size() <= 63 && std::none_of(name.begin(), name.end(), [](char c) { return c <= ' ' || c == 0x7F; });
     if (!fits)
         return error_reply(422, "malformed", "name: not one word of at most 63 letters", "give another one, as ci");
-    if ((*body)["gateway"].boolean) return make_gateway_key(*body, name);
+    const auto& gateway = (*body)["gateway"];
+    if (gateway.kind != Json::Kind::boolean && gateway.kind != Json::Kind::null) {
+        return malformed("gateway: neither true nor false; give one of them, or leave it out");
+    }
+    if (gateway.boolean) return make_gateway_key(*body, name);
     auto uid = request.caller.uid;
     if (const auto* given = body->find("uid"); given != nullptr) {
         if (given->kind != Json::Kind::number || given->whole < 0 || given->whole > 0xFFFFFFFEL) {
@@ -43,7 +47,13 @@ Response Api::make_token(const Request& request) {
 
 /// A key for the gateway's clients instead of a token for this API.
 Response Api::make_gateway_key(const Json& body, const std::string& name) {
-    const auto tenant = body["tenant"].text.empty() ? std::string{"default"} : body["tenant"].text;
+    const auto& given = body["tenant"];
+    if (given.kind != Json::Kind::text && given.kind != Json::Kind::null) {
+        return malformed("tenant: no text; give the path of a tenant");
+    }
+    if (given.text.size() > 128)
+        return malformed("tenant: longer than 128 bytes; keys are of tenants with shorter paths");
+    const auto tenant = given.text.empty() ? std::string{"default"} : given.text;
     bool is_known = false;
     control_.read(
         [&](const State& state, Instant, std::uint64_t) { is_known = state.tenant_named(tenant).has_value(); });

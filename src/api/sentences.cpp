@@ -283,6 +283,9 @@ Sentence sentence_of(const Sight& sight, const Refusal& why, const Subject& subj
         case Why::bad_service:
             return {"its replicas cannot be: at least 0, at most as many as `max`, each on one node and not elastic",
                     "look at replicas and max_concurrency"};
+        case Why::name_taken:
+            return {"a service of this name is there already, and clients reach it by its name",
+                    "give another name, or cancel that one first"};
         case Why::read_only:
             return {"the disk that holds the state folder is full",
                     "free some space on it: the output of jobs lies in its folder logs"};

@@ -215,6 +215,22 @@ bool can_be(const ServiceSpec& service, const JobSpec& spec, std::int32_t count)
            spec.require == Level::node && !spec.is_elastic() && spec.share == 0 && spec.after.empty();
 }
 
+/// The service of this name that clients reach, whoever's it is; none when all of its replicas are over or told to end.
+JobId living_service(const State& state, const std::string& name) {
+    for (const auto first : state.named(name)) {
+        if (state.find<Service>(first) == nullptr) continue;
+        for (std::int32_t task = 0; task < state.at<Spec>(first).count; ++task) {
+            const auto* job = state.find<Job>(JobId{first.value + static_cast<std::uint64_t>(task)});
+            if (job == nullptr || std::holds_alternative<Finished>(job->phase)) continue;
+            const auto* active = std::get_if<Active>(&job->phase);
+            const auto* attempt = active == nullptr ? nullptr : state.find<Attempt>(active->attempt);
+            const bool ends = attempt != nullptr && attempt->ending && attempt->ending->cause == EndCause::cancel;
+            if (!ends) return first;
+        }
+    }
+    return {};
+}
+
 Answer submit(Core& core, Instant now, const Submit& in) {
     const auto& state = core.state();
     const auto tenant = state.tenant_named(in.tenant);
@@ -232,6 +248,9 @@ Answer submit(Core& core, Instant now, const Submit& in) {
     }
     if (in.service && !can_be(*in.service, spec, in.count)) return refuse(Why::bad_service);
     if (in.service.has_value() != (spec.kind == Kind::service)) return refuse(Why::bad_service);
+    if (in.service) {
+        if (const auto other = living_service(state, spec.name)) return refuse(Why::name_taken, 0, 0, other.value);
+    }
     const auto of_one = state.waiting_of(spec.owner) + in.count;
     if (of_one > state.settings().max_waiting_of_one) {
         return refuse(Why::too_many_of_one, of_one, state.settings().max_waiting_of_one);

@@ -61,7 +61,7 @@ Asked some_service(int which, int much) {
     spec.min = much % 5 == 0 ? 0 : 1 + much % spec.max;
     spec.standby = which % 3;
     spec.max_concurrency = 1 + much % 4;
-    auto asked = service("s" + std::to_string(which % 3), spec).by(which % 2 == 0 ? "lab" : "lab/nlp");
+    auto asked = service("s" + std::to_string(which % 5), spec).by(which % 2 == 0 ? "lab" : "lab/nlp");
     return std::move(asked).gpus(1 + much % 3).grace(seconds{1 + much % 5}).host(cpus(1 + which % 2));
 }
 

@@ -321,6 +321,7 @@ bool pass_is_unfinished(const State& state) {
 void put_growth_off(Core& core, Instant now) {
     const auto planned = core.state().counters().grow_at;
     if (planned != Instant{} && planned <= now) core.apply(now, GrowthPlanned{});
+    put_scaling_off(core, now);
 }
 
 void schedule(Core& core, Instant now) {

@@ -293,6 +293,20 @@ void serve(Core& core, Instant now) {
     }
 }
 
+void put_scaling_off(Core& core, Instant now) {
+    std::vector<Service> due;
+    core.state().table<Service>().for_each([&](const Service& service) {
+        if (std::min(service.shrink_at == Instant{} ? never : service.shrink_at,
+                     service.help_at == Instant{} ? never : service.help_at) <= now) {
+            due.push_back(service);
+        }
+    });
+    for (const auto& service : due) {
+        forget_shrink(core, now, service.first);
+        forget_help(core, now, service.first);
+    }
+}
+
 void wake(Core& core, Instant now, const Claim& claim) {
     const auto& state = core.state();
     const auto attempt = state.at<Attempt>(claim.wakes);

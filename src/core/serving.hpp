@@ -22,6 +22,9 @@ void replica_asleep(Core& core, Instant now, const ReplicaAsleep& report);
 /// services about which something changed since the last time, or that wait for room.
 void serve(Core& core, Instant now);
 
+/// Nothing may start: plans to scale that are due are made anew later.
+void put_scaling_off(Core& core, Instant now);
+
 /// The claim of a replica that sleeps is free: it wakes in its seat.
 void wake(Core& core, Instant now, const Claim& claim);
 

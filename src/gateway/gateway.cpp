@@ -20,7 +20,11 @@ Result<std::unique_ptr<Gateway>> Gateway::start(net::Loop& loop, GatewaySetting 
     gateway->usage_ = std::move(*usage);
     auto front =
         Front::listen(loop, gateway->setting_.front, gateway->boot_, gateway->table_, gateway->pool_, *gateway->usage_);
-    if (!front) return tl::unexpected(front.error());
+    if (!front) {  // who is started again and again in vain shall leave nothing behind
+        gateway->usage_.reset();
+        ::unlink((state + "/usage/" + gateway->boot_).c_str());
+        return tl::unexpected(front.error());
+    }
     gateway->front_ = std::move(*front);
     Introduction self;
     self.boot = gateway->boot_;

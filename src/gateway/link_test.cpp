@@ -111,7 +111,7 @@ TEST_F(GatewayLink, AReplicaIsWithdrawnWhenItsRequestsHaveEnded) {
     for (int i = 0; i < 5; ++i) EXPECT_EQ(ask(small).status, 200);
     EXPECT_LE(engines_[0]->in_flight(), 1U) << "nothing new goes there";
     ASSERT_TRUE(until([&] { return !plane_->all<Drained>().empty(); }));
-    EXPECT_TRUE(asked.answer->body.ends_with("[DONE]\n\n"));
+    EXPECT_TRUE(until([&] { return asked.answer->body.ends_with("[DONE]\n\n"); }));
     EXPECT_EQ(plane_->all<Drained>()[0], Drained{1});
     plane_->say(Withdraw{version_ + 2, 2, 5000});
     ASSERT_TRUE(until([&] { return plane_->all<Drained>().size() == 2; })) << "at once: it had none";

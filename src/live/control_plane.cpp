@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <future>
+#include <set>
 
 #include "core/log.hpp"
 #include "store/room.hpp"
@@ -235,6 +236,22 @@ void ControlPlane::shut_down(api::RunningWork work) {
     }};
 }
 
+/// A service ends whole: else what waits of it would start with the next control plane, and be all that is left of it.
+void ControlPlane::add_other_replicas(std::vector<JobId>& jobs) const {
+    view_->read([&](const State& state) {
+        std::set<JobId> all;
+        for (const auto id : jobs) {
+            const auto& job = state.at<Job>(id);
+            const auto count = state.find<Service>(job.spec) == nullptr ? 1 : state.at<Spec>(job.spec).count;
+            const auto first = count == 1 ? id : job.spec;
+            for (std::int32_t task = 0; task < count; ++task) {
+                all.insert(JobId{first.value + static_cast<std::uint64_t>(task)});
+            }
+        }
+        jobs.assign(all.begin(), all.end());
+    });
+}
+
 /// Cancels what runs and waits until it is gone, or until somebody asks to go down at once. What waits goes on waiting:
 /// the next start finds the queue as it was.
 void ControlPlane::end_running_work() {
@@ -250,6 +267,7 @@ void ControlPlane::end_running_work() {
             });
         });
         if (!has_work) return;
+        add_other_replicas(to_cancel);
         for (const auto job : to_cancel) (void)decide_and_wait(Cancel{job});
         std::unique_lock lock{stop_mutex_};
         if (stop_asked_.wait_for(lock, between_looks_at_work, [this] { return stopping_; })) return;

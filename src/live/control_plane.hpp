@@ -88,6 +88,7 @@ private:
                                              std::uint64_t newest_known);
     [[nodiscard]] NodeId this_node() const;
     void end_running_work();
+    void add_other_replicas(std::vector<JobId>& jobs) const;
     void carry_out(const Command& command);
     void open_serving();
     void tell_demand();

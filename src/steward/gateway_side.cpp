@@ -39,7 +39,7 @@ void GatewaySide::connect() {
 }
 
 void GatewaySide::lost() {
-    if (link_) lost_us_ = net::Loop::now_us();
+    if (knows_us_) lost_us_ = net::Loop::now_us();
     link_.reset();
     knows_us_ = false;
     if (timer_ == 0) timer_ = loop_.after(between_tries, [this] { connect(); });
@@ -73,7 +73,10 @@ void GatewaySide::tell_table() {
     for (const auto& [name, service] : services_) table.services.push_back(service);
     for (const auto& [id, key] : keys_) table.keys.push_back(key);
     tell(table);
-    for (const auto& [replica, draining] : draining_) tell_withdrawn(replica, draining);
+    for (const auto& [replica, draining] : draining_) {
+        tell_withdrawn(replica, draining);
+        await_drain(replica);
+    }
 }
 
 void GatewaySide::hear(const gateway::Have& report) {
@@ -94,6 +97,9 @@ void GatewaySide::hear(const gateway::Refused& report) {
 }
 
 void GatewaySide::set_services(std::map<std::string, gateway::ServiceEntry> services) {
+    for (auto& [name, service] : services) {  // what was told since is newer than this State
+        std::erase_if(service.replicas, [this](const auto& entry) { return withdrawn_.contains(entry.id); });
+    }
     gateway::Change change;
     for (const auto& [name, service] : services) {
         const auto known = services_.find(name);
@@ -128,20 +134,27 @@ void GatewaySide::set_keys(std::map<std::string, gateway::KeyEntry> keys) {
 }
 
 void GatewaySide::withdraw(std::uint64_t replica, Duration limit, std::function<void()> when_drained) {
-    forget(replica);
-    const auto now = net::Loop::now_us();
+    forget_drain(replica);
+    withdrawn_.insert(replica);
     for (auto& [name, service] : services_) {
         std::erase_if(service.replicas, [&](const auto& entry) { return entry.id == replica; });
     }
-    // Where no gateway is, nobody sends it anything; one that was there a moment ago may.
-    if (!is_in_touch()) limit = std::min(limit, lost_us_ == 0 ? Duration{} : Duration{lost_us_ - now} + may_be_there);
     auto& draining = draining_[replica];
-    draining.until_us = now + std::max(limit, Duration{}).count();
+    draining.until_us = net::Loop::now_us() + std::max(limit, Duration{}).count();
     draining.when_drained = std::move(when_drained);
-    // A moment later than the gateway cuts what is left.
-    draining.timer = loop_.after(std::max(limit, Duration{}) + (is_in_touch() ? between_tries : Duration{}),
-                                 [this, replica] { drained(replica); });
+    await_drain(replica);
     if (is_in_touch()) tell_withdrawn(replica, draining);
+}
+
+/// Until a moment after the gateway cuts what is left. Where no gateway is, nobody sends it anything; one that was
+/// there a moment ago may.
+void GatewaySide::await_drain(std::uint64_t replica) {
+    auto& draining = draining_.at(replica);
+    loop_.cancel(draining.timer);
+    auto until_us = draining.until_us + between_tries.count();
+    if (!is_in_touch()) until_us = std::min(draining.until_us, lost_us_ + may_be_there.count());
+    draining.timer = loop_.after(std::max(Duration{until_us - net::Loop::now_us()}, Duration{}),
+                                 [this, replica] { drained(replica); });
 }
 
 void GatewaySide::tell_withdrawn(std::uint64_t replica, const Draining& draining) {
@@ -149,7 +162,12 @@ void GatewaySide::tell_withdrawn(std::uint64_t replica, const Draining& draining
     tell(gateway::Withdraw{++version_, replica, left_ms});
 }
 
-void GatewaySide::forget(std::uint64_t replica) {
+void GatewaySide::give_back(std::uint64_t replica) {
+    forget_drain(replica);
+    withdrawn_.erase(replica);
+}
+
+void GatewaySide::forget_drain(std::uint64_t replica) {
     const auto found = draining_.find(replica);
     if (found == draining_.end()) return;
     loop_.cancel(found->second.timer);
@@ -160,7 +178,7 @@ void GatewaySide::drained(std::uint64_t replica) {
     const auto found = draining_.find(replica);
     if (found == draining_.end()) return;
     const auto when_drained = std::move(found->second.when_drained);
-    forget(replica);
+    forget_drain(replica);
     when_drained();
 }
 

@@ -3,7 +3,7 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <optional>
+#include <set>
 #include <string>
 
 #include "engine/serving_port.hpp"
@@ -34,8 +34,8 @@ public:
     /// Nothing new may go to that replica. Calls `when_drained` once: when its last request has ended, or `limit` is
     /// over, or no gateway is there that could send it any.
     void withdraw(std::uint64_t replica, Duration limit, std::function<void()> when_drained);
-    /// Nobody waits any more for what was withdrawn.
-    void forget(std::uint64_t replica);
+    /// It is not withdrawn any more, and nobody waits for it to be drained.
+    void give_back(std::uint64_t replica);
 
 private:
     struct Draining {
@@ -57,6 +57,8 @@ private:
     void tell_withdrawn(std::uint64_t replica, const Draining& draining);
     void tell(const gateway::Order& order);
     void drained(std::uint64_t replica);
+    void forget_drain(std::uint64_t replica);
+    void await_drain(std::uint64_t replica);
     [[nodiscard]] bool is_in_touch() const { return link_ != nullptr && knows_us_; }
 
     net::Loop& loop_;
@@ -70,13 +72,14 @@ private:
     std::string boot_;
     std::uint64_t boots_ = 0;  // that were met
     net::Loop::Timer timer_ = 0;
-    std::int64_t lost_us_ = 0;  // since when no gateway is there; never was one: 0
+    std::int64_t lost_us_ = net::Loop::now_us();  // since when no gateway is known to be there
     std::uint64_t version_ = 0;
     bool has_services_ = false;
     bool has_keys_ = false;
     std::map<std::string, gateway::ServiceEntry> services_;
     std::map<std::string, gateway::KeyEntry> keys_;
     std::map<std::uint64_t, Draining> draining_;
+    std::set<std::uint64_t> withdrawn_;  // replicas that get nothing whatever an older State says
     std::shared_ptr<bool> is_here_ = std::make_shared<bool>(true);
 };
 

@@ -1,6 +1,7 @@
 #include "steward/replicas.hpp"
 
 #include <algorithm>
+#include <string_view>
 
 #include "net/message.hpp"
 
@@ -9,8 +10,9 @@ namespace stargate::steward {
 namespace {
 constexpr Duration first_pause = std::chrono::milliseconds{5};
 constexpr Duration longest_pause = std::chrono::milliseconds{200};
-/// A replica that has taken a connection and says nothing is asked anew.
+/// A replica that has taken a connection and says nothing is asked anew. Moving a model's weights takes time.
 constexpr Duration patience = std::chrono::seconds{5};
+constexpr Duration patience_for_weights = std::chrono::seconds{60};
 
 bool is_good(int status) { return status >= 200 && status < 300; }
 bool has_no_such_route(int status) { return status == 404 || status == 405 || status == 501; }
@@ -68,7 +70,9 @@ void Replicas::request(AttemptId attempt, const char* method, const char* target
     net::CallEvents events;
     events.on_head = [later](const net::ResponseHead& head) { later(head.status); };
     events.on_failure = [later](const net::CallFailure&) { later(0); };
-    told.timer = loop_.after(patience, [this, attempt, asked = told.asked] { came_of_it(attempt, asked, 0); });
+    const bool moves_weights = std::string_view{method} == "POST";
+    told.timer = loop_.after(moves_weights ? patience_for_weights : patience,
+                             [this, attempt, asked = told.asked] { came_of_it(attempt, asked, 0); });
     told.call = told.client->start(net::request_bytes(method, target, told.client->host(), {}, ""), std::move(events));
 }
 

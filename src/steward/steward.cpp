@@ -16,6 +16,7 @@ namespace {
 constexpr Duration between_ticks = std::chrono::milliseconds{250};
 /// The one gateway of this state.
 constexpr const char* the_gateway = "local";
+constexpr std::size_t longest_name = 128;  // of a tenant, at gateways
 /// Replicas run on this machine.
 constexpr const char* host = "127.0.0.1";
 
@@ -69,6 +70,7 @@ Routes routes_of(const State& state) {
     state.table<Service>().for_each([&](const Service& row) {
         if (!has_replicas_left(state, row)) return;
         const auto& spec = state.at<Spec>(row.first).spec;
+        if (state.at<TenantRow>(spec.tenant).tenant.name.size() > longest_name) return;  // no gateway would take it
         gateway::ServiceEntry entry;
         entry.name = spec.name;
         entry.tenant = state.at<TenantRow>(spec.tenant).tenant.name;
@@ -122,8 +124,10 @@ public:
 
 private:
     void carry_out(const TellReplica& command) {
-        gateway_.forget(command.attempt.value);
-        if (command.what != Telling::sleep) return replicas_.tell(command, host);
+        if (command.what != Telling::sleep) {
+            gateway_.give_back(command.attempt.value);
+            return replicas_.tell(command, host);
+        }
         replicas_.forget(command.attempt);
         gateway_.withdraw(command.attempt.value, command.drain_by - needs_.now(),
                           [this, command] { replicas_.tell(command, host); });
@@ -134,11 +138,13 @@ private:
         needs_.read([&](const State& state) { routes = routes_of(state); });
         ids_ = std::move(routes.ids);
         gateway_.set_services(std::move(routes.services));
-        for (const auto attempt : replicas_.told()) {
-            if (std::find(routes.live.begin(), routes.live.end(), attempt) == routes.live.end()) {
-                replicas_.forget(attempt);
-            }
+        // One that State does not know yet was started after this State.
+        for (const auto attempt : live_) {
+            if (std::find(routes.live.begin(), routes.live.end(), attempt) != routes.live.end()) continue;
+            replicas_.forget(attempt);
+            gateway_.give_back(attempt.value);
         }
+        live_ = std::move(routes.live);
     }
 
     void demanded(std::uint64_t boot, const gateway::Demand& demand) {
@@ -160,6 +166,7 @@ private:
     net::Loop loop_;
     Replicas replicas_;
     GatewaySide gateway_;
+    std::vector<AttemptId> live_;       // attempts of replicas, when State was looked at last
     std::map<std::string, JobId> ids_;  // of the services, by the names that gateways know
     std::atomic<bool> is_due_{false};
     std::thread thread_;

@@ -135,7 +135,7 @@ TEST_F(ReplicasTest, OneThatIsForgottenIsAskedNoMore) {
     EXPECT_TRUE(server_.asked.empty());
 }
 
-TEST(GatewaySide, WithoutAGatewayAReplicaIsDrainedAtOnce) {
+TEST(GatewaySide, WithoutAGatewayAReplicaIsDrainedInAMoment) {
     net::Loop loop;
     GatewaySide side{loop, "/nowhere/gateway.sock", {}, {}};
     side.set_services({});
