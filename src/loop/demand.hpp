@@ -19,7 +19,7 @@ public:
     explicit DemandMerge(Duration hold = default_hold) : hold_{hold} {}
 
     /// All that this gateway has: of a service that `levels` leaves out it has nothing.
-    /// boot  rises each time the gateway is started: the gateway keeps it, because whoever has just taken office cannot
+    /// boot  rises each time another life of the gateway is met: whoever has just taken office cannot
     ///       tell otherwise which of two boots is the one that lives
     /// seq   rises with each word of one boot, from any number on
     /// returns whether it is news: not told before, not overtaken, and not of a gateway that has been replaced

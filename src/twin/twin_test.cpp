@@ -116,6 +116,7 @@ TEST(Twin, NothingBreaksInChaos) {
 
 TEST(Twin, APassThatIsCutOffWakesItself) {
     // The checks see whether a job could have started and nobody was woken to decide so.
+    run("chaos.yaml", 4, {"settings.pass_steps=8", "check_every=50"});
     run("chaos.yaml", 6, {"settings.pass_steps=8", "check_every=50"});
     run("chaos.yaml", 12, {"settings.pass_steps=8", "check_every=50"});
 }
