@@ -63,6 +63,7 @@ Refusal recorded_reason(const State& state, const Job& job) {
     if (is_replica(state, job)) return {};
     const auto& ready = state.shape_of_job(job).ready;
     if (!ready.empty() && *ready.begin() != job.id) return {Why::behind_same, 0, 0, ready.begin()->value};
+    if (state.counters().cut_off) return {Why::pass_bound, 0, 0, 0};  // nobody has looked at it yet
     return {};
 }
 

@@ -341,11 +341,18 @@ struct HelpPlanned {
 };
 BOOST_DESCRIBE_STRUCT(HelpPlanned, (), (service, at))
 
+/// The pass had more to try than it may: the next one tries the shape of this job, and those after it, besides its
+/// first. None when a pass was cut off no more.
+struct PassCutOff {
+    JobId job;
+};
+BOOST_DESCRIBE_STRUCT(PassCutOff, (), (job))
+
 using Fact = std::variant<Configured, TenantSet, NodeJoined, NodeChanged, Submitted, HoldChanged, BackoffOver,
                           BlockedBecause, Reserved, ReservationDropped, Claimed, ClaimDropped, Started, Running, Warned,
                           PartEnded, Resized, SizeWanted, Progressed, Requeued, Ended, Dropped, Retired, TookOffice,
                           Settled, GrowthPlanned, ForeignNoted, DemandNoted, Scaled, ShrinkPlanned, Wished, Ready,
-                          SleepBegun, Seated, Woken, SleepRefused, Lent, Returned, HelpPlanned>;
+                          SleepBegun, Seated, Woken, SleepRefused, Lent, Returned, HelpPlanned, PassCutOff>;
 
 /// The word of a fact's type in `events` and in docs/events.md, in the order of Fact.
 constexpr std::array<std::string_view, std::variant_size_v<Fact>> fact_names{
@@ -356,6 +363,6 @@ constexpr std::array<std::string_view, std::variant_size_v<Fact>> fact_names{
     "ended",          "dropped",       "retired",     "took_office",  "settled",
     "growth_planned", "foreign_noted", "demand",      "scaled",       "shrink_planned",
     "wished",         "ready",         "sleep_begun", "seated",       "woken",
-    "sleep_refused",  "lent",          "returned",    "help_planned"};
+    "sleep_refused",  "lent",          "returned",    "help_planned", "pass_cut_off"};
 
 }  // namespace stargate

@@ -302,7 +302,7 @@ public:
         for (const auto& fact : core_.batch()) {
             if (const auto what = illegal(mirror_, now_, fact)) ADD_FAILURE() << *what << " in " << text_of(fact);
             const auto* blocked = std::get_if<BlockedBecause>(&fact);
-            if (blocked != nullptr && blocked->why.why != Why::pass_bound) {  // else nobody has looked
+            if (blocked != nullptr) {
                 const auto reasons = explain(mirror_, now_, blocked->job);
                 EXPECT_TRUE(!reasons.empty() && reasons.front() == blocked->why) << text_of(fact);
             }

@@ -142,6 +142,17 @@ Given a_service_lends_and_returns() {
     return given;
 }
 
+/// A pass that is cut off.
+Given more_waits_than_a_pass_tries() {
+    Settings settings;
+    settings.pass_steps = 1;
+    auto given = Given{settings}.node("n", 1);
+    for (int gpus = 2; gpus < 5; ++gpus)
+        given.decide_now(job("s" + std::to_string(gpus)).gpus(1).host(cpus(gpus)).submit);
+    given.pass();
+    return given;
+}
+
 void write_golden(const std::filesystem::path& path, const Given& given) {
     std::ofstream file{path};
     for (const auto& entry : given.log()) {
@@ -166,6 +177,7 @@ TEST(GoldenLog, IsReadAsItWasWritten) {
         };
         write_once("log_v1.txt", everything_that_happens());
         write_once("log_v1_services.txt", a_service_lends_and_returns());
+        write_once("log_v1_passes.txt", more_waits_than_a_pass_tries());
     }
     std::set<std::string> covered;
     for (const auto& path : golden_logs()) {

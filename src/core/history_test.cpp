@@ -320,7 +320,6 @@ RC_GTEST_PROP(History, WhatIsRecordedIsWhatIsExplained, ()) {
     for (auto entry = log.rbegin(); entry != log.rend(); ++entry) {
         const auto* blocked = std::get_if<BlockedBecause>(&entry->fact);
         if (blocked == nullptr || entry->at != given.now()) break;
-        if (blocked->why.why == Why::pass_bound) continue;
         const auto reasons = explain(given.state(), given.now(), blocked->job);
         RC_ASSERT_FALSE(reasons.empty());
         RC_ASSERT(recorded_reason(given.state(), given.state().at<Job>(blocked->job)) == reasons.front());

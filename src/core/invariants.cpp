@@ -263,6 +263,7 @@ std::optional<std::string> broken_by(const State& state, const Fact& fact) {
                           [](const TookOffice&) { return std::optional<std::string>{}; },
                           [](const Settled&) { return std::optional<std::string>{}; },
                           [](const GrowthPlanned&) { return std::optional<std::string>{}; },
+                          [](const PassCutOff&) { return std::optional<std::string>{}; },
                           [&](const Seated& f) { return broken_attempt(state, f.attempt); },
                           [&](const Woken& f) { return broken_attempt(state, f.attempt); },
                           [&](const Lent& f) { return broken_attempt(state, f.attempt); },

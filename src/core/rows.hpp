@@ -302,8 +302,9 @@ struct Counters {
     std::uint64_t term = 0;  // of the control plane in office
     Instant grow_at{};       // spare GPUs go to elastic attempts then; zero: not planned
     Instant now{};           // of the newest fact
+    JobId cut_off;           // where the next pass goes on; none: the last one came to its end
     friend bool operator==(const Counters&, const Counters&) = default;
 };
-BOOST_DESCRIBE_STRUCT(Counters, (), (jobs, attempts, tenants, nodes, term, grow_at, now))
+BOOST_DESCRIBE_STRUCT(Counters, (), (jobs, attempts, tenants, nodes, term, grow_at, now, cut_off))
 
 }  // namespace stargate

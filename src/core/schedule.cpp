@@ -16,8 +16,8 @@ namespace stargate {
 
 namespace {
 
-/// When a pass is cut off, so many of its steps more go to those that it would never come to: one in so many.
-constexpr int sweep_divisor = 4;
+/// When a pass is cut off, so many steps more go to those that it would never come to.
+int sweep_steps(const State& state) { return std::max(1, state.settings().pass_steps / 4); }
 
 /// Whether every GPU of the parts has been let go and their nodes can start work. A replica that wakes has its host's
 /// CPUs and memory already.
@@ -127,11 +127,6 @@ JobId head_of(const State& state, const Shape& shape) {
     return {};
 }
 
-bool is_ready(const State& state, JobId id) {
-    const auto* job = state.find<Job>(id);
-    return job != nullptr && state.shape_of_job(*job).ready.contains(id);
-}
-
 /// Until when time alone cannot bring this job before or behind a reservation that it ends before by now.
 Instant same_until(const State& state, Instant now, JobId job) {
     auto until = never;
@@ -150,19 +145,27 @@ JobId shortest_of(const State& state, const Shape& shape) {
     return {};
 }
 
+/// Whether the shape was tried with the same jobs ahead in this version of State.
+bool was_tried(const State& state, const Shape& shape, std::uint64_t version) {
+    const auto& refused = shape.refused;
+    return refused.version == version && refused.oldest == head_of(state, shape) &&
+           refused.shortest == shortest_of(state, shape);
+}
+
 /// Whether trying this shape again, with `oldest` ahead, is sure to say what it said last.
 bool is_remembered(const State& state, Instant now, const Shape& shape, JobId oldest) {
     const auto& refused = shape.refused;
-    return refused.version == state.placement_version() && now <= refused.until && refused.oldest == oldest &&
-           refused.shortest == shortest_of(state, shape) &&
+    return refused.oldest == oldest && was_tried(state, shape, state.placement_version()) && now <= refused.until &&
            (state.deadlines().empty() || state.deadlines().begin()->at > now);
 }
 
 /// The shape was tried in this version of State, without remembering what was said.
-void note_tried(const Shape& shape, std::uint64_t version) {
-    if (shape.refused.version == version) return;
+void note_tried(const State& state, const Shape& shape, std::uint64_t version) {
+    if (was_tried(state, shape, version)) return;
     shape.refused = {};
     shape.refused.version = version;
+    shape.refused.oldest = head_of(state, shape);
+    shape.refused.shortest = shortest_of(state, shape);
 }
 
 void remember(const State& state, Instant now, const Shape& shape, JobId oldest, std::uint64_t version, bool waits,
@@ -182,10 +185,12 @@ public:
         const auto& state = core_.state();
         for (int step = 0; step < state.settings().pass_steps; ++step) {
             const auto id = queue_.next();
-            if (!id) return reservation_went_;
+            if (!id) break;
             try_next(id);
         }
-        if (const auto id = queue_.next()) sweep(id);
+        const auto next = queue_.next();
+        const auto cut_off = next ? sweep(next) : JobId{};
+        if (cut_off != state.counters().cut_off) core_.apply(now_, PassCutOff{cut_off});
         return reservation_went_;
     }
 
@@ -204,7 +209,6 @@ private:
         const auto version = state.placement_version();
         const auto tried = try_one(id);
         if (tried.why.why == Why::none) return queue_.placed();
-        note_tried(shape, version);
         const auto& spec = state.spec_of(state.at<Job>(id));
         const bool waits = waits_for_room(spec, tried.why.why);
         const bool asks = waits && !reserved_;
@@ -212,7 +216,8 @@ private:
             reserved_ = true;
             reserve(id, spec);
         }
-        if (tried.why.why == Why::reserved_for_other && queue_.too_long()) return;
+        if (tried.why.why == Why::reserved_for_other && queue_.too_long()) return;  // its shortest has still to try
+        note_tried(state, shape, version);
         if (tried.why.why != Why::reserved_for_other) queue_.blocked();
         if (is_oldest && !tried.may_change_with_time) remember(state, now_, shape, id, version, waits, asks);
     }
@@ -234,30 +239,42 @@ private:
     void reserve(JobId id, const JobSpec& spec) { reservation_went_ |= reserve_for(core_, now_, id, spec); }
 
     /// The pass was cut off at `next`. Where so many are blocked ahead of others, those would never be tried: a few
-    /// more steps go through the shapes in the order of their keys, from where the last such pass was cut off.
-    void sweep(JobId next) {
+    /// more steps go through the shapes in the order of their keys, from where the last such pass was cut off. Returns
+    /// where this one was; none when nobody waits any more.
+    JobId sweep(JobId next) {
         const auto& state = core_.state();
-        for (const auto job : state.cut_off()) {
-            if (is_ready(state, job)) next = job;
-        }
-        auto shape = state.shapes().find(state.shape_of_job(state.at<Job>(next)).key);
+        if (const auto last = state.counters().cut_off; state.find<Job>(last) != nullptr) next = last;
+        const auto& shapes = state.shapes();
+        auto shape = shapes.find(state.shape_of_job(state.at<Job>(next)).key);
         const auto go_on = [&] {
-            if (++shape == state.shapes().end()) shape = state.shapes().begin();
+            if (++shape == shapes.end()) shape = shapes.begin();
         };
-        for (int step = state.settings().pass_steps / sweep_divisor; step > 0; --step) {
-            const auto job = head_of(state, shape->second);
-            const auto version = state.placement_version();
-            if (job && try_one(job).why.why == Why::none) continue;
-            note_tried(shape->second, version);
-            go_on();
+        const auto head = [&] {
+            for (auto left = shapes.size(); left > 0; --left, go_on()) {
+                if (const auto job = head_of(state, shape->second)) return job;
+            }
+            return JobId{};
+        };
+        for (int step = sweep_steps(state); step > 0; --step) {
+            const auto job = head();
+            if (!job) return {};
+            if (!starts_one_of(shape->second, job)) go_on();
         }
-        for (auto left = state.shapes().size(); left > 0 && !head_of(state, shape->second); --left) go_on();
-        if (const auto job = head_of(state, shape->second)) {
-            note_blocked(core_, now_, job, {Why::pass_bound, 0, 0, 0});
-            const auto version = shape->second.refused.version;
-            shape->second.refused = {};  // the next try shall say why
-            note_tried(shape->second, version);
+        return head();
+    }
+
+    /// Whether the head of the shape starts or, where that would be in the way of others for too long, its shortest.
+    bool starts_one_of(const Shape& shape, JobId head) {
+        const auto& state = core_.state();
+        const auto version = state.placement_version();
+        const auto tried = try_one(head);
+        if (tried.why.why == Why::none) return true;
+        const auto shortest = shortest_of(state, shape);
+        if (tried.why.why == Why::reserved_for_other && shortest != head && try_one(shortest).why.why == Why::none) {
+            return true;
         }
+        note_tried(state, shape, version);
+        return false;
     }
 
     Core& core_;
@@ -311,10 +328,10 @@ Placement find_place(const State& state, Instant now, JobId id, const JobSpec& s
 }
 
 bool pass_is_unfinished(const State& state) {
-    const auto& cut_off = state.cut_off();
-    if (std::none_of(cut_off.begin(), cut_off.end(), [&](JobId job) { return is_ready(state, job); })) return false;
+    if (!state.counters().cut_off) return false;
     return std::any_of(state.shapes().begin(), state.shapes().end(), [&](const auto& entry) {
-        return entry.second.refused.version != state.placement_version() && head_of(state, entry.second);
+        const auto& [key, shape] = entry;
+        return head_of(state, shape) && !was_tried(state, shape, state.placement_version());
     });
 }
 

@@ -302,8 +302,7 @@ TEST(Pass, ThatIsCutOffSaysSoAndComesToEveryoneInTheEnd) {
     bool said = false;
     for (int i = 0; i < 40 && given.phase("fits") == "waiting"; ++i) {
         given.pass();
-        given.state().table<Blocked>().for_each(
-            [&](const Blocked& row) { said = said || row.why.why == Why::pass_bound; });
+        said = said || recorded_reason(given.state(), given.row("fits")).why == Why::pass_bound;
     }
     EXPECT_EQ(given.phase("fits"), "starting");
     EXPECT_TRUE(said);
@@ -319,6 +318,34 @@ TEST(Pass, ThatIsCutOffSaysHowLongItWantsToGoOn) {
     const auto started = given.times("started");
     given.pass().pass();
     EXPECT_EQ(given.times("started"), started);
+}
+
+TEST(Pass, ThatIsCutOffComesToWhoeverJoinsAShapeThatWasTried) {
+    auto given = one_behind_more_than_a_pass_tries();
+    const auto go_on = [&] {
+        given.pass();
+        for (int passes = 0; passes < 100 && pass_is_unfinished(given.state()); ++passes) given.pass();
+    };
+    go_on();
+    given.ends("fits");
+    const auto behind = [](const char* name) { return job(name).gpus(4).host({}, mebibytes(1)); };
+    given.waiting(behind("long").limit(hours{48}));
+    go_on();
+    EXPECT_EQ(given.phase("long"), "waiting");
+    given.waiting(behind("short").limit(minutes{5}));  // the same shape, and nothing else has changed
+    go_on();
+    EXPECT_EQ(given.phase("short"), "starting");
+    EXPECT_EQ(given.phase("long"), "waiting");
+}
+
+TEST(Pass, ThatIsCutOffGoesOnThoughTheJobWhereItStoppedHasGone) {
+    auto given = one_behind_more_than_a_pass_tries();
+    for (int passes = 0; passes < 100 && pass_is_unfinished(given.state()); ++passes) {
+        const auto where = given.state().counters().cut_off;
+        if (where != given.id("fits")) given.decide_now(Cancel{where});
+        given.pass();
+    }
+    EXPECT_EQ(given.phase("fits"), "starting");
 }
 
 TEST(Pass, WithNothingNewTriesNobodyAgain) {

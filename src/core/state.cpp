@@ -573,7 +573,6 @@ std::string State::derived_text() const {
     out += "\nsets ";
     for (const auto attempt : elastic_) number(attempt.value);
     for (const auto attempt : ending_) number(attempt.value);
-    for (const auto job : cut_off_) number(job.value);
     for (const auto& [at, job] : finished_) number(job.value);
     for (const auto& [name, specs] : named_) {
         out += name + ' ';

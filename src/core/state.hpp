@@ -90,7 +90,7 @@ ShapeKey shape_of(const JobSpec& spec);
 struct Refused {
     std::uint64_t version = 0;  // State::placement_version() then; 0: nothing is remembered
     JobId oldest, shortest;     // the jobs that stood for the shape
-    Instant until{};            // time alone may change the answer after this
+    Instant until{};            // time alone may change the answer after this; zero: it was tried, no more is known
     bool for_want_of_room = false;
     bool asked_for_reservation = false;  // when it was refused, so that asking again would change nothing either
 };
@@ -210,7 +210,6 @@ public:
     /// Rises whenever something changes that placing a job looks at; an undo makes it rise too.
     [[nodiscard]] std::uint64_t placement_version() const { return placement_version_; }
     /// Jobs at which a pass was cut off.
-    [[nodiscard]] const std::set<JobId>& cut_off() const { return cut_off_; }
     /// Whole GPUs leased to attempts of this class, and of these what elastic ones hold above their minimum.
     [[nodiscard]] std::int32_t held_by(PriorityClass priority) const { return held_[rank_of(priority)]; }
     [[nodiscard]] std::int32_t surplus_of(PriorityClass priority) const { return surplus_[rank_of(priority)]; }
@@ -273,10 +272,8 @@ private:
     void unindex(const Claim& row);
     void index(const Counters& row);
     void unindex(const Counters& row);
-    void index(const Blocked& row) {
-        if (row.why.why == Why::pass_bound) cut_off_.insert(row.job);
-    }
-    void unindex(const Blocked& row) { cut_off_.erase(row.job); }
+    static void index(const Blocked&) {}
+    static void unindex(const Blocked&) {}
     void index(const Reservation& row) { set_deadline(row.at, DeadlineKind::reservation, row.job.value, 1); }
     void unindex(const Reservation& row) { set_deadline(row.at, DeadlineKind::reservation, row.job.value, -1); }
     void index(const SharedGpu& row) { shared_by_use_.emplace(row.tenant, -row.used, key_of(row)); }
@@ -331,7 +328,6 @@ private:
     std::array<NodeSet, priority_classes> holding_;
     std::vector<std::array<std::int32_t, priority_classes>> parts_on_;  // by node: parts of each class
     SharedByUse shared_by_use_;
-    std::set<JobId> cut_off_;
     mutable std::set<JobId> changed_services_;
     mutable bool any_service_changed_ = true;
     Table<JobId, std::int32_t> unmet_;

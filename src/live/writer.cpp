@@ -184,7 +184,7 @@ void Writer::run_batch(std::deque<Request> requests) {
         const Pass pass{is_full()};
         (void)decide(core_, now, pass);
         log_facts(pending.batch, core_, now, pass, before_pass);
-        pass_goes_on_ = !is_full() && core_.batch().size() > before_pass && pass_is_unfinished(core_.state());
+        pass_goes_on_ = !is_full() && pass_is_unfinished(core_.state());
     }
     commit(std::move(pending), now, std::move(requests));
 }

@@ -49,7 +49,7 @@ void Checker::compare_history(const store::Batch& batch, const std::vector<Fact>
 void Checker::before(Instant at, const Fact& fact) {
     if (const auto what = illegal(mirror_, at, fact)) broken_(*what + " in " + text_of(fact));
     const auto* blocked = std::get_if<BlockedBecause>(&fact);
-    if (blocked != nullptr && blocked->why.why != Why::pass_bound) {  // else nobody has looked
+    if (blocked != nullptr) {
         const auto reasons = explain(mirror_, at, blocked->job);
         const auto said = reasons.empty() ? Refusal{} : reasons.front();
         if (said != blocked->why) {

@@ -51,7 +51,7 @@ ControlPlane::Survival ControlPlane::round(Instant now, std::deque<Request>& inb
     const auto before_pass = core_.batch().size();
     (void)decide(core_, now, Pass{});
     log_facts(batch, core_, now, Pass{}, before_pass);
-    const bool goes_on = core_.batch().size() > before_pass && pass_is_unfinished(core_.state());
+    const bool goes_on = pass_is_unfinished(core_.state());
     log_history(batch, core_);
     if (dies_here()) return Survival::died;
     std::vector<Command> commands;
