@@ -452,7 +452,8 @@ Answer decide(Core& core, Instant now, const Input& input) {
                           [&](const Resize& in) { return resize(core, now, in); },
                           [&](const Due&) -> Answer { return due(core, now), Answer{}; },
                           [&](const Pass& in) -> Answer {
-                              return in.starts_nothing ? put_growth_off(core, now) : schedule(core, now), Answer{};
+                              return in.starts_nothing ? put_growth_off(core, now) : schedule(core, now, in.goes_on),
+                                     Answer{};
                           },
                           [&](const RanksRunning& in) -> Answer { return ranks_running(core, now, in), Answer{}; },
                           [&](const RanksEnded& in) -> Answer { return ranks_ended(core, now, in), Answer{}; },

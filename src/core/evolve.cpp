@@ -486,7 +486,12 @@ void evolve(State& state, Instant at, const Fact& fact) {
             [&](const Retired& f) { retire(state, f.job); },
             [&](const TookOffice& f) { take_office(state, f); },
             [&](const Settled& f) { state.change<Attempt>(f.attempt, [](Attempt& row) { row.settled = {}; }); },
-            [&](const PassCutOff& f) { state.change<Counters>(0, [&](Counters& row) { row.cut_off = f.job; }); },
+            [&](const PassCutOff& f) {
+                state.change<Counters>(0, [&](Counters& row) {
+                    row.cut_off = f.job;
+                    row.left = f.left;
+                });
+            },
             [&](const GrowthPlanned& f) { state.change<Counters>(0, [&](Counters& row) { row.grow_at = f.at; }); },
             [&](const ForeignNoted& f) { note_foreign(state, f); },
             [&](const DemandNoted& f) { note_demand(state, f); },

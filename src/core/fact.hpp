@@ -341,12 +341,13 @@ struct HelpPlanned {
 };
 BOOST_DESCRIBE_STRUCT(HelpPlanned, (), (service, at))
 
-/// The pass had more to try than it may: the next one tries the shape of this job, and those after it, besides its
-/// first. None when a pass was cut off no more.
+/// The pass had more to try than it may: besides its first, the next one tries the shape of this job and those after
+/// it. So many shapes have not been tried since something last changed. None and 0: it came to its end.
 struct PassCutOff {
     JobId job;
+    std::uint64_t left = 0;
 };
-BOOST_DESCRIBE_STRUCT(PassCutOff, (), (job))
+BOOST_DESCRIBE_STRUCT(PassCutOff, (), (job, left))
 
 using Fact = std::variant<Configured, TenantSet, NodeJoined, NodeChanged, Submitted, HoldChanged, BackoffOver,
                           BlockedBecause, Reserved, ReservationDropped, Claimed, ClaimDropped, Started, Running, Warned,

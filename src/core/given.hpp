@@ -232,8 +232,8 @@ public:
         shape.memory = memory;
         return comes_back(node);
     }
-    Given& pass() {
-        decide_now(Pass{});
+    Given& pass(const Pass& pass = {}) {
+        decide_now(pass);
         if (const auto what = broken(core_.state())) ADD_FAILURE() << *what;
         return *this;
     }

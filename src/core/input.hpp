@@ -105,8 +105,9 @@ BOOST_DESCRIBE_STRUCT(Due, (), ())
 /// Ends each batch: schedule what can be scheduled.
 struct Pass {
     bool starts_nothing = false;  // no room for the records of new work: what is ripe waits for a later pass
+    bool goes_on = false;         // the last one was cut off, and nothing has changed since
 };
-BOOST_DESCRIBE_STRUCT(Pass, (), (starts_nothing))
+BOOST_DESCRIBE_STRUCT(Pass, (), (starts_nothing, goes_on))
 
 /// What one gateway has of one service right now.
 struct DemandLevel {

@@ -303,8 +303,9 @@ struct Counters {
     Instant grow_at{};       // spare GPUs go to elastic attempts then; zero: not planned
     Instant now{};           // of the newest fact
     JobId cut_off;           // where the next pass goes on; none: the last one came to its end
+    std::uint64_t left = 0;  // shapes that it did not come to since something last changed
     friend bool operator==(const Counters&, const Counters&) = default;
 };
-BOOST_DESCRIBE_STRUCT(Counters, (), (jobs, attempts, tenants, nodes, term, grow_at, now, cut_off))
+BOOST_DESCRIBE_STRUCT(Counters, (), (jobs, attempts, tenants, nodes, term, grow_at, now, cut_off, left))
 
 }  // namespace stargate

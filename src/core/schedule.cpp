@@ -145,27 +145,12 @@ JobId shortest_of(const State& state, const Shape& shape) {
     return {};
 }
 
-/// Whether the shape was tried with the same jobs ahead in this version of State.
-bool was_tried(const State& state, const Shape& shape, std::uint64_t version) {
-    const auto& refused = shape.refused;
-    return refused.version == version && refused.oldest == head_of(state, shape) &&
-           refused.shortest == shortest_of(state, shape);
-}
-
 /// Whether trying this shape again, with `oldest` ahead, is sure to say what it said last.
 bool is_remembered(const State& state, Instant now, const Shape& shape, JobId oldest) {
     const auto& refused = shape.refused;
-    return refused.oldest == oldest && was_tried(state, shape, state.placement_version()) && now <= refused.until &&
+    return refused.version == state.placement_version() && now <= refused.until && refused.oldest == oldest &&
+           refused.shortest == shortest_of(state, shape) &&
            (state.deadlines().empty() || state.deadlines().begin()->at > now);
-}
-
-/// The shape was tried in this version of State, without remembering what was said.
-void note_tried(const State& state, const Shape& shape, std::uint64_t version) {
-    if (was_tried(state, shape, version)) return;
-    shape.refused = {};
-    shape.refused.version = version;
-    shape.refused.oldest = head_of(state, shape);
-    shape.refused.shortest = shortest_of(state, shape);
 }
 
 void remember(const State& state, Instant now, const Shape& shape, JobId oldest, std::uint64_t version, bool waits,
@@ -178,7 +163,8 @@ void remember(const State& state, Instant now, const Shape& shape, JobId oldest,
 /// Waiting jobs try in order. The first that waits for room holds the reservation.
 class Trying {
 public:
-    Trying(Core& core, Instant now) : core_{core}, now_{now}, queue_{core.state()} {}
+    /// goes_on  nothing has changed since the last pass, which was cut off
+    Trying(Core& core, Instant now, bool goes_on) : core_{core}, now_{now}, queue_{core.state()}, goes_on_{goes_on} {}
 
     /// True when a reservation went that may have kept out some of those who had tried by then.
     bool run() {
@@ -189,8 +175,9 @@ public:
             try_next(id);
         }
         const auto next = queue_.next();
-        const auto cut_off = next ? sweep(next) : JobId{};
-        if (cut_off != state.counters().cut_off) core_.apply(now_, PassCutOff{cut_off});
+        const auto cut_off = next ? sweep(next) : PassCutOff{};
+        const auto& before = state.counters();
+        if (cut_off.job != before.cut_off || cut_off.left != before.left) core_.apply(now_, cut_off);
         return reservation_went_;
     }
 
@@ -216,20 +203,23 @@ private:
             reserved_ = true;
             reserve(id, spec);
         }
-        if (tried.why.why == Why::reserved_for_other && queue_.too_long()) return;  // its shortest has still to try
-        note_tried(state, shape, version);
+        if (tried.why.why == Why::reserved_for_other && queue_.too_long()) return;
         if (tried.why.why != Why::reserved_for_other) queue_.blocked();
         if (is_oldest && !tried.may_change_with_time) remember(state, now_, shape, id, version, waits, asks);
     }
 
     Tried try_one(JobId id) {
         const auto& state = core_.state();
+        const bool held = state.find<Reservation>(id) != nullptr;
         const auto tried = try_to_start(core_, now_, id);
-        if (tried.why.why == Why::none) return tried;
+        if (tried.why.why == Why::none) {
+            reservation_went_ |= held;
+            return tried;
+        }
         note_blocked(core_, now_, id, tried.why);
         // Something else keeps it: nobody needs to wait for its sake.
         const bool waits = waits_for_room(state.spec_of(state.at<Job>(id)), tried.why.why);
-        if (!waits && state.find<Reservation>(id) != nullptr) {
+        if (!waits && held) {
             core_.apply(now_, ReservationDropped{id});
             reservation_went_ = true;
         }
@@ -239,47 +229,50 @@ private:
     void reserve(JobId id, const JobSpec& spec) { reservation_went_ |= reserve_for(core_, now_, id, spec); }
 
     /// The pass was cut off at `next`. Where so many are blocked ahead of others, those would never be tried: a few
-    /// more steps go through the shapes in the order of their keys, from where the last such pass was cut off. Returns
-    /// where this one was; none when nobody waits any more.
-    JobId sweep(JobId next) {
+    /// more steps go through the shapes in the order of their keys, from where the last such pass was cut off.
+    PassCutOff sweep(JobId next) {
         const auto& state = core_.state();
-        if (const auto last = state.counters().cut_off; state.find<Job>(last) != nullptr) next = last;
         const auto& shapes = state.shapes();
+        const auto last = state.counters().cut_off;
+        const bool goes_on = goes_on_ && state.find<Job>(last) != nullptr;
+        if (state.find<Job>(last) != nullptr) next = last;
+        auto left = goes_on && state.counters().left > 0 ? state.counters().left : shapes.size();
         auto shape = shapes.find(state.shape_of_job(state.at<Job>(next)).key);
         const auto go_on = [&] {
             if (++shape == shapes.end()) shape = shapes.begin();
+            left -= left > 0 ? 1 : 0;
         };
-        const auto head = [&] {
-            for (auto left = shapes.size(); left > 0; --left, go_on()) {
-                if (const auto job = head_of(state, shape->second)) return job;
-            }
-            return JobId{};
-        };
-        for (int step = sweep_steps(state); step > 0; --step) {
-            const auto job = head();
-            if (!job) return {};
-            if (!starts_one_of(shape->second, job)) go_on();
+        for (int steps = sweep_steps(state); steps > 0 && left > 0;) {
+            const auto head = head_of(state, shape->second);
+            if (head) --steps;
+            if (!head || !starts_one_of(shape->second, head)) go_on();
         }
-        return head();
+        for (auto all = shapes.size(); all > 0; --all, go_on()) {
+            if (const auto head = head_of(state, shape->second)) return {head, left};
+        }
+        return {};
     }
 
     /// Whether the head of the shape starts or, where that would be in the way of others for too long, its shortest.
     bool starts_one_of(const Shape& shape, JobId head) {
         const auto& state = core_.state();
+        if (is_remembered(state, now_, shape, head)) return false;
         const auto version = state.placement_version();
         const auto tried = try_one(head);
         if (tried.why.why == Why::none) return true;
         const auto shortest = shortest_of(state, shape);
-        if (tried.why.why == Why::reserved_for_other && shortest != head && try_one(shortest).why.why == Why::none) {
-            return true;
+        if (tried.why.why == Why::reserved_for_other && shortest != head) {
+            return try_one(shortest).why.why == Why::none;
         }
-        note_tried(state, shape, version);
+        const bool waits = waits_for_room(state.spec_of(state.at<Job>(head)), tried.why.why);
+        if (!tried.may_change_with_time) remember(state, now_, shape, head, version, waits, false);
         return false;
     }
 
     Core& core_;
     Instant now_;
     Queue queue_;
+    bool goes_on_;
     bool reserved_ = false;
     bool reservation_went_ = false;
 };
@@ -327,25 +320,22 @@ Placement find_place(const State& state, Instant now, JobId id, const JobSpec& s
     return placed;
 }
 
-bool pass_is_unfinished(const State& state) {
-    if (!state.counters().cut_off) return false;
-    return std::any_of(state.shapes().begin(), state.shapes().end(), [&](const auto& entry) {
-        const auto& [key, shape] = entry;
-        return head_of(state, shape) && !was_tried(state, shape, state.placement_version());
-    });
-}
-
 void put_growth_off(Core& core, Instant now) {
     const auto planned = core.state().counters().grow_at;
     if (planned != Instant{} && planned <= now) core.apply(now, GrowthPlanned{});
     put_scaling_off(core, now);
 }
 
-void schedule(Core& core, Instant now) {
+void schedule(Core& core, Instant now, bool goes_on) {
+    const auto& state = core.state();
+    const auto from = core.batch().size();
     start_free_claims(core, now);
     serve(core, now);
     start_free_claims(core, now);  // those that wait for nobody
-    if (Trying{core, now}.run()) (void)Trying{core, now}.run();
+    const bool is_due = !state.deadlines().empty() && state.deadlines().begin()->at <= now;
+    const bool changed = std::any_of(core.batch().begin() + static_cast<std::ptrdiff_t>(from), core.batch().end(),
+                                     [](const Fact& fact) { return !std::holds_alternative<BlockedBecause>(fact); });
+    if (Trying{core, now, goes_on && !is_due && !changed}.run()) (void)Trying{core, now, false}.run();
     retire_old(core, now);
     grow_elastic(core, now);
 }

@@ -6,16 +6,13 @@
 namespace stargate {
 
 /// One scheduling pass: claims that became free start, waiting jobs start in order or say why not, ended jobs retire,
-/// spare GPUs go to elastic work. Cost O(shapes + placements tried), cut off at Settings::pass_steps.
-void schedule(Core& core, Instant now);
+/// spare GPUs go to elastic work. Cost O(shapes + placements tried), cut off at Settings::pass_steps; then
+/// Counters::left tells how many shapes it did not come to, and passes that go on until that is 0 come to everyone.
+/// goes_on  nothing has changed since the last pass, which was cut off
+void schedule(Core& core, Instant now, bool goes_on);
 
 /// What a pass that starts nothing does: growth whose time has come is planned anew by the next one.
 void put_growth_off(Core& core, Instant now);
-
-/// Whether the last pass was cut off before it had come to everyone since something last changed: another Pass goes on
-/// where it ended, and when nothing comes of it, a bounded number of them are enough. Asked right after a Pass, by
-/// whoever feeds the core. Cost O(shapes) when one was cut off.
-bool pass_is_unfinished(const State& state);
 
 /// Where the job would start now among what is free, as large as it may; or why it cannot at all.
 Placement find_place(const State& state, Instant now, JobId job, const JobSpec& spec);

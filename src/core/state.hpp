@@ -90,7 +90,7 @@ ShapeKey shape_of(const JobSpec& spec);
 struct Refused {
     std::uint64_t version = 0;  // State::placement_version() then; 0: nothing is remembered
     JobId oldest, shortest;     // the jobs that stood for the shape
-    Instant until{};            // time alone may change the answer after this; zero: it was tried, no more is known
+    Instant until{};            // time alone may change the answer after this
     bool for_want_of_room = false;
     bool asked_for_reservation = false;  // when it was refused, so that asking again would change nothing either
 };

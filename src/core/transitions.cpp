@@ -292,8 +292,8 @@ std::optional<std::string> illegal(const State& before, Instant at, const Fact& 
             },
             [&](const GrowthPlanned& f) { return never_wrong(f); },
             [&](const PassCutOff& f) {
-                return when(f.job && !is_waiting(before, f.job), "cut off before one that is not waiting: job",
-                            f.job.value);
+                return when(f.job ? !is_waiting(before, f.job) : f.left > 0,
+                            "cut off before one that is not waiting: job", f.job.value);
             },
             [&](const ForeignNoted& f) {
                 return when(before.find<Node>(f.node) == nullptr, "no such node:", f.node.value);

@@ -121,7 +121,7 @@ bool Writer::wait_for_work(std::deque<Request>& taken, std::vector<Chore>& chore
         auto wake = deadlines.empty() || !schedules_ || starts_no_more_ ? never : deadlines.begin()->at;
         if (!may_try) wake = std::max(wake, try_again_);
         if (!deferred_.empty()) wake = std::min(wake, try_again_);
-        const bool due = may_try && (wake <= now || pass_goes_on_);
+        const bool due = may_try && (wake <= now || pass_goes_on_ || pass_is_due_);
         const bool looks_for_room = is_full() && look_for_room_at_ <= now;
         if (!inbox_.empty() || !chores_.empty() || due || looks_for_room || send_owed_ || stopping_) {
             if (stopping_ && inbox_.empty() && chores_.empty()) return false;
@@ -177,14 +177,15 @@ void Writer::run_batch(std::deque<Request> requests) {
     if (takes_work && store::is_full(parts_.folder)) note_full(now);
     Pending pending;
     pending.batch.at = now;
-    pass_goes_on_ = false;
+    const bool was_cut_off = std::exchange(pass_goes_on_, false);
     for (auto& request : requests) { pending.answers.push_back(decide_one(pending, now, request)); }
     if (schedules_ && !starts_no_more_) {
         const auto before_pass = core_.batch().size();
-        const Pass pass{is_full()};
+        const Pass pass{is_full(), was_cut_off && before_pass == 0};
         (void)decide(core_, now, pass);
         log_facts(pending.batch, core_, now, pass, before_pass);
-        pass_goes_on_ = !is_full() && pass_is_unfinished(core_.state());
+        pass_goes_on_ = !is_full() && core_.state().counters().left > 0;
+        pass_is_due_ = false;
     }
     commit(std::move(pending), now, std::move(requests));
 }
@@ -332,7 +333,7 @@ void Writer::look_for_room(Instant now) {
     if (!holds(kept) && kept.error().fault == Fault::full) return note_full(now);
     if (is_full() && store::is_full(parts_.folder)) return note_full(now);
     if (!full_.exchange(false)) return;
-    pass_goes_on_ = true;  // now what waited may start
+    pass_is_due_ = true;  // now what waited may start
     const std::lock_guard lock{mutex_};
     for (auto& [attempt, step] : late_steps_) inbox_.push_back({step, {}, {}, {}, {}});
     late_steps_.clear();

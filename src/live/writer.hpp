@@ -114,6 +114,7 @@ private:
     Instant look_for_room_at_{};  // while the disk is full
     Instant look_for_old_at_{};   // when rows that have outlived their retention are next looked for
     bool pass_goes_on_ = false;   // the last one was cut off: the next batch does not wait for anybody
+    bool pass_is_due_ = false;    // the same, as what kept work from starting is over
 
     mutable std::mutex mutex_;
     std::condition_variable arrived_;

@@ -36,7 +36,7 @@ ControlPlane::Survival ControlPlane::round(Instant now, std::deque<Request>& inb
         give_back(inbox);
         return Survival::lives;
     }
-    pass_goes_on_ = false;
+    const bool was_cut_off = std::exchange(pass_goes_on_, false);
     store::Batch batch;
     batch.at = now;
     std::vector<Answer> answers;
@@ -49,9 +49,10 @@ ControlPlane::Survival ControlPlane::round(Instant now, std::deque<Request>& inb
     }
     if (dies_here()) return Survival::died;
     const auto before_pass = core_.batch().size();
-    (void)decide(core_, now, Pass{});
-    log_facts(batch, core_, now, Pass{}, before_pass);
-    const bool goes_on = pass_is_unfinished(core_.state());
+    const Pass pass{false, was_cut_off && before_pass == 0};
+    (void)decide(core_, now, pass);
+    log_facts(batch, core_, now, pass, before_pass);
+    const bool goes_on = core_.state().counters().left > 0;
     log_history(batch, core_);
     if (dies_here()) return Survival::died;
     std::vector<Command> commands;

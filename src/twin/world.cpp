@@ -359,6 +359,7 @@ Settings World::settings_of_this_term() {
     settings.quiet_period *= 2;
     settings.gang_limit *= 2;
     settings.max_victims = std::max(1, settings.max_victims / 2);
+    settings.pass_steps = std::max(1, settings.pass_steps / 4'000);  // so few that passes are cut off
     return settings;
 }
 
