@@ -45,12 +45,16 @@ struct Wire : std::enable_shared_from_this<Wire> {
 
 }  // namespace
 
+namespace {
+/// An IPv6 address stands in brackets there.
+std::string host_field(const std::string& host, std::uint16_t port) {
+    return host.find(':') == std::string::npos ? fmt::format("{}:{}", host, port) : fmt::format("[{}]:{}", host, port);
+}
+}  // namespace
+
 struct Client::Impl : std::enable_shared_from_this<Client::Impl> {
     Impl(Loop& on, ClientSetting how)
-        : loop{on},
-          setting{std::move(how)},
-          host{fmt::format("{}:{}", setting.host, setting.port)},
-          resolver{on.impl().io} {
+        : loop{on}, setting{std::move(how)}, host{host_field(setting.host, setting.port)}, resolver{on.impl().io} {
         ErrorCode error;
         const auto address = asio::ip::make_address(setting.host, error);
         if (!error) fixed = tcp::endpoint{address, setting.port};
