@@ -121,6 +121,10 @@ Standing standing_of(const State& state, const Job& job, const JobSpec& spec) {
                        for (const auto& part : attempt.parts) standing.nodes.push_back(part.node);
                    },
                    [&](const Finished& finished) { standing = standing_at_end(job, spec, finished); },
+                   [&](const Routed& routed) {
+                       standing.state = JobState::running;
+                       standing.started = routed.since;
+                   },
                },
                job.phase);
     return standing;
@@ -192,6 +196,7 @@ JobState state_of(const State& state, const Job& job) {
         return state_of_attempt(state, state.at<Attempt>(active->attempt));
     }
     if (const auto* finished = std::get_if<Finished>(&job.phase)) return state_of_outcome(finished->outcome);
+    if (std::holds_alternative<Routed>(job.phase)) return JobState::running;
     return JobState::waiting;
 }
 

@@ -9,6 +9,7 @@
 #include "api/json.hpp"
 #include "api/routes.hpp"
 #include "base/json_text.hpp"
+#include "core/serving.hpp"
 
 /// The routes that look at the whole: nodes, tenants, the log, figures.
 namespace stargate::api {
@@ -236,6 +237,7 @@ void append_metrics(std::string& out, const State& state) {
     state.table<Attempt>().for_each([&](const Attempt& attempt) {
         ++by_state[static_cast<std::size_t>(state_of(state, state.at<Job>(attempt.job)))];
     });
+    by_state[static_cast<std::size_t>(JobState::running)] += static_cast<std::int64_t>(routed_services(state).size());
     for (const auto& [at, job] : state.finished()) {
         ++by_state[static_cast<std::size_t>(state_of(state, state.at<Job>(job)))];
     }

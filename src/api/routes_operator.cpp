@@ -7,6 +7,7 @@
 #include "api/json.hpp"
 #include "api/routes.hpp"
 #include "base/json_text.hpp"
+#include "core/serving.hpp"
 
 /// What operators do with the control plane itself.
 namespace stargate::api {
@@ -114,12 +115,14 @@ void append_running(std::string& out, const Control& control) {
     std::string named;
     JsonList jobs{named};
     control.read([&](const State& state, Instant, std::uint64_t) {
-        state.table<Attempt>().for_each([&](const Attempt& attempt) {
+        const auto add = [&](const Job& job) {
             if (++count > most_named) return;
-            jobs.item() += fmt::format(R"({{"id":{},"name":)", attempt.job.value);
-            json_string(named, label_of(state, state.at<Job>(attempt.job)));
+            jobs.item() += fmt::format(R"({{"id":{},"name":)", job.id.value);
+            json_string(named, label_of(state, job));
             named += "}";
-        });
+        };
+        state.table<Attempt>().for_each([&](const Attempt& attempt) { add(state.at<Job>(attempt.job)); });
+        for (const auto service : routed_services(state)) add(state.at<Job>(service));
     });
     jobs.close();
     out += fmt::format(R"({},"jobs":{})", count, named);

@@ -286,6 +286,9 @@ Sentence sentence_of(const Sight& sight, const Refusal& why, const Subject& subj
         case Why::name_taken:
             return {"a service of this name is there already, and clients reach it by its name",
                     "give another name, or cancel that one first"};
+        case Why::too_many_services:
+            return {fmt::format("it would be service {} of endpoints, and {} is the most", why.need, why.have),
+                    "cancel one that nobody needs: stargate services"};
         case Why::read_only:
             return {"the disk that holds the state folder is full",
                     "free some space on it: the output of jobs lies in its folder logs"};
@@ -298,7 +301,7 @@ int status_of(Why why) {
     if (why == Why::not_found) return 404;
     if (why == Why::wrong_state || why == Why::key_conflict) return 409;
     if (why == Why::class_not_allowed) return 403;
-    if (why == Why::too_many_waiting || why == Why::too_many_of_one) return 429;
+    if (why == Why::too_many_waiting || why == Why::too_many_of_one || why == Why::too_many_services) return 429;
     if (why == Why::read_only) return 507;
     return 422;
 }

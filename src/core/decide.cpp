@@ -231,12 +231,45 @@ JobId living_service(const State& state, const std::string& name) {
     return {};
 }
 
+/// Whether there can be such a service of endpoints: one element, which asks for nothing of the fleet.
+bool can_be_external(const Submit& in) {
+    const auto& service = *in.service;
+    return in.spec.kind == Kind::service && service.endpoints.size() <= max_endpoints && service.min == 1 &&
+           service.max == 1 && service.standby == 0 && service.max_concurrency >= 1 && service.slo >= Duration{} &&
+           in.count == 1 && in.after.empty() && in.spec.max_gpus == GpuCount{} && in.spec.share == 0;
+}
+
+/// Services of endpoints that are not over.
+std::int64_t external_services(const State& state) {
+    std::int64_t count = 0;
+    state.table<Service>().for_each([&](const Service& service) {
+        const auto* job = state.find<Job>(service.first);
+        const bool is_there = job != nullptr && !std::holds_alternative<Finished>(job->phase);
+        count += service.spec.is_external() && is_there ? 1 : 0;
+    });
+    return count;
+}
+
+/// It takes nothing of the fleet and waits for nothing, so neither classes nor quotas nor the length of the queue say
+/// anything about it.
+Answer submit_external(Core& core, Instant now, const Submit& in, const JobSpec& spec) {
+    const auto& state = core.state();
+    if (!can_be_external(in)) return refuse(Why::bad_service);
+    if (const auto other = living_service(state, spec.name)) return refuse(Why::name_taken, 0, 0, other.value);
+    const auto count = external_services(state) + 1;
+    if (count > max_external_services) return refuse(Why::too_many_services, count, max_external_services);
+    const JobId first{state.counters().jobs + 1};
+    core.apply(now, Submitted{first, 1, spec, in.held, in.service});
+    return {{}, first};
+}
+
 Answer submit(Core& core, Instant now, const Submit& in) {
     const auto& state = core.state();
     const auto tenant = state.tenant_named(in.tenant);
     if (!tenant) return refuse(Why::unknown_tenant);
     auto spec = in.spec;
     spec.tenant = *tenant;
+    if (in.service && in.service->is_external()) return submit_external(core, now, in, spec);
     if ((state.at<TenantRow>(*tenant).tenant.may_use & bit_of(spec.priority)) == 0) {
         return refuse(Why::class_not_allowed, 0, 0, tenant->value);
     }
@@ -278,19 +311,23 @@ Answer cancel(Core& core, Instant now, JobId id) {
     const auto* job = core.state().find<Job>(id);
     if (job == nullptr) return refuse(Why::not_found);
     if (std::holds_alternative<Finished>(job->phase)) return refuse(Why::wrong_state, 0, 0, id.value);
-    if (std::holds_alternative<Waiting>(job->phase)) {
-        core.apply(now, Dropped{id, Outcome::cancelled, "cancelled before it ran"});
-        drop_dependents(core, now, id);
-    } else {
-        cancel_attempt(core, now, std::get<Active>(job->phase).attempt);
+    if (const auto* active = std::get_if<Active>(&job->phase)) {
+        cancel_attempt(core, now, active->attempt);
+        return {};
     }
+    const bool is_routed = std::holds_alternative<Routed>(job->phase);
+    core.apply(
+        now, Dropped{id, Outcome::cancelled, is_routed ? "no request goes there any more" : "cancelled before it ran"});
+    drop_dependents(core, now, id);
     return {};
 }
 
 Answer hold(Core& core, Instant now, const Hold& in) {
     const auto* job = core.state().find<Job>(in.job);
     if (job == nullptr) return refuse(Why::not_found);
-    if (!std::holds_alternative<Waiting>(job->phase)) return refuse(Why::wrong_state, 0, 0, in.job.value);
+    const bool can_be = std::holds_alternative<Waiting>(job->phase) ||
+                        (in.held && std::holds_alternative<Routed>(job->phase));  // then no request goes there
+    if (!can_be) return refuse(Why::wrong_state, 0, 0, in.job.value);
     if (job->held != in.held) core.apply(now, HoldChanged{in.job, in.held});
     return {};
 }

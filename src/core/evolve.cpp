@@ -149,6 +149,22 @@ void close(State& state, AttemptId id, std::int64_t charged) {
     drop_claim(state, attempt.job);  // a growth that was under way
 }
 
+/// What a job is before it has an attempt. The servers of an external service are there already: it has nothing to wait
+/// for but its release.
+Phase first_phase(Instant at, const std::optional<ServiceSpec>& service, bool held) {
+    if (service && service->is_external() && !held) return Routed{at};
+    return Waiting{at, {}};
+}
+
+void hold(State& state, Instant at, const HoldChanged& fact) {
+    if (fact.held) forget_waiting(state, fact.job);
+    const auto* service = state.find<Service>(state.at<Job>(fact.job).spec);
+    state.change<Job>(fact.job, [&](Job& job) {
+        job.held = fact.held;
+        if (service != nullptr && service->spec.is_external()) job.phase = first_phase(at, service->spec, fact.held);
+    });
+}
+
 void submit(State& state, Instant at, const Submitted& fact) {
     state.put(Spec{fact.first, fact.spec, fact.count, fact.count, at, 0});
     if (fact.service) {
@@ -163,8 +179,8 @@ void submit(State& state, Instant at, const Submitted& fact) {
         job.spec = fact.first;
         job.task = task;
         job.held = fact.held;
-        job.phase = Waiting{at, {}};
-        if (fact.service) job.wish = Wish::off;
+        job.phase = first_phase(at, fact.service, fact.held);
+        if (fact.service && !fact.service->is_external()) job.wish = Wish::off;
         state.put(std::move(job));
     }
     state.change<Counters>(0, [&](Counters& row) { row.jobs += static_cast<std::uint64_t>(fact.count); });
@@ -438,10 +454,7 @@ void evolve(State& state, Instant at, const Fact& fact) {
             [&](const NodeJoined& f) { join(state, f); },
             [&](const NodeChanged& f) { change_node(state, f); },
             [&](const Submitted& f) { submit(state, at, f); },
-            [&](const HoldChanged& f) {
-                if (f.held) forget_waiting(state, f.job);
-                state.change<Job>(f.job, [&](Job& job) { job.held = f.held; });
-            },
+            [&](const HoldChanged& f) { hold(state, at, f); },
             [&](const BackoffOver& f) {
                 state.change<Job>(f.job, [&](Job& job) { std::get<Waiting>(job.phase).not_before = {}; });
             },

@@ -34,6 +34,7 @@ std::vector<Refusal> explain(const State& state, Instant now, JobId id) {
     const auto* waiting = std::get_if<Waiting>(&job->phase);
     if (waiting == nullptr) return {};
     auto reasons = not_ready(state, *job, *waiting);
+    if (is_external(state, *job)) return reasons;  // a hold, and nothing else
     const auto collect = [&](Refusal why) {
         if (why.why != Why::none) reasons.push_back(why);
     };

@@ -72,6 +72,13 @@ inline Asked service(std::string name, ServiceSpec spec) {
     return asked;
 }
 
+/// `external("gpt")`: a service whose servers run elsewhere.
+inline Asked external(std::string name, std::vector<Endpoint> endpoints = {{"a", 8000}, {"b", 8000}}) {
+    ServiceSpec spec;
+    spec.endpoints = std::move(endpoints);
+    return service(std::move(name), std::move(spec)).gpus(0);
+}
+
 class Given {
 public:
     explicit Given(Settings settings = {}) {
@@ -262,6 +269,7 @@ public:
         const auto* found = state().find<Job>(id(name));
         if (found == nullptr) return "gone";
         if (std::holds_alternative<Waiting>(found->phase)) return "waiting";
+        if (std::holds_alternative<Routed>(found->phase)) return "running";
         if (const auto* finished = std::get_if<Finished>(&found->phase)) return std::string{name_of(finished->outcome)};
         const auto one = attempt(name);
         if (one.ending) return "stopping";

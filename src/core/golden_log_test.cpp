@@ -153,6 +153,19 @@ Given more_waits_than_a_pass_tries() {
     return given;
 }
 
+/// And what is said of servers that run elsewhere.
+Given endpoints_are_held_and_released() {
+    Given given;
+    given.node("n", 1).tenant("lab/nlp", 0);
+    given.waiting(external("gpt", {{"127.0.0.1", 8000}, {"gpu-7.lab", 8001}, {"fe80::1", 65535}}).by("lab/nlp"));
+    given.waiting(external("other").held());
+    given.hold("gpt");
+    given.hold("other", false);
+    given.hold("gpt", false);
+    given.cancel("other");
+    return given;
+}
+
 void write_golden(const std::filesystem::path& path, const Given& given) {
     std::ofstream file{path};
     for (const auto& entry : given.log()) {
@@ -178,6 +191,7 @@ TEST(GoldenLog, IsReadAsItWasWritten) {
         write_once("log_v1.txt", everything_that_happens());
         write_once("log_v1_services.txt", a_service_lends_and_returns());
         write_once("log_v1_passes.txt", more_waits_than_a_pass_tries());
+        write_once("log_v1_endpoints.txt", endpoints_are_held_and_released());
     }
     std::set<std::string> covered;
     for (const auto& path : golden_logs()) {

@@ -56,6 +56,11 @@ Asked some_job(int which, int much) {
 }
 
 Asked some_service(int which, int much) {
+    if (much % 9 == 0) {
+        auto elsewhere = external("s" + std::to_string(which % 5)).by(which % 2 == 0 ? "lab" : "lab/nlp");
+        elsewhere.submit.held = which % 7 == 0;
+        return elsewhere;
+    }
     ServiceSpec spec;
     spec.max = 1 + which % 4;
     spec.min = much % 5 == 0 ? 0 : 1 + much % spec.max;

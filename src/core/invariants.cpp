@@ -208,6 +208,10 @@ std::optional<std::string> broken_quota(const State& state) {
 std::optional<std::string> broken_service(const State& state, const Service& service) {
     const auto* spec = state.find<Spec>(service.first);
     if (spec == nullptr) return of("a service without its replicas:", service.first.value);
+    if (service.spec.is_external()) {
+        return service.awake == 0 ? std::nullopt
+                                  : std::optional{of("an external service is scaled:", service.first.value)};
+    }
     std::int32_t serve = 0;
     std::int32_t lives = 0;
     for (std::int32_t task = 0; task < spec->count; ++task) {
@@ -220,6 +224,19 @@ std::optional<std::string> broken_service(const State& state, const Service& ser
         return of("more replicas are to serve than were asked for: service", service.first.value);
     if (lives > service.spec.max) return of("more replicas than there may be: service", service.first.value);
     return std::nullopt;
+}
+
+/// The one element of an external service is routed, held, or over; no other job is ever routed.
+std::optional<std::string> broken_routing(const State& state, const Job& job) {
+    const auto* service = state.find<Service>(job.spec);
+    const bool is_external = service != nullptr && service->spec.is_external();
+    if (std::holds_alternative<Routed>(job.phase)) {
+        if (!is_external || job.held) return of("requests go to what has no endpoints, or is held: job", job.id.value);
+        return std::nullopt;
+    }
+    if (!is_external || std::holds_alternative<Finished>(job.phase)) return std::nullopt;
+    const bool is_held = std::holds_alternative<Waiting>(job.phase) && job.held;
+    return is_held ? std::nullopt : std::optional{of("an external service waits for something: job", job.id.value)};
 }
 
 }  // namespace
@@ -293,6 +310,7 @@ std::optional<std::string> broken(const State& state) {
         if (active != nullptr && state.find<Attempt>(active->attempt) == nullptr) {
             keep(of("an active job without its attempt:", job.id.value));
         }
+        keep(broken_routing(state, job));
     });
     keep(broken_quota(state));
     state.table<Service>().for_each([&](const Service& service) { keep(broken_service(state, service)); });

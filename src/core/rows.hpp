@@ -124,7 +124,13 @@ struct Finished {
     friend bool operator==(const Finished&, const Finished&) = default;
 };
 BOOST_DESCRIBE_STRUCT(Finished, (), (at, outcome, exit_status, detail, started, nodes))
-using Phase = std::variant<Waiting, Active, Finished>;
+/// Of a service whose servers run elsewhere: requests go to them. It has no attempt and holds nothing.
+struct Routed {
+    Instant since{};
+    friend bool operator==(const Routed&, const Routed&) = default;
+};
+BOOST_DESCRIBE_STRUCT(Routed, (), (since))
+using Phase = std::variant<Waiting, Active, Finished, Routed>;
 
 /// What a replica is to be: not there, asleep in its seat, or serving. Of all other jobs: awake.
 enum class Wish : std::uint8_t { off, asleep, awake };

@@ -203,6 +203,7 @@ Refusal bring_about(Core& core, Instant now, JobId id) {
 
 /// Those that are to serve come first to what room there is, and one refusal stands for all.
 void serve_one(Core& core, Instant now, JobId id) {
+    if (core.state().at<Service>(id).spec.is_external()) return;
     auto replicas = replicas_of(core.state(), core.state().at<Service>(id));
     if (replicas.empty()) {  // cancelled
         forget_help(core, now, id);
@@ -227,6 +228,7 @@ std::int64_t divided_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b
 Answer service_demand(Core& core, Instant now, const ServiceDemand& told) {
     const auto* service = core.state().find<Service>(told.service);
     if (service == nullptr) return {{Why::not_found, 0, 0, told.service.value}, {}};
+    if (service->spec.is_external()) return {};  // there is nothing to scale
     DemandNoted fact;
     fact.service = told.service;
     if (told.is_known) {
@@ -332,6 +334,22 @@ void return_loans(Core& core, Instant now, AttemptId id) {
     for (const auto& loan : attempt.loans) core.apply(now, Returned{loan.lender, attempt.job, id, loan.gpus});
 }
 
-bool is_replica(const State& state, const Job& job) { return state.spec_of(job).kind == Kind::service; }
+bool is_replica(const State& state, const Job& job) {
+    return state.spec_of(job).kind == Kind::service && !is_external(state, job);
+}
+
+std::vector<JobId> routed_services(const State& state) {
+    std::vector<JobId> routed;
+    state.table<Service>().for_each([&](const Service& service) {
+        const auto* job = state.find<Job>(service.first);
+        if (job != nullptr && std::holds_alternative<Routed>(job->phase)) routed.push_back(job->id);
+    });
+    return routed;
+}
+
+bool is_external(const State& state, const Job& job) {
+    const auto* service = state.find<Service>(job.spec);
+    return service != nullptr && service->spec.is_external();
+}
 
 }  // namespace stargate

@@ -34,7 +34,13 @@ void note_lenders(Core& core, Instant now, JobId borrower, const Loans& lenders)
 /// The replica lets go of its GPUs: they are the lenders' no more.
 void return_loans(Core& core, Instant now, AttemptId attempt);
 
-/// Whether this job is a replica of a service.
+/// Whether this job is a replica of a service that Stargate starts.
 bool is_replica(const State& state, const Job& job);
+
+/// Whether this job stands for servers that run elsewhere: it is routed or held, and nothing else is ever done to it.
+bool is_external(const State& state, const Job& job);
+
+/// Of the external services those that requests go to, in order of id. Cost O(services).
+std::vector<JobId> routed_services(const State& state);
 
 }  // namespace stargate

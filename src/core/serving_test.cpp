@@ -171,6 +171,72 @@ TEST(Service, CancelEndsAllOfIt) {
     EXPECT_EQ(lab.state().at<Node>(lab.node_id("n")).seats, GpuMask{0});
 }
 
+TEST(ExternalService, IsRoutedAtOnceAndHoldsNothing) {
+    Given lab;
+    lab.waiting(external("gpt"));  // there is not even a node
+    EXPECT_EQ(lab.phase("gpt"), "running");
+    EXPECT_EQ(lab.state().table<Attempt>().size(), 0U);
+    EXPECT_TRUE(owed(lab.state()).empty());
+    EXPECT_EQ(lab.state().waiting(), 0);
+}
+
+TEST(ExternalService, DemandAndTimeChangeNothingAboutIt) {
+    Given lab;
+    lab.node("n", 4).waiting(external("gpt"));
+    const auto facts = lab.facts();
+    lab.demand("gpt", 500, 9, true).later(minutes{5}).demand("gpt", 0, 0).later(hours{2});
+    EXPECT_EQ(lab.facts(), facts);
+    EXPECT_TRUE(lab.state().deadlines().empty());
+}
+
+TEST(ExternalService, WhoMayUseNoClassAndHasNoQuotaMayHaveIt) {
+    Given lab;
+    lab.tenant("poor", 0, 1, 0).waiting(external("gpt").by("poor"));
+    EXPECT_EQ(lab.phase("gpt"), "running");
+}
+
+TEST(ExternalService, CancelEndsItAndFreesItsName) {
+    Given lab;
+    lab.node("n", 4).waiting(external("gpt"));
+    EXPECT_EQ(lab.submit(external("gpt")), Why::name_taken);
+    EXPECT_EQ(lab.submit(service("gpt", {1, 1})), Why::name_taken);
+    EXPECT_EQ(lab.cancel("gpt"), Why::none);
+    EXPECT_EQ(lab.phase("gpt"), "cancelled");
+    EXPECT_EQ(lab.cancel("gpt"), Why::wrong_state);
+    EXPECT_EQ(lab.submit(external("gpt")), Why::none);
+}
+
+TEST(ExternalService, AHoldTakesItOutUntilItIsReleased) {
+    Given lab;
+    lab.waiting(external("gpt").held());
+    EXPECT_EQ(lab.phase("gpt"), "waiting");
+    EXPECT_EQ(lab.reason("gpt"), Why::held);
+    EXPECT_EQ(explain(lab.state(), lab.now(), lab.id("gpt")), (std::vector<Refusal>{{Why::held, 0, 0, 0}}));
+    EXPECT_EQ(lab.hold("gpt", false), Why::none);
+    EXPECT_EQ(lab.phase("gpt"), "running");
+    EXPECT_EQ(lab.hold("gpt", false), Why::wrong_state);
+    EXPECT_EQ(lab.hold("gpt"), Why::none);
+    EXPECT_EQ(lab.phase("gpt"), "waiting");
+    EXPECT_EQ(lab.state().waiting(), 1);
+}
+
+TEST(ExternalService, AnotherTermKeepsIt) {
+    Given lab;
+    lab.waiting(external("gpt"));
+    lab.decide_now(TakeOffice{2, lab.state().settings()});
+    EXPECT_EQ(lab.pass().phase("gpt"), "running");
+}
+
+TEST(ExternalService, WhatCannotBeIsRefused) {
+    Given lab;
+    lab.node("n", 4);
+    EXPECT_EQ(lab.submit(external("gpt").gpus(1)), Why::bad_service);
+    EXPECT_EQ(lab.submit(external("gpt").count(2)), Why::bad_service);
+    EXPECT_EQ(lab.submit(external("gpt", std::vector<Endpoint>(max_endpoints + 1, {"a", 1}))), Why::bad_service);
+    for (int i = 0; i < max_external_services; ++i) lab.decide_now(external("s" + std::to_string(i)).submit);
+    EXPECT_EQ(lab.submit(external("gpt")), Why::too_many_services);
+}
+
 TEST(Service, WhatCannotBeIsRefused) {
     Given lab;
     lab.node("n", 4);

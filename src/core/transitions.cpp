@@ -23,6 +23,11 @@ bool is_waiting(const State& state, JobId id) {
     return job != nullptr && std::holds_alternative<Waiting>(job->phase);
 }
 
+bool is_routed(const State& state, JobId id) {
+    const auto* job = state.find<Job>(id);
+    return job != nullptr && std::holds_alternative<Routed>(job->phase);
+}
+
 /// By the rows themselves, not by what is derived from them.
 bool has_what_it_comes_after(const State& state, const JobSpec& spec) {
     return std::all_of(spec.after.begin(), spec.after.end(), [&](JobId before) {
@@ -230,7 +235,8 @@ std::optional<std::string> illegal(const State& before, Instant at, const Fact& 
                 return when(f.first.value != before.counters().jobs + 1, "a job out of turn:", f.first.value);
             },
             [&](const HoldChanged& f) {
-                return when(!is_waiting(before, f.job), "a hold of no waiting job:", f.job.value);
+                const bool could = is_waiting(before, f.job) || (f.held && is_routed(before, f.job));
+                return when(!could, "a hold of no waiting job:", f.job.value);
             },
             [&](const BackoffOver& f) {
                 const auto* job = before.find<Job>(f.job);
@@ -276,7 +282,8 @@ std::optional<std::string> illegal(const State& before, Instant at, const Fact& 
                             f.attempt.value);
             },
             [&](const Dropped& f) {
-                return when(!is_waiting(before, f.job), "dropped, but not waiting: job", f.job.value);
+                return when(!is_waiting(before, f.job) && !is_routed(before, f.job), "dropped, but not waiting: job",
+                            f.job.value);
             },
             [&](const Retired& f) {
                 const auto* job = before.find<Job>(f.job);

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "core/log.hpp"
+#include "core/serving.hpp"
 #include "store/room.hpp"
 
 namespace stargate::live {
@@ -265,6 +266,10 @@ void ControlPlane::end_running_work() {
                 has_work = true;
                 if (!attempt.ending || attempt.ending->cause != EndCause::cancel) to_cancel.push_back(attempt.job);
             });
+            for (const auto service : routed_services(state)) {  // no request shall go there any more
+                has_work = true;
+                to_cancel.push_back(service);
+            }
         });
         if (!has_work) return;
         add_other_replicas(to_cancel);
