@@ -19,6 +19,7 @@
 #include "base/posix.hpp"
 #include "base/spelling.hpp"
 #include "cli/verbs.hpp"
+#include "core/serving.hpp"
 #include "detach.hpp"
 #include "engine/local/local_engine.hpp"
 #include "engine/local/obeyed_term.hpp"
@@ -223,6 +224,11 @@ Result<Served> serve(const UpOptions& options, const std::optional<Account>& job
     api::ApiSetting setting;
     setting.gateway_keys = served.keys.get();
     setting.read_usage = [folder] { return read_usage(folder); };
+    setting.look_at_endpoints = [steward = hands.steward](JobId service) {
+        std::vector<api::EndpointSight> seen;
+        for (auto& each : steward->endpoints_of(service)) seen.push_back({each.is_serving, std::move(each.detail)});
+        return seen;
+    };
     setting.version = STARGATE_VERSION;
     setting.state = folder;
     setting.job_user = job_user;
@@ -293,6 +299,7 @@ bool has_services(const live::ControlPlane& plane) {
     bool has = false;
     plane.read([&](const State& state, Instant, std::uint64_t) {
         state.table<Attempt>().for_each([&](const Attempt& attempt) { has = has || attempt.port != 0; });
+        has = has || !routed_services(state).empty();
     });
     return has;
 }

@@ -6,6 +6,7 @@
 #include <array>
 #include <charconv>
 
+#include "api/endpoints.hpp"
 #include "api/mount_rules.hpp"
 #include "api/words.hpp"
 #include "base/names.hpp"
@@ -44,7 +45,7 @@ public:
         job_.file = presentable(setting_.file);
         finish_service(root);
         require(root, "name", !job_.submit.spec.name.empty());
-        require(root, "run", !job_.launch.argv.empty() || !job_.launch.shell.empty());
+        require_servers(root);
         if (!job_.launch.argv.empty() && !job_.launch.shell.empty()) {
             reject(root.line, "run", "stands beside `command`; write one of them");
         }
@@ -71,6 +72,15 @@ private:
     Result<ParsedJob> result() {
         if (failed_) return fail(Fault::malformed, error_);
         return std::move(job_);
+    }
+    /// Something to run, or, of a service, servers that run already.
+    void require_servers(const YamlNode& root) {
+        if (!job_.launch.argv.empty() || !job_.launch.shell.empty()) return;
+        if (!job_.submit.service) return require(root, "run", false);
+        if (job_.submit.service->is_external()) return;
+        reject(root.line, "run",
+               "is missing; write `run: ...` with a server that listens on $PORT, or, for servers that run already, "
+               "`endpoints: [http://HOST:PORT]`");
     }
     void require(const YamlNode& root, std::string_view field, bool is_there) {
         if (!is_there) reject(root.line, field, fmt::format("is missing; every job has one, write `{}: ...`", field));
@@ -116,6 +126,7 @@ private:
             }
         }
         if (!is_service) return;
+        if (job_.submit.service->is_external()) return finish_external(root);
         if (spec().is_elastic() || spec().share > 0) {
             return reject(job_.lines["gpus"], "gpus", "a replica has whole GPUs, always as many; write `gpus: 1`");
         }
@@ -128,6 +139,20 @@ private:
             return reject(job_.lines["replicas"], "replicas", "`max` is smaller than `min`; write `{min: 1, max: 3}`");
         }
         job_.submit.count = service.max;
+    }
+    /// Its servers run already: nothing is said of how they are started, or of what they hold.
+    void finish_external(const YamlNode& root) {
+        constexpr std::array<std::string_view, 8> allowed{
+            "kind", "name", "tenant", "model", "slo", "max_concurrency", "held", "endpoints"};
+        for (const auto& [key, value] : root.members) {
+            const auto is_key = [&key = key](std::string_view field) { return field == key.text; };
+            if (std::any_of(allowed.begin(), allowed.end(), is_key)) continue;
+            return reject(key.line, key.text,
+                          "is of replicas that Stargate starts, and `endpoints` are servers that run already; leave "
+                          "one of the two out");
+        }
+        spec().min_gpus = spec().max_gpus = GpuCount{0};
+        job_.submit.count = 1;
     }
     void read_field(const YamlNode::Key& key, const YamlNode& value) {
         const auto& known = fields();
@@ -376,9 +401,31 @@ private:
         if (job_.submit.service) job_.submit.service->model = value;
     }
     void endpoints(const YamlNode& node) {
-        reject(
-            node.line, "endpoints",
-            "this version routes only to replicas that it started; write `run:` with a server that listens on $PORT");
+        ServiceSpec scrap;
+        auto& all = (job_.submit.service ? *job_.submit.service : scrap).endpoints;
+        const bool is_list = node.kind == YamlNode::Kind::sequence;
+        for (const auto* each : is_list ? pointers_to(node.items) : std::vector{&node}) {
+            const auto value = text(*each, "endpoints");
+            if (failed_) return;
+            const auto endpoint = read_endpoint(value);
+            if (!endpoint) return reject(each->line, "endpoints", endpoint.error().detail);
+            if (std::find(all.begin(), all.end(), *endpoint) != all.end()) {
+                return reject(each->line, "endpoints",
+                              fmt::format("{} is there twice; write each server once", url_of(*endpoint)));
+            }
+            all.push_back(*endpoint);
+        }
+        if (all.empty()) reject(node.line, "endpoints", "an empty list; write `[http://HOST:PORT]`");
+        if (all.size() > max_endpoints) {
+            reject(node.line, "endpoints",
+                   fmt::format("{} servers, and {} is the most; put a balancer before some of them", all.size(),
+                               max_endpoints));
+        }
+    }
+    static std::vector<const YamlNode*> pointers_to(const std::vector<YamlNode>& items) {
+        std::vector<const YamlNode*> all;
+        for (const auto& item : items) all.push_back(&item);
+        return all;
     }
     void retries(const YamlNode& node) { spec().retries = number(node, "retries", 0, 1000); }
     void run(const YamlNode& node) {

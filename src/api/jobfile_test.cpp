@@ -127,6 +127,23 @@ TEST(JobFile, AMountTargetIsReadAsThePathItMeans) {
     }
 }
 
+TEST(JobFile, EndpointsAreServersThatRunAlready) {
+    const auto job = parse(
+        "kind: service\nname: llama-8b\nmodel: meta-llama/Llama-3.1-8B-Instruct\n"
+        "endpoints: [http://127.0.0.1:8000, 'http://[::1]:8000/']\nslo: 500ms\nmax_concurrency: 64\nheld: true\n");
+    ASSERT_TRUE(job) << job.error().detail;
+    const auto& service = *job->submit.service;
+    EXPECT_EQ(service.endpoints, (std::vector<Endpoint>{{"127.0.0.1", 8000}, {"::1", 8000}}));
+    EXPECT_EQ(service.max_concurrency, 64);
+    EXPECT_EQ(service.slo, std::chrono::milliseconds{500});
+    EXPECT_EQ(service.model, "meta-llama/Llama-3.1-8B-Instruct");
+    EXPECT_EQ(job->submit.count, 1);
+    EXPECT_EQ(job->submit.spec.max_gpus, GpuCount{0});
+    EXPECT_TRUE(job->submit.held);
+    EXPECT_EQ(parse("kind: service\nname: a\nendpoints: http://gpu-7:80\n")->submit.service->endpoints,
+              (std::vector<Endpoint>{{"gpu-7", 80}}));
+}
+
 TEST(JobFile, HomeAndAbsolutePaths) {
     EXPECT_EQ(parse(head + "dir: '~/x'\n")->launch.folder, "/home/ada/x");
     EXPECT_EQ(parse(head + "dir: /x\n")->launch.folder, "/x");
@@ -159,6 +176,18 @@ std::string many(int values) {
     return text + "]\n";
 }
 
+std::string many_endpoints(int count) {
+    std::string text;
+    for (int i = 0; i < count; ++i) text += "http://a:" + std::to_string(1000 + i) + ",";
+    return text;
+}
+
+std::string not_beside_endpoints(int line, const std::string& field) {
+    return "job.yaml:" + std::to_string(line) + ": " + field +
+           ": is of replicas that Stargate starts, and `endpoints` are servers that run already; leave one of the two "
+           "out";
+}
+
 const std::vector<Bad> bad{
     {"", "job.yaml:1: file: holds no fields; write `kind: batch`, `name: ...` and `run: ...`"},
     {"just a text", "job.yaml:1: file: holds no fields; write `kind: batch`, `name: ...` and `run: ...`"},
@@ -174,6 +203,36 @@ const std::vector<Bad> bad{
      "job.yaml:4: replicas: `max` is smaller than `min`; write `{min: 1, max: 3}`"},
     {"kind: service\nname: a\nrun: x\nreplicas: {least: 2}\n",
      "job.yaml:4: replicas.least: no such field; docs/job-file.md lists them all"},
+    {"kind: service\nname: a\n",
+     "job.yaml:1: run: is missing; write `run: ...` with a server that listens on $PORT, or, for servers that run "
+     "already, `endpoints: [http://HOST:PORT]`"},
+    {"kind: batch\nname: a\nrun: x\nendpoints: [http://a:1]\n",
+     "job.yaml:4: endpoints: is of services; write `kind: service`, or leave it out"},
+    {"kind: service\nname: a\nendpoints: [http://a:1]\nrun: x\n", not_beside_endpoints(4, "run")},
+    {"kind: service\nname: a\ncommand: [x]\nendpoints: [http://a:1]\n", not_beside_endpoints(3, "command")},
+    {"kind: service\nname: a\nendpoints: [http://a:1]\nreplicas: 2\n", not_beside_endpoints(4, "replicas")},
+    {"kind: service\nname: a\nendpoints: [http://a:1]\ngpus: 0\n", not_beside_endpoints(4, "gpus")},
+    {"kind: service\nname: a\nendpoints: [http://a:1]\npriority: serving\n", not_beside_endpoints(4, "priority")},
+    {"kind: service\nname: a\nendpoints: [http://a:1]\ndrain: 5s\n", not_beside_endpoints(4, "drain")},
+    {"kind: service\nname: a\nendpoints: [http://a:1]\nenv: {A: b}\n", not_beside_endpoints(4, "env")},
+    {"kind: service\nname: a\nendpoints: [http://a:1]\nsandbox: none\n", not_beside_endpoints(4, "sandbox")},
+    {"kind: service\nname: a\nendpoints: [http://a:1]\nretries: 1\n",
+     "job.yaml:4: retries: is of work that ends, and a service does not; leave it out"},
+    {"kind: service\nname: a\nendpoints: [http://a:1]\ncount: 2\n",
+     "job.yaml:4: count: is of work that ends, and a service does not; leave it out"},
+    {"kind: service\nname: a\nendpoints:\n- http://a:1\n- http://A:1/\n",
+     "job.yaml:5: endpoints: http://a:1 is there twice; write each server once"},
+    {"kind: service\nname: a\nendpoints: []\n", "job.yaml:3: endpoints: an empty list; write `[http://HOST:PORT]`"},
+    {"kind: service\nname: a\nendpoints: [[http://a:1]]\n",
+     "job.yaml:3: endpoints: a list stands where one value belongs; write `endpoints: VALUE`"},
+    {"kind: service\nname: a\nendpoints: [http://a:1, https://b:1]\n",
+     "job.yaml:3: endpoints: `https://b:1` is reached by TLS, which the gateway does not speak to servers yet; give an "
+     "http address, as of a proxy beside it that does"},
+    {"kind: service\nname: a\nendpoints: http://a:8000/v1\n",
+     "job.yaml:3: endpoints: `http://a:8000/v1` goes on after the port, and paths are the clients' own; write "
+     "http://HOST:PORT alone"},
+    {"kind: service\nname: a\nendpoints: [" + many_endpoints(65) + "]\n",
+     "job.yaml:3: endpoints: 65 servers, and 64 is the most; put a balancer before some of them"},
     {"kind: batch\nname: a\nrun: x\nslo: 1s\n",
      "job.yaml:4: slo: is of services; write `kind: service`, or leave it out"},
     {"kind: trainin\nname: a\nrun: x\n",

@@ -11,6 +11,7 @@
 #include <variant>
 
 #include "api/control.hpp"
+#include "api/endpoints.hpp"
 #include "api/gateway_keys.hpp"
 #include "api/http.hpp"
 #include "api/jobfile.hpp"
@@ -40,6 +41,7 @@ struct ApiSetting {
     std::string state;                                          // the state folder, which no job may mount
     GatewayKeys* gateway_keys = nullptr;                        // outlives the API; null: there is no gateway
     std::function<Result<std::vector<UsageRow>>()> read_usage;  // ordered by tenant and service; empty: none
+    LookAtEndpoints look_at_endpoints;                          // from any thread; empty: nothing is known
 };
 
 /// What the server counts for /metrics.

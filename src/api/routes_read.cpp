@@ -12,6 +12,7 @@
 #include "api/sentences.hpp"
 #include "base/json_text.hpp"
 #include "core/explain.hpp"
+#include "core/serving.hpp"
 
 /// The routes that look at jobs.
 namespace stargate::api {
@@ -149,6 +150,7 @@ Response Api::job(const Request& request) {
     Named named;
     std::optional<JobId> id;
     bool may_act = false;
+    bool is_elsewhere = false;  // nothing of it is run here
     control_.read([&](const State& state, Instant now, std::uint64_t) {
         const Sight sight{request.caller, state};
         named = jobs_of(sight, reference);
@@ -165,6 +167,10 @@ Response Api::job(const Request& request) {
         JsonList reasons{reply.body};
         for (const auto& why : explain(state, now, *id)) append_reason(reasons.item(), sight, why, spec, *id);
         reasons.close();
+        is_elsewhere = is_external(state, job);
+        if (!is_elsewhere || std::holds_alternative<Finished>(job.phase)) return;
+        reply.body += R"(,"endpoints":)";
+        append_endpoints(reply.body, state.at<Service>(job.spec), setting_.look_at_endpoints);
     });
     if (!named.rivals.empty()) return ambiguous(reference, named.rivals);
     if (!id) {
@@ -177,7 +183,7 @@ Response Api::job(const Request& request) {
         return reply;
     }
     reply.body += R"(,"launch":)";
-    const auto launch = may_act ? control_.launch_of(*id) : fail(Fault::denied, "");
+    const auto launch = may_act && !is_elsewhere ? control_.launch_of(*id) : fail(Fault::denied, "");
     if (launch) {
         append_launch(reply.body, *launch);
     } else {
@@ -256,7 +262,7 @@ void append_start(std::string& out, const State& state, Instant now, JobId id) {
     }
 }
 
-void append_why(std::string& out, const Sight& sight, Instant now, JobId id) {
+void append_why(std::string& out, const Sight& sight, Instant now, JobId id, const LookAtEndpoints& look) {
     const auto& state = sight.state();
     const auto& job = state.at<Job>(id);
     const auto& spec = state.spec_of(job);
@@ -278,7 +284,10 @@ void append_why(std::string& out, const Sight& sight, Instant now, JobId id) {
     append_start(out, state, now, id);
     out += R"(,"detail":)";
     const auto* finished = std::get_if<Finished>(&job.phase);
-    json_string(out, finished == nullptr ? "" : finished->detail);
+    const bool is_routed = std::holds_alternative<Routed>(job.phase);
+    json_string(out, is_routed             ? endpoints_in_words(state.at<Service>(job.spec), look)
+                     : finished == nullptr ? std::string{}
+                                           : finished->detail);
     out += "}\n";
 }
 
@@ -302,7 +311,9 @@ Response Api::why(const Request& request) {
     control_.read([&](const State& state, Instant now, std::uint64_t) {
         const Sight sight{request.caller, state};
         named = jobs_of(sight, reference);
-        if (const auto id = one_of(state, named.jobs)) append_why(reply.body, sight, now, *id);
+        if (const auto id = one_of(state, named.jobs)) {
+            append_why(reply.body, sight, now, *id, setting_.look_at_endpoints);
+        }
     });
     if (!named.rivals.empty()) return ambiguous(reference, named.rivals);
     if (!reply.body.empty()) return reply;

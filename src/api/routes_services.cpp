@@ -11,6 +11,7 @@ namespace {
 
 /// How many replicas are where.
 struct Places {
+    std::int32_t wanted = 0;
     int serving = 0;
     int starting = 0;  // or waking
     int asleep = 0;    // or about to be
@@ -43,6 +44,7 @@ void count(const State& state, const Job& job, Places& places) {
 
 Places places_of(const State& state, const Service& service) {
     Places places;
+    places.wanted = service.awake;
     const auto elements = state.at<Spec>(service.first).count;
     for (std::int32_t task = 0; task < elements; ++task) {
         const auto* job = state.find<Job>(JobId{service.first.value + static_cast<std::uint64_t>(task)});
@@ -51,7 +53,21 @@ Places places_of(const State& state, const Service& service) {
     return places;
 }
 
-void append_service(std::string& out, const State& state, const Service& service, const Places& places) {
+/// Of servers that run elsewhere: all are wanted while requests go to them, and those that answer serve.
+Places places_of_endpoints(const State& state, const Service& service, const LookAtEndpoints& look) {
+    Places places;
+    const auto* job = state.find<Job>(service.first);
+    places.is_over = job == nullptr || std::holds_alternative<Finished>(job->phase);
+    if (job == nullptr || !std::holds_alternative<Routed>(job->phase)) return places;
+    places.wanted = static_cast<std::int32_t>(service.spec.endpoints.size());
+    for (const auto& each : look ? look(service.first) : std::vector<EndpointSight>{}) {
+        places.serving += each.is_serving ? 1 : 0;
+    }
+    return places;
+}
+
+void append_service(std::string& out, const State& state, const Service& service, const Places& places,
+                    const LookAtEndpoints& look) {
     const auto& spec = state.at<Spec>(service.first).spec;
     out += fmt::format(R"({{"id":{},"name":)", service.first.value);
     json_string(out, spec.name);
@@ -59,12 +75,16 @@ void append_service(std::string& out, const State& state, const Service& service
     json_string(out, state.at<TenantRow>(spec.tenant).tenant.name);
     out += ",\"model\":";
     json_string(out, service.spec.model.empty() ? spec.name : service.spec.model);
-    out += fmt::format(R"(,"min":{},"max":{},"standby":{},"wanted":{},"serving":{},"starting":{},"asleep":{},)",
-                       service.spec.min, service.spec.max, service.spec.standby, service.awake, places.serving,
-                       places.starting, places.asleep);
-    out += fmt::format(R"("ending":{},"waiting":{},"lent_gpus":{},"demand":{},"over_limit":{}}})", places.ending,
-                       places.waiting, places.lent, service.is_known ? std::to_string(service.need) : "null",
-                       service.over_limit);
+    const auto endpoints = static_cast<std::int32_t>(service.spec.endpoints.size());
+    const auto least = service.spec.is_external() ? endpoints : service.spec.min;
+    const auto most = service.spec.is_external() ? endpoints : service.spec.max;
+    out += fmt::format(R"(,"min":{},"max":{},"standby":{},"wanted":{},"serving":{},"starting":{},"asleep":{},)", least,
+                       most, service.spec.standby, places.wanted, places.serving, places.starting, places.asleep);
+    out += fmt::format(R"("ending":{},"waiting":{},"lent_gpus":{},"demand":{},"over_limit":{},"endpoints":)",
+                       places.ending, places.waiting, places.lent,
+                       service.is_known ? std::to_string(service.need) : "null", service.over_limit);
+    append_endpoints(out, service, look);
+    out += "}";
 }
 
 }  // namespace
@@ -75,10 +95,12 @@ Response Api::services(const Request& request) {
     control_.read([&](const State& state, Instant, std::uint64_t) {
         const Sight sight{request.caller, state};
         state.table<Service>().for_each([&](const Service& service) {
-            const auto places = places_of(state, service);
+            const auto& look = setting_.look_at_endpoints;
+            const auto places =
+                service.spec.is_external() ? places_of_endpoints(state, service, look) : places_of(state, service);
             if (places.is_over || !sight.may_use(state.at<Spec>(service.first).spec.tenant)) return;
             rows.item();
-            append_service(reply.body, state, service, places);
+            append_service(reply.body, state, service, places, look);
         });
     });
     rows.close();

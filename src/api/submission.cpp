@@ -48,6 +48,9 @@ std::string with_line(const ParsedJob& job, const std::string& detail) {
 std::string acceptance(const Submit& submit, JobId job) {
     auto text = fmt::format(R"({{"id":{},"count":{},"name":)", job.value, submit.count);
     json_string(text, submit.spec.name);
+    if (submit.service && submit.service->is_external()) {
+        text += fmt::format(R"(,"endpoints":{})", submit.service->endpoints.size());
+    }
     return text + "}";
 }
 
@@ -150,6 +153,8 @@ void Api::read_job(const Pending& pending, const Account& account) {
 
 /// Whether the folder, the program and what is mounted are there, which may ask a file server.
 void Api::check_start(const Pending& pending) {
+    const auto& service = pending->job.submit.service;
+    if (service && service->is_external()) return hand_in(pending);  // nothing of it starts
     const auto key = start_of(pending->job);
     bool known = false;
     {

@@ -114,6 +114,20 @@ std::vector<Column> usage_columns() {
     };
 }
 
+namespace {
+/// `http://a:8000 serves`, `http://b:8000: Connection refused`.
+std::string endpoint_of(const Json& endpoint) {
+    if (endpoint["serving"].boolean) return endpoint["url"].text + " serves";
+    return endpoint["url"].text + ": " + endpoint["detail"].text;
+}
+
+std::string endpoints_of(const Json& row) {
+    std::string words;
+    for (const auto& endpoint : row["endpoints"].items) words += (words.empty() ? "" : ", ") + endpoint_of(endpoint);
+    return words.empty() ? "-" : words;
+}
+}  // namespace
+
 std::vector<Column> service_columns() {
     return {
         {"SERVICE", [](const Json& row) { return row["name"].word(); }},
@@ -126,6 +140,7 @@ std::vector<Column> service_columns() {
         {"DEMAND", [](const Json& row) { return row["demand"].kind == Json::Kind::null ? "?" : row["demand"].word(); },
          true},
         {"LENT GPUS", [](const Json& row) { return row["lent_gpus"].word(); }, true},
+        {"ENDPOINTS", endpoints_of, false, true},
     };
 }
 
@@ -200,7 +215,8 @@ void print_job(const Json& job) {
     line("failures", job["failures"].whole == 0 ? "" : job["failures"].word());
     line("step", job["step"].whole < 0 ? "" : job["step"].word());
     line("exit status", job["exit_status"].word());
-    line("time limit", spoken_duration(job["time_limit_s"].whole * 1'000'000));
+    const bool is_service = job["kind"].text == "service";  // which has none
+    line("time limit", is_service ? "" : spoken_duration(job["time_limit_s"].whole * 1'000'000));
     line("submitted", when(job["submitted_at"]));
     line("started", when(job["started_at"]));
     line("ended", when(job["ended_at"]));
@@ -209,6 +225,7 @@ void print_job(const Json& job) {
     line("folder", launch["folder"].word());
     line("runs as", launch["account"].word());
     line("sandbox", launch["sandbox"].word());
+    for (const auto& endpoint : job["endpoints"].items) line("endpoint", endpoint_of(endpoint));
     for (const auto& reason : job["reasons"].items) {
         line("waits for", reason["message"].text + (reason["remedy"].text.empty() ? "" : "; " + reason["remedy"].text));
     }

@@ -143,6 +143,15 @@ int submit(Asked& asked) {
         const auto name = job["name"].text;
         if (is_json(output_of(asked.output))) return std::fwrite(reply.data(), 1, reply.size(), stdout), 0;
         if (output_of(asked.output) == Output::name) return fmt::print("{}\n", name), 0;
+        if (const auto endpoints = job["endpoints"].whole; endpoints > 0) {
+            fmt::print(
+                "job {0} `{1}` accepted: requests go to {2}, as long as {3}\n"
+                "  stargate show {0}      which of them answer\n"
+                "  stargate cancel {0}    no request goes there any more; the servers go on\n",
+                job["id"].whole, name, endpoints == 1 ? "its endpoint" : fmt::format("its {} endpoints", endpoints),
+                endpoints == 1 ? "it answers" : "they answer");
+            return 0;
+        }
         const auto count = job["count"].whole;
         fmt::print("job {} `{}` accepted{}\n", job["id"].whole, name,
                    count > 1 ? fmt::format(": {} elements, {}[0] to {}[{}]", count, name, name, count - 1) : "");
@@ -385,7 +394,8 @@ void add_verbs(CLI::App& app, std::function<int()>& action, const std::vector<st
     logs_verb->add_flag("-f,--follow", a.follow, "until it ends");
     check_whole(logs_verb->add_option("--attempt", a.attempt, "of the attempt of this id instead of the newest"), 1);
     act_on_job(verb("cancel", "end a job, with its grace", "cancel train", [&a] { return cancel(a); }));
-    act_on_job(verb("hold", "keep a waiting job waiting", "hold train", [&a] { return act(a, "hold", "is held"); }));
+    act_on_job(verb("hold", "keep a waiting job waiting, or requests from endpoints", "hold train",
+                    [&a] { return act(a, "hold", "is held"); }));
     act_on_job(
         verb("release", "let a held job run", "release train", [&a] { return act(a, "release", "is released"); }));
     auto* resize = act_on_job(verb("resize", "ask an elastic job to run at another size", "resize train 2", [&a] {

@@ -107,8 +107,9 @@ private:
         exchange.respond({200,
                           "text/plain",
                           {},
-                          fmt::format("vllm:num_requests_running {}\nvllm:num_requests_waiting {}\n", batch_.size(),
-                                      queue_.size())});
+                          fmt::format("vllm:num_requests_running {}\nvllm:num_requests_waiting {}\n"
+                                      "vllm:request_success_total {}\n",
+                                      batch_.size(), queue_.size(), answered_)});
     }
 
     /// Takes effect when nothing is computed any more; until then it serves what it has and refuses what comes.
@@ -252,6 +253,7 @@ private:
         }
     }
     void end(Stream& stream) {
+        ++answered_;
         if (stream.streams) {
             std::string last;
             if (stream.tells_usage) {
@@ -277,6 +279,7 @@ private:
     net::Loop::Timer step_timer_ = 0;
     std::int64_t last_step_us_ = 0;
     std::uint64_t last_number_ = 0;
+    std::uint64_t answered_ = 0;
     std::uint64_t cancelled_ = 0;
     bool is_asleep_ = false;
     std::unique_ptr<net::Server> server_;  // first to go, with all that it calls

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <atomic>
+#include <mutex>
 #include <thread>
 
 #include "core/state.hpp"
 #include "net/loop.hpp"
+#include "steward/endpoints.hpp"
 #include "steward/gateway_side.hpp"
 #include "steward/replicas.hpp"
 
@@ -33,8 +35,17 @@ std::string hex_of_incarnation(const Authority& authority) {
 struct Routes {
     std::map<std::string, gateway::ServiceEntry> services;
     std::map<std::string, JobId> ids;
-    std::vector<AttemptId> live;  // attempts of replicas
+    std::vector<AttemptId> live;                               // attempts of replicas
+    std::map<std::uint64_t, Endpoint> endpoints;               // by the ids that gateways know
+    std::map<JobId, std::vector<std::uint64_t>> endpoints_of;  // services, in the order of their endpoints
 };
+
+/// Gateways know replicas by their attempts. Endpoints have ids far above these, which are good for ever too: a
+/// service's list never changes. Below 2^53, so that whoever reads JSON's numbers as floating point reads them.
+std::uint64_t endpoint_id(JobId service, std::size_t index) {
+    constexpr std::uint64_t first_id = std::uint64_t{1} << 52;
+    return first_id + service.value * max_endpoints + index;
+}
 
 std::optional<gateway::ReplicaEntry> entry_of(const Attempt& attempt) {
     const bool leaves = attempt.ending || attempt.presence == Presence::falling_asleep;
@@ -52,6 +63,18 @@ void add_replicas(const State& state, const Service& row, gateway::ServiceEntry&
         const auto& attempt = state.at<Attempt>(active->attempt);
         routes.live.push_back(attempt.id);
         if (auto replica = entry_of(attempt)) entry.replicas.push_back(std::move(*replica));
+    }
+}
+
+/// Whether each answers is not known to State: whoever asks them fills it in.
+void add_endpoints(const State& state, const Service& row, gateway::ServiceEntry& entry, Routes& routes) {
+    if (!std::holds_alternative<Routed>(state.at<Job>(row.first).phase)) return;  // held
+    for (std::size_t i = 0; i < row.spec.endpoints.size(); ++i) {
+        const auto& endpoint = row.spec.endpoints[i];
+        const auto id = endpoint_id(row.first, i);
+        entry.replicas.push_back({id, endpoint.host, endpoint.port, gateway::ReplicaState::starting});
+        routes.endpoints.emplace(id, endpoint);
+        routes.endpoints_of[row.first].push_back(id);
     }
 }
 
@@ -77,7 +100,7 @@ Routes routes_of(const State& state) {
         entry.model = row.spec.model.empty() ? spec.name : row.spec.model;
         entry.slo_ms = std::chrono::duration_cast<std::chrono::milliseconds>(row.spec.slo).count();
         entry.max_concurrency = row.spec.max_concurrency;
-        add_replicas(state, row, entry, routes);
+        row.spec.is_external() ? add_endpoints(state, row, entry, routes) : add_replicas(state, row, entry, routes);
         routes.ids.insert_or_assign(spec.name, row.first);
         routes.services.insert_or_assign(spec.name, std::move(entry));
     });
@@ -92,7 +115,8 @@ public:
           gateway_{loop_,
                    state + "/gateway.sock",
                    {hex_of_incarnation(needs_.authority), needs_.authority.term},
-                   {[this](std::uint64_t boot, const gateway::Demand& demand) { demanded(boot, demand); }}} {
+                   {[this](std::uint64_t boot, const gateway::Demand& demand) { demanded(boot, demand); }}},
+          endpoints_{loop_, [this] { refresh(); }, {}} {
         loop_.post([this] {
             refresh();
             tick();
@@ -113,6 +137,11 @@ public:
             is_due_ = false;
             refresh();
         });
+    }
+    std::vector<EndpointSight> endpoints_of(JobId service) const override {
+        const std::lock_guard lock{sights_mutex_};
+        const auto found = sights_.find(service);
+        return found == sights_.end() ? std::vector<EndpointSight>{} : found->second;
     }
     void set_keys(std::vector<Key> keys) override {
         loop_.post([this, keys = std::move(keys)] {
@@ -137,6 +166,7 @@ private:
         Routes routes;
         needs_.read([&](const State& state) { routes = routes_of(state); });
         ids_ = std::move(routes.ids);
+        look_at_endpoints(routes);
         gateway_.set_services(std::move(routes.services));
         // One that State does not know yet was started after this State.
         for (const auto attempt : live_) {
@@ -145,6 +175,23 @@ private:
             gateway_.give_back(attempt.value);
         }
         live_ = std::move(routes.live);
+    }
+
+    /// Those that answered are serving.
+    void look_at_endpoints(Routes& routes) {
+        endpoints_.follow(routes.endpoints);
+        std::map<JobId, std::vector<EndpointSight>> sights;
+        for (const auto& [service, ids] : routes.endpoints_of) {
+            for (const auto id : ids) sights[service].push_back(endpoints_.sight(id));
+        }
+        for (auto& [name, service] : routes.services) {
+            for (auto& replica : service.replicas) {
+                if (!routes.endpoints.contains(replica.id) || !endpoints_.sight(replica.id).is_serving) continue;
+                replica.state = gateway::ReplicaState::serving;
+            }
+        }
+        const std::lock_guard lock{sights_mutex_};
+        sights_ = std::move(sights);
     }
 
     void demanded(std::uint64_t boot, const gateway::Demand& demand) {
@@ -166,8 +213,11 @@ private:
     net::Loop loop_;
     Replicas replicas_;
     GatewaySide gateway_;
+    Endpoints endpoints_;
     std::vector<AttemptId> live_;       // attempts of replicas, when State was looked at last
     std::map<std::string, JobId> ids_;  // of the services, by the names that gateways know
+    mutable std::mutex sights_mutex_;
+    std::map<JobId, std::vector<EndpointSight>> sights_;  // of the endpoints of services
     std::atomic<bool> is_due_{false};
     std::thread thread_;
 };

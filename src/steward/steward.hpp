@@ -7,6 +7,7 @@
 #include "base/digest.hpp"
 #include "base/result.hpp"
 #include "engine/serving_port.hpp"
+#include "steward/endpoints.hpp"
 
 namespace stargate::steward {
 
@@ -25,6 +26,10 @@ public:
 
     /// These are good from now on, and no others. From any thread.
     virtual void set_keys(std::vector<Key> keys) = 0;
+
+    /// How the endpoints of a service that requests go to answered last, in their order; none of any other. From any
+    /// thread.
+    [[nodiscard]] virtual std::vector<EndpointSight> endpoints_of(JobId service) const = 0;
 };
 
 }  // namespace stargate::steward
