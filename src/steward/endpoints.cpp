@@ -60,7 +60,10 @@ void Endpoints::ask(std::uint64_t id) {
         });
     };
     net::CallEvents events;
-    events.on_head = [later](const net::ResponseHead& head) { later(head.status, ""); };
+    const auto status = std::make_shared<int>(0);
+    events.on_head = [status](const net::ResponseHead& head) { *status = head.status; };
+    // The whole of it is read, so that the connection is there for the next question and no name is looked up again.
+    events.on_end = [status, later] { later(*status, ""); };
     events.on_failure = [later](const net::CallFailure& failure) { later(0, failure.why); };
     asked.timer = loop_.after(
         pace_.patience, [this, id, question = asked.question] { came_of_it(id, question, 0, "it says nothing"); });
@@ -74,7 +77,7 @@ void Endpoints::came_of_it(std::uint64_t id, std::uint64_t question, int status,
     const auto found = asked_.find(id);
     if (found == asked_.end() || found->second.question != question || !found->second.call) return;
     loop_.cancel(found->second.timer);
-    found->second.call->cancel();  // what else it says is of no interest
+    found->second.call->cancel();  // where it has not ended
     found->second.call.reset();
     status == 0 ? seen(id, {false, why}) : answered(id, status);
 }
