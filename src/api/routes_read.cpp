@@ -278,7 +278,7 @@ void append_why(std::string& out, const Sight& sight, Instant now, JobId id) {
     append_start(out, state, now, id);
     out += R"(,"detail":)";
     const auto* finished = std::get_if<Finished>(&job.phase);
-    json_string(out, finished == nullptr ? "" : finished->detail);
+    json_string(out, finished == nullptr ? trouble_of(state, job) : finished->detail);
     out += "}\n";
 }
 

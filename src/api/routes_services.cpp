@@ -62,9 +62,15 @@ void append_service(std::string& out, const State& state, const Service& service
     out += fmt::format(R"(,"min":{},"max":{},"standby":{},"wanted":{},"serving":{},"starting":{},"asleep":{},)",
                        service.spec.min, service.spec.max, service.spec.standby, service.awake, places.serving,
                        places.starting, places.asleep);
-    out += fmt::format(R"("ending":{},"waiting":{},"lent_gpus":{},"demand":{},"over_limit":{}}})", places.ending,
-                       places.waiting, places.lent, service.is_known ? std::to_string(service.need) : "null",
-                       service.over_limit);
+    out += fmt::format(R"("ending":{},"waiting":{},"lent_gpus":{},"demand":{},"over_limit":{},"trouble":)",
+                       places.ending, places.waiting, places.lent,
+                       service.is_known ? std::to_string(service.need) : "null", service.over_limit);
+    if (service.troubles.empty()) {
+        out += "null}";
+    } else {
+        json_string(out, service.troubles.back().detail);
+        out += "}";
+    }
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include "net/loop.hpp"
 #include "steward/gateway_side.hpp"
 #include "steward/replicas.hpp"
+#include "steward/watch.hpp"
 
 namespace stargate::steward {
 
@@ -20,20 +21,12 @@ constexpr std::size_t longest_name = 128;  // of a tenant, at gateways
 /// Replicas run on this machine.
 constexpr const char* host = "127.0.0.1";
 
-std::string hex_of_incarnation(const Authority& authority) {
-    std::string out;
-    for (const auto byte : authority.incarnation) {
-        out += "0123456789abcdef"[byte >> 4];
-        out += "0123456789abcdef"[byte & 15];
-    }
-    return out;
-}
-
 /// What a gateway is told of State.
 struct Routes {
     std::map<std::string, gateway::ServiceEntry> services;
     std::map<std::string, JobId> ids;
-    std::vector<AttemptId> live;  // attempts of replicas
+    std::vector<AttemptId> live;   // attempts of replicas
+    std::vector<Watched> serving;  // those of them that have proved that they answer
 };
 
 std::optional<gateway::ReplicaEntry> entry_of(const Attempt& attempt) {
@@ -51,6 +44,9 @@ void add_replicas(const State& state, const Service& row, gateway::ServiceEntry&
         if (active == nullptr) continue;
         const auto& attempt = state.at<Attempt>(active->attempt);
         routes.live.push_back(attempt.id);
+        if (attempt.is_ready && !attempt.ending) {
+            routes.serving.push_back({attempt.id, attempt.tellings, host, attempt.port});
+        }
         if (auto replica = entry_of(attempt)) entry.replicas.push_back(std::move(*replica));
     }
 }
@@ -88,11 +84,15 @@ class Impl final : public Steward {
 public:
     Impl(const std::string& state, Needs needs)
         : needs_{std::move(needs)},
-          replicas_{loop_, [this](Report reply) { needs_.on_reply(std::move(reply)); }},
+          replicas_{loop_, [this](Report reply) { needs_.on_reply(std::move(reply)); }, needs_.holder_of_port},
+          watch_{loop_,
+                 {[this] { state_changed(); },  // of what is served, not of State
+                  [this](ReplicaFailed failed) { needs_.on_reply(std::move(failed)); }, needs_.holder_of_port}},
           gateway_{loop_,
                    state + "/gateway.sock",
-                   {hex_of_incarnation(needs_.authority), needs_.authority.term},
-                   {[this](std::uint64_t boot, const gateway::Demand& demand) { demanded(boot, demand); }}} {
+                   {words_of_incarnation(needs_.authority.incarnation), needs_.authority.term},
+                   {[this](std::uint64_t boot, const gateway::Demand& demand) { demanded(boot, demand); },
+                    [this](const gateway::Seen& seen) { saw(seen); }}} {
         loop_.post([this] {
             refresh();
             tick();
@@ -137,6 +137,12 @@ private:
         Routes routes;
         needs_.read([&](const State& state) { routes = routes_of(state); });
         ids_ = std::move(routes.ids);
+        watch_.follow(routes.serving);
+        for (auto& [name, service] : routes.services) {
+            for (auto& replica : service.replicas) {
+                if (!watch_.is_fit(AttemptId{replica.id})) replica.state = gateway::ReplicaState::starting;
+            }
+        }
         gateway_.set_services(std::move(routes.services));
         // One that State does not know yet was started after this State.
         for (const auto attempt : live_) {
@@ -157,6 +163,11 @@ private:
         needs_.on_demand(std::move(told));
     }
 
+    void saw(const gateway::Seen& seen) {
+        for (const auto id : seen.answered) watch_.answered(AttemptId{id});
+        for (const auto id : seen.asleep) watch_.refused_asleep(AttemptId{id});
+    }
+
     void tick() {
         needs_.on_tick();
         loop_.after(between_ticks, [this] { tick(); });
@@ -165,6 +176,7 @@ private:
     Needs needs_;
     net::Loop loop_;
     Replicas replicas_;
+    Watch watch_;
     GatewaySide gateway_;
     std::vector<AttemptId> live_;       // attempts of replicas, when State was looked at last
     std::map<std::string, JobId> ids_;  // of the services, by the names that gateways know
@@ -173,6 +185,15 @@ private:
 };
 
 }  // namespace
+
+std::string words_of_incarnation(const std::array<std::uint8_t, 16>& incarnation) {
+    std::string out;
+    for (const auto byte : incarnation) {
+        out += "0123456789abcdef"[byte >> 4];
+        out += "0123456789abcdef"[byte & 15];
+    }
+    return out;
+}
 
 std::unique_ptr<Steward> Steward::start(const std::string& state, Needs needs) {
     return std::make_unique<Impl>(state, std::move(needs));
