@@ -194,6 +194,8 @@ Result<void> GatewayProcess::start() {
                         fmt::format("the gateway does not start: {}", last_words(state_ + "/gateway.log")));
         }
         if (std::chrono::steady_clock::now() > until) {
+            ::kill(pid_, SIGKILL);
+            ::waitpid(pid_, nullptr, 0);
             return fail(Fault::timed_out,
                         fmt::format("the gateway does not get ready; look at {}/gateway.log", state_));
         }
@@ -207,16 +209,18 @@ Result<void> GatewayProcess::start() {
 void GatewayProcess::watch() {
     std::unique_lock lock{mutex_};
     std::chrono::steady_clock::time_point next_try{};
+    std::string said;
     while (!wake_.wait_for(lock, between_watches, [this] { return is_over_; })) {
-        const bool is_gone = is_child_ ? ::waitpid(pid_, nullptr, WNOHANG) == pid_
+        const bool is_gone = is_child_ ? ::waitpid(pid_, nullptr, WNOHANG) != 0  // also when it was reaped before
                                        : !net::connect_to(state_ + "/gateway.sock").has_value();
         if (!is_gone || std::chrono::steady_clock::now() < next_try) continue;
         next_try = std::chrono::steady_clock::now() + between_tries;
         listen_ = address_;  // clients know it
-        if (const auto again = take_or_start({}); !again) {
-            fmt::print(stderr, "stargate: {}; tried again in a moment\n", again.error().detail);
-            is_child_ = false;
-        }
+        const auto again = take_or_start({});
+        const auto failure = again ? std::string{} : again.error().detail;
+        if (!again) is_child_ = false;
+        if (!again && failure != said) fmt::print(stderr, "stargate: {}; tried again and again\n", failure);
+        said = failure;
     }
 }
 

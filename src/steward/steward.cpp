@@ -124,6 +124,7 @@ public:
 
 private:
     void carry_out(const TellReplica& command) {
+        watch_.told(command.attempt, command.telling);
         if (command.what != Telling::sleep) {
             gateway_.give_back(command.attempt.value);
             return replicas_.tell(command, host);
@@ -148,6 +149,7 @@ private:
         for (const auto attempt : live_) {
             if (std::find(routes.live.begin(), routes.live.end(), attempt) != routes.live.end()) continue;
             replicas_.forget(attempt);
+            watch_.forget(attempt);
             gateway_.give_back(attempt.value);
         }
         live_ = std::move(routes.live);

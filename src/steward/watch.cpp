@@ -30,6 +30,7 @@ Watch::~Watch() { follow({}); }
 void Watch::follow(const std::vector<Watched>& serving) {
     std::set<AttemptId> stay;
     for (const auto& each : serving) {
+        if (const auto told = told_.find(each.attempt); told != told_.end() && told->second > each.telling) continue;
         stay.insert(each.attempt);
         auto& replica = replicas_[each.attempt];
         if (replica.asker && replica.what.telling == each.telling) continue;
@@ -44,6 +45,14 @@ void Watch::follow(const std::vector<Watched>& serving) {
         loop_.cancel(known.second.timer);
         return true;
     });
+}
+
+void Watch::told(AttemptId attempt, std::uint32_t telling) {
+    told_[attempt] = telling;
+    const auto found = replicas_.find(attempt);
+    if (found == replicas_.end()) return;
+    loop_.cancel(found->second.timer);
+    replicas_.erase(found);
 }
 
 void Watch::look_later(AttemptId attempt, Duration pause) {

@@ -48,8 +48,12 @@ public:
     Watch& operator=(const Watch&) = delete;
     ~Watch();
 
-    /// These serve, and no others.
+    /// These serve, and no others; but for those of an older State that have been told something since.
     void follow(const std::vector<Watched>& serving);
+    /// It is being told something, whatever the newest State says: what it does now is no failure.
+    void told(AttemptId attempt, std::uint32_t telling);
+    /// Its attempt is over.
+    void forget(AttemptId attempt) { told_.erase(attempt); }
     /// The gateway has had something of an answer from it.
     void answered(AttemptId attempt);
     /// The gateway was told by it that it sleeps.
@@ -85,6 +89,7 @@ private:
     Events events_;
     WatchLimits limits_;
     std::map<AttemptId, Replica> replicas_;
+    std::map<AttemptId, std::uint32_t> told_;  // which telling was the last
 };
 
 }  // namespace stargate::steward

@@ -128,6 +128,20 @@ TEST_F(WatchTest, OneWhosePortIsSomebodyElsesIsReportedThoughThatOneAnswers) {
     EXPECT_EQ(failed_.front().detail, holder_.detail);
 }
 
+TEST_F(WatchTest, OneThatIsToldToSleepIsLetSleepAlsoWhileStateStillHasItServing) {
+    serve();
+    follow();
+    watch_.told(AttemptId{7}, 4);
+    follow();
+    ask("/sleep?level=1");
+    watch_.refused_asleep(AttemptId{7});
+    int turns = 0;
+    EXPECT_TRUE(soon([&] { return ++turns > 20; }));
+    EXPECT_TRUE(engine_->is_asleep());
+    watch_.follow({{AttemptId{7}, 4, "127.0.0.1", port_}});  // it is to serve again
+    EXPECT_TRUE(soon([&] { return !engine_->is_asleep(); }));
+}
+
 TEST_F(WatchTest, OneThatServesNoMoreIsForgotten) {
     serve();
     follow();

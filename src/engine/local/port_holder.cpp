@@ -14,10 +14,12 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <cstdio>
 #include <cstring>
 #include <functional>
 #include <memory>
 #include <optional>
+#include <utility>
 
 #include "base/posix.hpp"
 #include "engine/local/attempt_records.hpp"
@@ -200,7 +202,15 @@ std::string words_of(const ListeningSocket& socket, std::int32_t port) {
 
 PortHolder PortHolders::holder_of(AttemptId attempt, std::int32_t port) {
     const auto sockets = listening_on(port);
-    if (!sockets) return {PortHolder::Who::unseen, sockets.error().detail};
+    if (!sockets) {
+        if (!std::exchange(has_said_unseen_, true)) {
+            std::fprintf(stderr,
+                         "stargate: whose the ports of replicas are cannot be seen here (%s): whoever answers on "
+                         "one counts as the replica\n",
+                         sockets.error().detail.c_str());
+        }
+        return {PortHolder::Who::unseen, sockets.error().detail};
+    }
     const std::set<ListeningSocket> now{sockets->begin(), sockets->end()};
     const auto proof = proved_.find(port);
     if (proof != proved_.end() && proof->second.attempt == attempt && proof->second.sockets == now) {

@@ -39,6 +39,7 @@ public:
 
 private:
     std::string state_;
+    bool has_said_unseen_ = false;
     struct Proof {
         AttemptId attempt;
         std::set<ListeningSocket> sockets;
