@@ -13,6 +13,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <charconv>
 #include <cstdio>
 #include <cstring>
@@ -127,9 +128,12 @@ std::vector<int> family_of(int ancestor) {
 std::optional<std::vector<std::uint32_t>> sockets_of(int pid) {
     std::vector<std::uint32_t> inodes;
     const auto folder = proc_of(pid) + "/fd";
+    bool is_closed = false;  // root may list what it may not look at
     const bool could = for_each_in(folder, [&](const char* name) {
+        if (name[0] == '.') return;
         std::array<char, 64> link{};
         const auto length = ::readlink((folder + "/" + name).c_str(), link.data(), link.size() - 1);
+        is_closed = is_closed || (length < 0 && (errno == EACCES || errno == EPERM));
         constexpr std::string_view prefix = "socket:[";
         const std::string_view target{link.data(), length < 0 ? 0 : static_cast<std::size_t>(length)};
         if (!target.starts_with(prefix)) return;
@@ -137,7 +141,7 @@ std::optional<std::vector<std::uint32_t>> sockets_of(int pid) {
         std::from_chars(target.data() + prefix.size(), target.data() + target.size(), inode);
         inodes.push_back(inode);
     });
-    return could ? std::optional{std::move(inodes)} : std::nullopt;
+    return could && !is_closed ? std::optional{std::move(inodes)} : std::nullopt;
 }
 
 std::optional<std::uint32_t> user_of(int pid) {
