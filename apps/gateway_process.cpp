@@ -11,6 +11,7 @@
 #include <charconv>
 #include <chrono>
 #include <csignal>
+#include <cstdio>
 #include <utility>
 #include <variant>
 
@@ -37,6 +38,9 @@ std::string line_of(const std::string& path) {
     auto text = read_file(path, Bytes{4096}).value_or("");
     return text.substr(0, text.find('\n'));
 }
+
+/// Also where standard error is a file on a full disk.
+void say(const std::string& sentence) { std::fputs(("stargate: " + sentence + "\n").c_str(), stderr); }
 
 /// The gateway that serves for this state; 0 when none does.
 int running_gateway(const std::string& state) {
@@ -140,6 +144,10 @@ void GatewayProcess::stop_watching() {
     if (watch_.joinable()) watch_.join();
 }
 
+void GatewayProcess::tell_remark() const {
+    if (!remark_.empty()) say(remark_);
+}
+
 void GatewayProcess::undo() {
     stop_watching();
     if (is_child_) end_gateway(state_);
@@ -157,7 +165,7 @@ Result<void> GatewayProcess::take_or_start(std::chrono::steady_clock::duration p
             return tl::unexpected(is_gone.error());
         }
         if (!std::exchange(has_said_so, true)) {
-            fmt::print(stderr, "stargate: the last gateway is ending; waiting until it has answered what it has\n");
+            say("the last gateway is ending; waiting until it has answered what it has");
         }
     }
     return start();
@@ -174,8 +182,8 @@ Result<void> GatewayProcess::take(const Found& found) {
     pid_ = found.pid;
     address_ = found.address;
     if (!is_same_address(listen_, address_)) {  // to end it would cut the answers that it gives
-        fmt::print(stderr, "stargate: the gateway that runs serves at {}, not at {}; to move it, end it: kill {}\n",
-                   address_, listen_, pid_);
+        remark_ = fmt::format("the gateway that runs serves at {}, not at {}; to move it, end it: kill {}", address_,
+                              listen_, pid_);
     }
     is_child_ = false;
     return {};
@@ -219,7 +227,7 @@ void GatewayProcess::watch() {
         const auto again = take_or_start({});
         const auto failure = again ? std::string{} : again.error().detail;
         if (!again) is_child_ = false;
-        if (!again && failure != said) fmt::print(stderr, "stargate: {}; tried again and again\n", failure);
+        if (!again && failure != said) say(failure + "; tried again and again");
         said = failure;
     }
 }

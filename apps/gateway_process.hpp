@@ -28,6 +28,8 @@ public:
 
     /// HOST:PORT where it serves.
     [[nodiscard]] const std::string& address() const { return address_; }
+    /// Says where it serves if that is elsewhere than was asked.
+    void tell_remark() const;
     /// Ends the gateway again if it was started by this object: whoever wanted it cannot start.
     void undo();
 
@@ -46,7 +48,7 @@ private:
     void stop_watching();
     void watch();
 
-    std::string program_, state_, listen_, incarnation_, address_;
+    std::string program_, state_, listen_, incarnation_, address_, remark_;
     int pid_ = 0;
     bool is_child_ = false;
     std::mutex mutex_;

@@ -355,6 +355,7 @@ int stay_up(const UpOptions& options, const std::optional<Account>& job_user, Re
     const auto address = served->server->address();
     const Notes notes{options.state};
     if (const auto written = notes.write(address); !written) return failed_beside_gateway(written.error());
+    ground->gateway->tell_remark();
     readiness.ready(greeting(options, address, ground->gateway->address(), ::geteuid() != 0 || job_user));
     (*plane)->wait();
     served->server.reset();
