@@ -25,6 +25,7 @@
 #include "engine/local/obeyed_term.hpp"
 #include "engine/local/output_frame.hpp"
 #include "engine/local/output_log.hpp"
+#include "engine/local/port_holder.hpp"
 #include "free_address.hpp"
 #include "gateway/usage.hpp"
 #include "gateway_process.hpp"
@@ -103,23 +104,55 @@ struct Hands {
     steward::Steward* steward = nullptr;  // the control plane's own
 };
 
-Result<std::unique_ptr<live::ControlPlane>> start(const UpOptions& options, Hands& hands) {
+/// All that can be in the way of a control plane, found out before it takes office: whoever fails here leaves the last
+/// one's gateway and term as they were.
+struct Ground {
+    NodeShape node;
+    std::unique_ptr<store::Store> store;  // and with it the lock of the folder
+    std::unique_ptr<store::Reader> reader;
+    std::unique_ptr<api::Tokens> tokens;
+    std::unique_ptr<api::GatewayKeys> keys;
+    std::unique_ptr<GatewayProcess> gateway;
+};
+
+Result<Ground> prepare(const UpOptions& options) {
     const auto& folder = options.state;
     auto node = live::this_machine(options.cpu_gpus);
     if (!node) return tl::unexpected(node.error());
-    auto store = store::open_sqlite_store(folder);  // and with it the lock of the folder
+    Ground ground;
+    auto store = store::open_sqlite_store(folder);
     if (!store) return tl::unexpected(store.error());
+    ground.store = std::move(*store);
     if (const auto is_free = check_address_is_free(options.listen); !is_free) return tl::unexpected(is_free.error());
     auto name = live::kept_node_name(folder, node->name);
     if (!name) return tl::unexpected(name.error());
     node->name = std::move(*name);
+    ground.node = *node;
     auto reader = store::open_sqlite_reader(folder);
     if (!reader) return tl::unexpected(reader.error());
+    ground.reader = std::move(*reader);
+    auto tokens = api::Tokens::open(folder);
+    if (!tokens) return tl::unexpected(tokens.error());
+    ground.tokens = std::make_unique<api::Tokens>(std::move(*tokens));
+    auto keys = api::GatewayKeys::open(folder);
+    if (!keys) return tl::unexpected(keys.error());
+    ground.keys = std::make_unique<api::GatewayKeys>(std::move(*keys));
+    const auto identity = ground.store->identity();
+    if (!identity) return tl::unexpected(identity.error());
+    auto gateway = GatewayProcess::keep(this_program(), folder, options.gateway,
+                                        steward::words_of_incarnation(identity->incarnation));
+    if (!gateway) return tl::unexpected(store::is_full(folder) ? store::no_room(folder) : gateway.error());
+    ground.gateway = std::move(*gateway);
+    return ground;
+}
+
+Result<std::unique_ptr<live::ControlPlane>> start(const UpOptions& options, Ground& ground, Hands& hands) {
+    const auto& folder = options.state;
     live::Wiring wiring;
     wiring.folder = folder;
-    wiring.store = std::move(*store);
-    wiring.reader = std::move(*reader);
-    wiring.node = *node;
+    wiring.store = std::move(ground.store);
+    wiring.reader = std::move(ground.reader);
+    wiring.node = ground.node;
     wiring.boot = live::boot_id();
     const auto program = this_program();
     wiring.log_limits = options.log_limits;
@@ -143,6 +176,9 @@ Result<std::unique_ptr<live::ControlPlane>> start(const UpOptions& options, Hand
         });
     };
     wiring.make_serving = [folder, &hands](Serving::Needs needs) {
+        needs.holder_of_port = [holders = std::make_shared<PortHolders>(folder)](AttemptId attempt, std::int32_t port) {
+            return holders->holder_of(attempt, port);
+        };
         auto steward = steward::Steward::start(folder, std::move(needs));
         hands.steward = steward.get();
         return steward;
@@ -206,16 +242,12 @@ struct Served {
     std::unique_ptr<api::Server> server;
 };
 
-Result<Served> serve(const UpOptions& options, const std::optional<Account>& job_user, live::ControlPlane& plane,
-                     const Hands& hands) {
+Result<Served> serve(const UpOptions& options, const std::optional<Account>& job_user, Ground& ground,
+                     live::ControlPlane& plane, const Hands& hands) {
     const auto& folder = options.state;
     Served served;
-    auto tokens = api::Tokens::open(folder);
-    if (!tokens) return tl::unexpected(tokens.error());
-    served.tokens = std::make_unique<api::Tokens>(std::move(*tokens));
-    auto keys = api::GatewayKeys::open(folder);
-    if (!keys) return tl::unexpected(keys.error());
-    served.keys = std::make_unique<api::GatewayKeys>(std::move(*keys));
+    served.tokens = std::move(ground.tokens);
+    served.keys = std::move(ground.keys);
     served.keys->on_change([steward = hands.steward](const std::vector<api::GatewayKeys::Key>& all) {
         std::vector<steward::Key> told;
         for (const auto& key : all) told.push_back({key.id(), key.tenant, key.digest});
@@ -315,22 +347,27 @@ int stay_up(const UpOptions& options, const std::optional<Account>& job_user, Re
         readiness.failed(error.fault == Fault::full ? store::no_room(options.state).detail : error.detail);
         return 1;
     };
+    auto ground = prepare(options);
+    if (!ground) return failed(ground.error());
+    const auto failed_beside_gateway = [&](const Error& error) {
+        ground->gateway->undo();
+        return failed(error);
+    };
     Hands hands;
-    auto plane = start(options, hands);
-    if (!plane) return failed(plane.error());
+    auto plane = start(options, *ground, hands);
+    if (!plane) return failed_beside_gateway(plane.error());
     stop_on_signals(**plane, signals);
-    auto gateway = GatewayProcess::keep(this_program(), options.state, options.gateway);
-    if (!gateway) return failed(gateway.error());
-    auto served = serve(options, job_user, **plane, hands);
-    if (!served) return failed(served.error());
+    auto served = serve(options, job_user, *ground, **plane, hands);
+    if (!served) return failed_beside_gateway(served.error());
     const auto address = served->server->address();
     const Notes notes{options.state};
-    if (const auto written = notes.write(address); !written) return failed(written.error());
-    readiness.ready(greeting(options, address, (*gateway)->address(), ::geteuid() != 0 || job_user));
+    if (const auto written = notes.write(address); !written) return failed_beside_gateway(written.error());
+    ground->gateway->tell_remark();
+    readiness.ready(greeting(options, address, ground->gateway->address(), ::geteuid() != 0 || job_user));
     (*plane)->wait();
     served->server.reset();
     notes.remove();
-    gateway->reset();
+    ground->gateway.reset();
     if (!has_services(**plane)) end_gateway(options.state);  // else it serves on
     plane->reset();
     return 0;

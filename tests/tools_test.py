@@ -16,7 +16,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tools"))
 import bars  # noqa: E402
 import harness  # noqa: E402
 import mutants  # noqa: E402
-from measure import MEASUREMENTS, kills, machine, plane  # noqa: E402
+from measure import MEASUREMENTS, kills, machine, plane, served  # noqa: E402
 from measure.figure import Measurement, Row  # noqa: E402
 
 CALIBRATED = {"fsync_mean_us": 500.0}
@@ -87,6 +87,23 @@ class Kills(unittest.TestCase):
             lost, doubled = kills.judge(marks, ["good", "cut", "never", "twice"])
             self.assertEqual(lost, ["cut", "never"])
             self.assertEqual(sorted(doubled), ["again", "twice", "unacknowledged"])
+
+
+class Planes(unittest.TestCase):
+    def test_a_set_up_that_fails_leaves_no_control_plane_and_no_folder_behind(self):
+        for broken, fails_at in ((plane.Plane(cpu_gpus=1), "up"), (served.Served(""), "submit")):
+            asked = []
+
+            def run(*words, asked=asked, fails_at=fails_at, **_):
+                asked.append(words[0])
+                if words[0] == fails_at:
+                    raise harness.Failed(fails_at)
+            with mock.patch.object(broken.stargate, "run", run), self.assertRaises(harness.Failed):
+                with broken:
+                    self.fail("it is not set up")
+            self.assertEqual(asked[-2:], [fails_at, "down"])
+            self.assertFalse(broken.folder.exists())
+            self.assertFalse(broken.scratch.exists())
 
 
 class Client(unittest.TestCase):

@@ -14,6 +14,8 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BINARY = pathlib.Path(os.environ.get("STARGATE_BINARY", ROOT / "build" / "bin" / "stargate"))
 JOB_USER = "stargate-job"
+# Several control planes run on a machine that tests.
+ANY_PORTS = ("--listen", "127.0.0.1:0", "--gateway", "127.0.0.1:0")
 
 
 class Failed(Exception):
@@ -43,8 +45,7 @@ class Stargate:
     def up(self, **keywords):
         self.state.mkdir(parents=True, exist_ok=True)
         gpus = [] if self.cpu_gpus is None else ["--cpu-gpus", str(self.cpu_gpus)]
-        return self.run("up", "--detach", *gpus, "--listen", "127.0.0.1:0", "--gateway", "127.0.0.1:0", *self.options,
-                        **keywords)
+        return self.run("up", "--detach", *gpus, *ANY_PORTS, *self.options, **keywords)
 
     def pid(self):
         return int((self.state / "stargate.pid").read_text())

@@ -22,13 +22,22 @@ Result<GatewayKeys> GatewayKeys::open(const std::string& state_folder) {
     const auto text = read_file(keys.file_, most_bytes);
     if (!text) return tl::unexpected<Error>(text.error());
     std::istringstream lines{*text};
-    std::string digest;
-    Key key;
-    while (lines >> digest >> key.tenant >> key.name) {
+    int number = 0;
+    for (std::string line; std::getline(lines, line);) {
+        ++number;
+        std::istringstream words{line};
+        std::string digest;
+        std::string more;
+        Key key;
+        const bool has_all = words >> digest >> key.tenant >> key.name && !(words >> more) && !lines.eof();
         const auto read = digest_from_hex(digest);
-        if (!read) return fail(Fault::malformed, keys.file_ + " is damaged; remove it and make new keys");
+        if (!has_all || !read) {
+            return fail(Fault::malformed, fmt::format("{}:{} is damaged; remove that line and make a new key in its "
+                                                      "place: stargate token create --gateway",
+                                                      keys.file_, number));
+        }
         key.digest = *read;
-        keys.keys_.push_back(key);
+        keys.keys_.push_back(std::move(key));
     }
     return keys;
 }

@@ -96,6 +96,23 @@ Standing standing_at_end(const Job& job, const JobSpec& spec, const Finished& fi
     return standing;
 }
 
+}  // namespace
+
+std::string trouble_of(const State& state, const Job& job) {
+    const auto* service = state.find<Service>(job.spec);
+    if (service == nullptr || std::holds_alternative<Finished>(job.phase)) return {};
+    const auto* active = std::get_if<Active>(&job.phase);
+    if (active != nullptr && !state.at<Attempt>(active->attempt).trouble.empty()) {
+        return state.at<Attempt>(active->attempt).trouble;
+    }
+    for (const auto& trouble : service->troubles) {
+        if (trouble.job == job.id) return "its last attempt failed: " + trouble.detail;
+    }
+    return {};
+}
+
+namespace {
+
 Standing standing_of(const State& state, const Job& job, const JobSpec& spec) {
     Standing standing;
     std::visit(overloaded{
@@ -127,6 +144,7 @@ Standing standing_of(const State& state, const Job& job, const JobSpec& spec) {
                    },
                },
                job.phase);
+    if (!std::holds_alternative<Finished>(job.phase)) standing.detail = trouble_of(state, job);
     return standing;
 }
 

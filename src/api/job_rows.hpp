@@ -17,6 +17,10 @@ BOOST_DESCRIBE_ENUM(JobState, waiting, starting, running, stopping, unknown, suc
 [[nodiscard]] std::string label_of(const State& state, const Job& job);
 [[nodiscard]] std::string label_of(const RetiredJob& job);
 
+/// Of a replica that is not over: how it fails, or how its last attempt did, where it has not been ready since. A
+/// sentence, empty when there is nothing to say.
+[[nodiscard]] std::string trouble_of(const State& state, const Job& job);
+
 /// Thousandths as a decimal number: 500 is 0.5.
 void append_milli(std::string& out, std::int64_t milli);
 

@@ -342,6 +342,8 @@ const std::vector<Bad> bad{
     {head + "ranks: per_cpu\n",
      "job.yaml:4: ranks: `per_cpu` is not known (did you mean `per_gpu`?); write per_gpu or per_node"},
     {head + "resize: maybe\n", "job.yaml:4: resize: `maybe` is not known; write restart or in_place"},
+    {"kind: service\nname: a\nrun: x\nsandbox: strict\n",
+     "job.yaml:4: sandbox: `strict` has no network, and a replica is asked over it; leave it out"},
     {head + "sandbox: off\n", "job.yaml:4: sandbox: `off` is no sandbox; write none, default or strict"},
     {head + "held: yes\n", "job.yaml:4: held: `yes` is neither true nor false; write one of them"},
     {head + "priority: high\n",

@@ -164,6 +164,14 @@ Reply waits_no_more(const std::string& reference, const std::string& verb) {
                        fmt::format("end it: stargate cancel {}", reference));
 }
 
+/// It was to be cancelled, and how many replicas there are is the service's to say.
+Reply is_one_of_service(const std::string& reference, const std::string& service) {
+    return error_reply(409, "conflict", fmt::format("{} is one replica of the service {}", reference, service),
+                       fmt::format("end the whole service: stargate cancel {}; submit it again with other `replicas` "
+                                   "to have fewer",
+                                   service));
+}
+
 /// It was to be resized, and does not run at a size of its own choice.
 Reply cannot_resize(const State& state, const std::string& reference, JobId of) {
     const auto* job = state.find<Job>(of);
@@ -219,12 +227,16 @@ void Api::act_on_jobs(const Request& request, const Finish& finish) {
     std::vector<JobId> jobs;
     Named named;
     bool is_denied = false;
+    std::string of_service;  // where one of its replicas is meant
     control_.read([&](const State& state, Instant, std::uint64_t) {
         const Sight sight{request.caller, state};
         named = jobs_of(sight, reference);
         for (const auto id : named.jobs) {
             const auto& job = state.at<Job>(id);
             if (!sight.may_act(state.spec_of(job))) is_denied = true;
+            const auto& spec = state.spec_of(job);
+            const bool is_array = state.at<Spec>(job.spec).count > 1;
+            if (is_array && spec.kind == Kind::service && reference != spec.name) of_service = spec.name;
             if (!std::holds_alternative<Finished>(job.phase)) jobs.push_back(id);
         }
     });
@@ -234,6 +246,7 @@ void Api::act_on_jobs(const Request& request, const Finish& finish) {
         if (!retired || !*retired) return finish(no_job(reference));
     }
     if (is_denied) return finish(forbidden("this job belongs to somebody else"));
+    if (verb == "cancel" && !of_service.empty()) return finish(is_one_of_service(reference, of_service));
     if (jobs.empty()) {
         return finish(error_reply(409, "wrong_state", fmt::format("{} has ended already", reference),
                                   "look at it: stargate show " + reference));

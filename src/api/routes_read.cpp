@@ -286,7 +286,7 @@ void append_why(std::string& out, const Sight& sight, Instant now, JobId id, con
     const auto* finished = std::get_if<Finished>(&job.phase);
     const bool is_routed = std::holds_alternative<Routed>(job.phase);
     json_string(out, is_routed             ? endpoints_in_words(state.at<Service>(job.spec), look)
-                     : finished == nullptr ? std::string{}
+                     : finished == nullptr ? trouble_of(state, job)
                                            : finished->detail);
     out += "}\n";
 }

@@ -80,9 +80,15 @@ void append_service(std::string& out, const State& state, const Service& service
     const auto most = service.spec.is_external() ? endpoints : service.spec.max;
     out += fmt::format(R"(,"min":{},"max":{},"standby":{},"wanted":{},"serving":{},"starting":{},"asleep":{},)", least,
                        most, service.spec.standby, places.wanted, places.serving, places.starting, places.asleep);
-    out += fmt::format(R"("ending":{},"waiting":{},"lent_gpus":{},"demand":{},"over_limit":{},"endpoints":)",
+    out += fmt::format(R"("ending":{},"waiting":{},"lent_gpus":{},"demand":{},"over_limit":{},"trouble":)",
                        places.ending, places.waiting, places.lent,
                        service.is_known ? std::to_string(service.need) : "null", service.over_limit);
+    if (service.troubles.empty()) {
+        out += "null";
+    } else {
+        json_string(out, service.troubles.back().detail);
+    }
+    out += ",\"endpoints\":";
     append_endpoints(out, service, look);
     out += "}";
 }

@@ -190,6 +190,46 @@ TEST_F(ServerTest, AnArrayHasARowForEachElementAndIsCancelledWhole) {
     EXPECT_EQ(w.ask("GET", "/api/v1/jobs?active=1").json().items.size(), 1U);
 }
 
+TEST_F(ServerTest, OneReplicaOfAServiceIsNotCancelledAlone) {
+    start();
+    auto w = wire();
+    const auto made = w.ask("POST", "/api/v1/jobs",
+                            R"({"yaml":"kind: service\nname: chat\nreplicas: {min: 1, max: 2}\nrun: x\n",)"
+                            R"("file":"chat.yaml","folder":"/"})");
+    ASSERT_EQ(made.status, 201) << made.body;
+    for (const auto* one : {"chat[0]", "chat[1]", "1", "2"}) {
+        const auto refused = w.ask("POST", std::string{"/api/v1/jobs/"} + one + "/cancel");
+        EXPECT_EQ(refused.status, 409) << refused.body;
+        EXPECT_NE(refused.body.find("stargate cancel chat"), std::string::npos) << refused.body;
+    }
+    EXPECT_EQ(w.ask("POST", "/api/v1/jobs/chat/cancel").json()["jobs"].items.size(), 2U);
+}
+
+TEST_F(ServerTest, AServiceAndItsReplicaTellWhyTheLastAttemptFailed) {
+    start();
+    auto w = wire();
+    w.ask("POST", "/api/v1/jobs", R"({"yaml":"kind: service\nname: chat\nrun: x\n","file":"chat.yaml","folder":"/"})");
+    EXPECT_EQ(w.ask("GET", "/api/v1/services").json().items[0]["trouble"].kind, Json::Kind::null);
+    control_.report(RanksEnded{
+        AttemptId{1}, NodeId{1}, 1, {ExitKind::refused, 0, "sshd listens on port 21001 already"}, false, -1, 0, false});
+    EXPECT_EQ(w.ask("GET", "/api/v1/services").json().items[0]["trouble"].text, "sshd listens on port 21001 already");
+    const auto detail = "its last attempt failed: sshd listens on port 21001 already";
+    EXPECT_EQ(w.ask("GET", "/api/v1/jobs/chat").json()["detail"].text, detail);
+    EXPECT_EQ(w.ask("GET", "/api/v1/jobs/chat/why").json()["detail"].text, detail);
+}
+
+TEST_F(ServerTest, AGatewayKeysMembersAreOfTheirKinds) {
+    start();
+    auto w = wire();
+    for (const auto* body :
+         {R"({"name":"k","gateway":"yes"})", R"({"name":"k","gateway":1})", R"({"name":"k","gateway":true,"tenant":5})",
+          R"({"name":"k","gateway":true,"tenant":{}})"}) {
+        const auto refused = w.ask("POST", "/api/v1/tokens", body);
+        EXPECT_EQ(refused.status, 422) << refused.body;
+        EXPECT_EQ(refused.code(), "malformed") << refused.body;
+    }
+}
+
 TEST_F(ServerTest, TenantsAreSetByPath) {
     start();
     auto w = wire();

@@ -41,13 +41,24 @@ Result<Tokens> Tokens::open(const std::string& state_folder) {
     const auto text = read_file(tokens.file_, most_token_bytes);
     if (!text) return tl::unexpected<Error>(text.error());
     std::istringstream lines{*text};
-    std::string digest;
-    Row row;
-    while (lines >> digest >> row.uid >> row.is_operator >> row.name) {
+    int number = 0;
+    for (std::string line; std::getline(lines, line);) {
+        ++number;
+        std::istringstream words{line};
+        std::string digest;
+        std::string more;
+        Row row;
+        const bool has_all =
+            words >> digest >> row.uid >> row.is_operator >> row.name && !(words >> more) && !lines.eof();
         const auto read = digest_from_hex(digest);
-        if (!read) return fail(Fault::malformed, tokens.file_ + " is damaged; remove it and make new tokens");
+        if (!has_all || !read) {
+            return fail(Fault::malformed,
+                        fmt::format("{}:{} is damaged; remove that line and make a new token in its place: stargate "
+                                    "token create",
+                                    tokens.file_, number));
+        }
         row.digest = *read;
-        tokens.rows_.push_back(row);
+        tokens.rows_.push_back(std::move(row));
     }
     return tokens;
 }

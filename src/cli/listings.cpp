@@ -140,6 +140,7 @@ std::vector<Column> service_columns() {
         {"DEMAND", [](const Json& row) { return row["demand"].kind == Json::Kind::null ? "?" : row["demand"].word(); },
          true},
         {"LENT GPUS", [](const Json& row) { return row["lent_gpus"].word(); }, true},
+        {"TROUBLE", [](const Json& row) { return row["trouble"].text.empty() ? "-" : row["trouble"].text; }},
         {"ENDPOINTS", endpoints_of, false, true},
     };
 }

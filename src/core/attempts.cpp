@@ -58,6 +58,7 @@ bool goes_on_the_dead(const State& state, const Attempt& attempt) {
 
 /// A replica is to run for ever: how it came to its end, in a sentence.
 std::string how_it_ended(const Attempt& attempt, EndCause cause) {
+    if (!attempt.trouble.empty()) return attempt.trouble;
     if (cause == EndCause::unanswered) return "it did not do in time what it was told";
     if (!attempt.exit) return "its ranks did not start in time";
     if (!attempt.exit->detail.empty()) return attempt.exit->detail;

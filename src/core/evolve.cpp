@@ -245,6 +245,22 @@ void resize(State& state, Instant at, const Resized& fact) {
     });
 }
 
+void forget_trouble(State& state, JobId replica) {
+    const auto spec = state.at<Job>(replica).spec;
+    const auto* service = state.find<Service>(spec);
+    if (service == nullptr || service->troubles.empty()) return;
+    state.change<Service>(spec, [&](Service& row) {
+        std::erase_if(row.troubles, [&](const Trouble& trouble) { return trouble.job == replica; });
+    });
+}
+
+void note_trouble(State& state, JobId job, const std::string& detail) {
+    const auto spec = state.at<Job>(job).spec;
+    if (detail.empty() || state.find<Service>(spec) == nullptr) return;
+    forget_trouble(state, job);
+    state.change<Service>(spec, [&](Service& row) { row.troubles.push_back({job, detail}); });
+}
+
 void note_demand(State& state, const DemandNoted& fact) {
     state.change<Service>(fact.service, [&](Service& row) {
         row.is_known = fact.is_known;
@@ -261,6 +277,7 @@ void note_ready(State& state, const Ready& fact) {
         row.reply_by = {};
     });
     state.change<Job>(fact.job, [](Job& row) { row.failures = 0; });
+    forget_trouble(state, fact.job);
 }
 
 void begin_sleep(State& state, const SleepBegun& fact) {
@@ -409,6 +426,7 @@ void requeue(State& state, Instant at, const Requeued& fact) {
         job.failures = fact.failures;
         job.phase = Waiting{at, fact.not_before};
     });
+    note_trouble(state, fact.job, fact.detail);
 }
 
 void take_office(State& state, const TookOffice& fact) {
@@ -488,12 +506,14 @@ void evolve(State& state, Instant at, const Fact& fact) {
             [&](const Requeued& f) { requeue(state, at, f); },
             [&](const Ended& f) {
                 close(state, f.attempt, f.charge);
+                forget_trouble(state, f.job);
                 finish(state, f.job, {at, f.outcome, f.exit_status, f.detail, f.started, f.nodes});
                 // Old logs do not tell them here.
                 state.change<Job>(f.job, [&](Job& job) { job.failures = std::max(job.failures, f.failures); });
             },
             [&](const Dropped& f) {
                 forget_waiting(state, f.job);
+                forget_trouble(state, f.job);
                 finish(state, f.job, {at, f.outcome, 0, f.detail, {}, {}});
             },
             [&](const Retired& f) { retire(state, f.job); },
@@ -529,6 +549,7 @@ void evolve(State& state, Instant at, const Fact& fact) {
             },
             [&](const Lent& f) { note_loan(state, f); },
             [&](const Returned& f) { end_loan(state, f); },
+            [&](const Failing& f) { state.change<Attempt>(f.attempt, [&](Attempt& row) { row.trouble = f.detail; }); },
         },
         fact);
     if (at > state.counters().now) state.change<Counters>(0, [&](Counters& row) { row.now = at; });

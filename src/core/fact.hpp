@@ -349,11 +349,19 @@ struct PassCutOff {
 };
 BOOST_DESCRIBE_STRUCT(PassCutOff, (), (job, left))
 
+/// A replica does not do what it must: the warning that follows ends it, and `detail` says why.
+struct Failing {
+    AttemptId attempt;
+    JobId job;
+    std::string detail;
+};
+BOOST_DESCRIBE_STRUCT(Failing, (), (attempt, job, detail))
+
 using Fact = std::variant<Configured, TenantSet, NodeJoined, NodeChanged, Submitted, HoldChanged, BackoffOver,
                           BlockedBecause, Reserved, ReservationDropped, Claimed, ClaimDropped, Started, Running, Warned,
                           PartEnded, Resized, SizeWanted, Progressed, Requeued, Ended, Dropped, Retired, TookOffice,
                           Settled, GrowthPlanned, ForeignNoted, DemandNoted, Scaled, ShrinkPlanned, Wished, Ready,
-                          SleepBegun, Seated, Woken, SleepRefused, Lent, Returned, HelpPlanned, PassCutOff>;
+                          SleepBegun, Seated, Woken, SleepRefused, Lent, Returned, HelpPlanned, PassCutOff, Failing>;
 
 /// The word of a fact's type in `events` and in docs/events.md, in the order of Fact.
 constexpr std::array<std::string_view, std::variant_size_v<Fact>> fact_names{
@@ -364,6 +372,7 @@ constexpr std::array<std::string_view, std::variant_size_v<Fact>> fact_names{
     "ended",          "dropped",       "retired",     "took_office",  "settled",
     "growth_planned", "foreign_noted", "demand",      "scaled",       "shrink_planned",
     "wished",         "ready",         "sleep_begun", "seated",       "woken",
-    "sleep_refused",  "lent",          "returned",    "help_planned", "pass_cut_off"};
+    "sleep_refused",  "lent",          "returned",    "help_planned", "pass_cut_off",
+    "failing"};
 
 }  // namespace stargate

@@ -139,6 +139,12 @@ Given a_service_lends_and_returns() {
             given.decide_now(ReplicaAsleep{tell->attempt, false, tell->telling});
     }
     given.pass();
+    std::vector<Attempt> serving;
+    given.state().table<Attempt>().for_each([&](const Attempt& one) {
+        if (one.is_ready && !one.ending) serving.push_back(one);
+    });
+    given.decide_now(ReplicaFailed{serving.front().id, serving.front().tellings, "it does not answer"});
+    given.pass();
     return given;
 }
 

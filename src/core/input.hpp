@@ -131,12 +131,12 @@ BOOST_DESCRIBE_STRUCT(ServiceDemand, (), (service, is_known, queued, in_flight, 
 
 using Input = std::variant<TakeOffice, SetTenant, NodeUp, NodeSilent, NodeDead, Drain, Submit, Cancel, Hold, Resize,
                            Due, Pass, RanksRunning, RanksEnded, AttemptLost, Progress, ForeignFound, ServiceDemand,
-                           ReplicaReady, ReplicaAsleep>;
+                           ReplicaReady, ReplicaAsleep, ReplicaFailed>;
 
 constexpr std::array<std::string_view, std::variant_size_v<Input>> input_names{
-    "take_office", "set_tenant",    "node_up",        "node_silent",   "node_dead",
-    "drain",       "submit",        "cancel",         "hold",          "resize",
-    "due",         "pass",          "ranks_running",  "ranks_ended",   "attempt_lost",
-    "progress",    "foreign_found", "service_demand", "replica_ready", "replica_asleep"};
+    "take_office",   "set_tenant",     "node_up",       "node_silent", "node_dead",     "drain",
+    "submit",        "cancel",         "hold",          "resize",      "due",           "pass",
+    "ranks_running", "ranks_ended",    "attempt_lost",  "progress",    "foreign_found", "service_demand",
+    "replica_ready", "replica_asleep", "replica_failed"};
 
 }  // namespace stargate

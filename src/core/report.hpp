@@ -90,6 +90,16 @@ struct ReplicaAsleep {
 };
 BOOST_DESCRIBE_STRUCT(ReplicaAsleep, (), (attempt, can_sleep, telling))
 
+/// A replica does not do what it must, and is to be started anew: `detail` is a sentence that says how. Somebody else
+/// listens on its port, or it has stopped answering.
+struct ReplicaFailed {
+    AttemptId attempt;
+    std::uint32_t telling = 0;  // as it was told last: of one that has been told something else since it means nothing
+    std::string detail;
+    friend bool operator==(const ReplicaFailed&, const ReplicaFailed&) = default;
+};
+BOOST_DESCRIBE_STRUCT(ReplicaFailed, (), (attempt, telling, detail))
+
 /// A step that the job says it can resume from; an absolute level, never falling within an attempt.
 struct Progress {
     AttemptId attempt;

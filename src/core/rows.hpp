@@ -202,6 +202,7 @@ struct Attempt {
     Parts seat;             // while it sleeps: what it computes on when it wakes
     Loans loans;
     std::uint32_t tellings = 0;  // how often it has been told to sleep or to wake
+    std::string trouble{};       // why it is ended as one that failed, where it has been seen; a sentence
     friend bool operator==(const Attempt&, const Attempt&) = default;
 
     [[nodiscard]] std::int32_t gpu_count() const {
@@ -225,7 +226,7 @@ struct Attempt {
 BOOST_DESCRIBE_STRUCT(Attempt, (),
                       (id, job, generation, parts, ending, started, leased_since, limit, gang_deadline, settled,
                        want_gpus, exit, infrastructure_failed, interrupted, presence, is_ready, reply_by, port, seat,
-                       loans, tellings))
+                       loans, tellings, trouble))
 
 /// GPUs promised to a job while others still let go of them, to an attempt that is about to grow into them, or to a
 /// replica that is about to wake.
@@ -241,6 +242,14 @@ struct Claim {
 };
 BOOST_DESCRIBE_STRUCT(Claim, (), (job, grows, parts, deadline, wakes, lenders))
 
+/// How the last attempt of a replica failed, until it has become ready again.
+struct Trouble {
+    JobId job;
+    std::string detail;
+    friend bool operator==(const Trouble&, const Trouble&) = default;
+};
+BOOST_DESCRIBE_STRUCT(Trouble, (), (job, detail))
+
 /// A service and what is asked of it. Its replicas are the elements of the array `first`.
 struct Service {
     JobId first;
@@ -253,10 +262,12 @@ struct Service {
     Instant shrink_at{};      // when fewer may serve, if fewer are still enough; zero: not planned
     bool cannot_sleep = false;
     Instant help_at{};  // when one more is to serve, if somebody waits too long until then; zero: not planned
+    std::vector<Trouble> troubles{};  // at most one a replica, the newest last
     friend bool operator==(const Service&, const Service&) = default;
 };
 BOOST_DESCRIBE_STRUCT(Service, (),
-                      (first, spec, awake, is_known, need, keep, over_limit, shrink_at, cannot_sleep, help_at))
+                      (first, spec, awake, is_known, need, keep, over_limit, shrink_at, cannot_sleep, help_at,
+                       troubles))
 
 /// One GPU cut into shares, all of one tenant.
 struct SharedGpu {

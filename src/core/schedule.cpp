@@ -16,6 +16,9 @@ namespace stargate {
 
 namespace {
 
+/// A reservation goes at most so often in one pass; what it still keeps out then is left to the next one.
+constexpr int most_runs = 8;
+
 /// When a pass is cut off, so many steps more go to those that it would never come to.
 int sweep_steps(const State& state) { return std::max(1, state.settings().pass_steps / 4); }
 
@@ -178,6 +181,7 @@ public:
         const auto cut_off = next ? sweep(next) : PassCutOff{};
         const auto& before = state.counters();
         if (cut_off.job != before.cut_off || cut_off.left != before.left) core_.apply(now_, cut_off);
+        if (!reservation_went_) look_at_holder();
         return reservation_went_;
     }
 
@@ -224,6 +228,16 @@ private:
             reservation_went_ = true;
         }
         return tried;
+    }
+
+    /// What started after the job that holds the reservation had tried may have used up its tenant's quota.
+    void look_at_holder() {
+        const auto& state = core_.state();
+        JobId holder;
+        state.table<Reservation>().for_each([&](const Reservation& held) { holder = held.job; });
+        if (!holder || state.find<Claim>(holder) != nullptr) return;
+        const auto& shape = state.shape_of_job(state.at<Job>(holder));
+        if (shape.ready.contains(holder) && !is_remembered(state, now_, shape, holder)) try_one(holder);
     }
 
     void reserve(JobId id, const JobSpec& spec) { reservation_went_ |= reserve_for(core_, now_, id, spec); }
@@ -335,7 +349,9 @@ void schedule(Core& core, Instant now, bool goes_on) {
     const bool is_due = !state.deadlines().empty() && state.deadlines().begin()->at <= now;
     const bool changed = std::any_of(core.batch().begin() + static_cast<std::ptrdiff_t>(from), core.batch().end(),
                                      [](const Fact& fact) { return !std::holds_alternative<BlockedBecause>(fact); });
-    if (Trying{core, now, goes_on && !is_due && !changed}.run()) (void)Trying{core, now, false}.run();
+    if (Trying{core, now, goes_on && !is_due && !changed}.run()) {
+        for (int again = 0; again < most_runs && Trying{core, now, false}.run(); ++again) {}
+    }
     retire_old(core, now);
     grow_elastic(core, now);
 }

@@ -225,6 +225,18 @@ TEST(Reservation, ThatWentBecauseItsJobStartedLetsThoseInWhoHadTriedBefore) {
     EXPECT_EQ(given.phase("long"), "starting");
 }
 
+TEST(Reservation, ThatGoesForWhatStartedAfterItsJobHadTriedLetsThoseInWhoWereKeptOut) {
+    auto given = Given{}.node("n1", 8);
+    given.tenant("small", 8).tenant("big");
+    given.running(job("a").gpus(4).by("big").limit(hours{1}));
+    given.waiting(job("gang").gpus(8).by("small")).waiting(job("long").by("big").limit(hours{48}));
+    ASSERT_EQ(given.reason("long"), Why::reserved_for_other);
+    given.waiting(job("short").by("small").limit(minutes{5}));
+    EXPECT_EQ(given.phase("short"), "starting");
+    EXPECT_EQ(given.reason("gang"), Why::tenant_quota);
+    EXPECT_EQ(given.phase("long"), "starting");
+}
+
 TEST(Reservation, OfAGangThatNeedsOneNodeKeepsSinglesOutOfThatNode) {
     auto given = Given{}.node("n1", 2).node("n2", 2);
     given.running(job("a").limit(minutes{30})).running(job("b").limit(minutes{40}));

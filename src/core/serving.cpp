@@ -281,6 +281,14 @@ void replica_asleep(Core& core, Instant now, const ReplicaAsleep& report) {
     core.apply(now, fact);
 }
 
+void replica_failed(Core& core, Instant now, const ReplicaFailed& report) {
+    const auto* attempt = core.state().find<Attempt>(report.attempt);
+    if (attempt == nullptr || attempt->ending || attempt->port == 0 || report.telling != attempt->tellings) return;
+    if (attempt->gang_deadline != never) return;  // ours do not run yet
+    core.apply(now, Failing{attempt->id, attempt->job, report.detail});
+    warn(core, now, report.attempt, EndCause::unanswered, {}, {});
+}
+
 void serve(Core& core, Instant now) {
     const auto& state = core.state();
     if (state.table<Service>().size() == 0) return;

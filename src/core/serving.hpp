@@ -16,6 +16,7 @@ constexpr Duration time_to_help = std::chrono::milliseconds{250};
 Answer service_demand(Core& core, Instant now, const ServiceDemand& told);
 void replica_ready(Core& core, Instant now, const ReplicaReady& report);
 void replica_asleep(Core& core, Instant now, const ReplicaAsleep& report);
+void replica_failed(Core& core, Instant now, const ReplicaFailed& report);
 
 /// Scales every service to its demand and starts, wakes, puts to sleep or ends its replicas. Up at once; down only when
 /// the demand is known, nobody waits too long, and fewer have been enough for a quiet period. Cost O(replicas) of those

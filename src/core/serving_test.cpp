@@ -120,6 +120,82 @@ TEST(Service, AReplicaThatDoesNotAnswerIsEnded) {
     EXPECT_EQ(lab.reason("chat"), Why::backing_off);
 }
 
+/// One that serves, and the sentence by which it fails.
+Given failed_with(const std::string& detail) {
+    Given lab;
+    lab.node("n", 2).waiting(service("chat", {1, 1, 0, 8})).replicas_obey("chat");
+    EXPECT_EQ(lab.replicas("chat"), "serving 1");
+    lab.decide_now(ReplicaFailed{lab.attempt("chat").id, 0, detail});
+    lab.pass();
+    return lab;
+}
+
+TEST(Service, AReplicaThatIsSeenToFailIsStartedAnewElsewhereAndItsServiceSaysWhy) {
+    auto lab = failed_with("sshd listens on port 21001 already");
+    const auto port = lab.attempt("chat").port;
+    EXPECT_EQ(lab.replicas("chat"), "ending 1");
+    lab.leaves("chat");
+    EXPECT_EQ(lab.reason("chat"), Why::backing_off);
+    const auto troubles = lab.state().at<Service>(lab.id("chat")).troubles;
+    ASSERT_EQ(troubles.size(), 1U);
+    EXPECT_EQ(troubles.front(), (Trouble{lab.id("chat"), "sshd listens on port 21001 already"}));
+    lab.later(seconds{2}).runs("chat");
+    EXPECT_NE(lab.attempt("chat").port, port);
+    EXPECT_EQ(lab.state().at<Service>(lab.id("chat")).troubles.size(), 1U);  // not ready yet
+    lab.replicas_obey("chat");
+    EXPECT_EQ(lab.replicas("chat"), "serving 1");
+    EXPECT_TRUE(lab.state().at<Service>(lab.id("chat")).troubles.empty());
+}
+
+TEST(Service, WhatIsSeenOfAReplicaBeforeItWasToldSomethingElseMeansNothing) {
+    Given lab;
+    lab.node("n", 2).waiting(service("chat", {1, 2, 1, 8})).replicas_obey("chat");
+    EXPECT_EQ(lab.replicas("chat"), "asleep 1 serving 1");
+    std::vector<Attempt> all;
+    lab.state().table<Attempt>().for_each([&](const Attempt& one) { all.push_back(one); });
+    for (const auto& one : all) {
+        if (one.presence == Presence::asleep) lab.decide_now(ReplicaFailed{one.id, 0, "it does not answer"});
+    }
+    lab.pass();
+    EXPECT_EQ(lab.replicas("chat"), "asleep 1 serving 1");
+    EXPECT_EQ(lab.times("failing"), 0U);
+}
+
+TEST(Service, WhatIsCancelledHasNoTroubleLeft) {
+    auto lab = failed_with("it does not answer");
+    lab.leaves("chat");
+    lab.cancel("chat");
+    EXPECT_TRUE(lab.state().at<Service>(lab.id("chat")).troubles.empty());
+}
+
+TEST(Service, ASecondOneOfTheSameNameIsRefusedUntilTheFirstIsOver) {
+    Given lab;
+    lab.node("n", 4).waiting(service("chat", {1, 2, 0, 8})).replicas_obey("chat");
+    const auto first = lab.id("chat");
+    const auto answer = lab.decide_now(service("chat", {1, 1, 0, 8}).submit);
+    EXPECT_EQ(answer.why.why, Why::name_taken);
+    EXPECT_EQ(answer.why.about, first.value);
+    for (std::uint64_t task = 0; task < 2; ++task) lab.decide_now(Cancel{JobId{first.value + task}});
+    EXPECT_EQ(lab.submit(service("chat", {1, 1, 0, 8})), Why::none);  // what is left of the first is told to end
+}
+
+TEST(Service, WhereNothingMayStartItsPlansAreMadeAnewLater) {
+    auto lab = at_rest();
+    const auto row = [&] { return lab.state().at<Service>(lab.id("chat")); };
+    lab.demand("chat", 0, 5, true);
+    EXPECT_NE(row().help_at, Instant{});
+    lab.wait(seconds{1}).decide_now(Pass{true});
+    EXPECT_EQ(row().help_at, Instant{});
+    EXPECT_EQ(row().awake, 1);
+    lab.pass();
+    EXPECT_NE(row().help_at, Instant{});
+    lab.demand("chat", 20, 8, true).leaves("train").replicas_obey("chat").runs("train").demand("chat", 0, 2);
+    EXPECT_NE(row().shrink_at, Instant{});
+    lab.wait(minutes{1}).decide_now(Pass{true});
+    EXPECT_EQ(row().shrink_at, Instant{});
+    EXPECT_EQ(lab.replicas("chat"), "serving 3");
+}
+
 TEST(Service, WhoCannotSleepHasNoStandby) {
     Given lab;
     lab.node("n", 3).waiting(service("chat", {1, 3, 2, 8}));

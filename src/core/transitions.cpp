@@ -337,6 +337,11 @@ std::optional<std::string> illegal(const State& before, Instant at, const Fact& 
                             "one sleeps who was not told to: attempt", f.attempt.value);
             },
             [&](const Woken& f) { return illegal_wake(before, f); },
+            [&](const Failing& f) {
+                const auto* attempt = replica(before, f.attempt, f.job);
+                return when(attempt == nullptr || attempt->ending.has_value(),
+                            "one fails who is no replica or has been told to end: attempt", f.attempt.value);
+            },
             [&](const SleepRefused& f) {
                 return when(before.find<Service>(f.service) == nullptr, "no such service:", f.service.value);
             },

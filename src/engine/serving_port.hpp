@@ -20,6 +20,15 @@ struct GatewayDemand {
     std::vector<DemandLevel> levels;
 };
 
+/// Who listens where a client on this machine that goes to 127.0.0.1:PORT gets to.
+struct PortHolder {
+    /// `unseen`: this machine does not let us look.
+    enum class Who : std::uint8_t { nobody, the_replica, somebody_else, unseen };
+    Who who = Who::nobody;
+    std::string detail{};  // of somebody else: a sentence without its end; of what is unseen: why
+    friend bool operator==(const PortHolder&, const PortHolder&) = default;
+};
+
 /// Speaks with replicas and gateways for a control plane. What it does follows from State and from what it is told to
 /// tell; it keeps nothing over a restart.
 class Serving {
@@ -32,6 +41,8 @@ public:
         std::function<void()> on_tick;  // a few times a second: whoever was silent for too long is noticed
         std::function<void(const std::function<void(const State&)>&)> read;
         std::function<Instant()> now;
+        /// Whether it is a process of this attempt that listens on the port. May be empty: nobody can look then.
+        std::function<PortHolder(AttemptId, std::int32_t port)> holder_of_port{};
     };
 
     Serving() = default;

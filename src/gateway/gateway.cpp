@@ -46,6 +46,7 @@ void Gateway::drain(std::function<void()> when_over) {
     when_over_ = std::move(when_over);
     drains_until_us_ = net::Loop::now_us() + setting_.drain_limit.count();
     front_->drain();
+    link_->stop_listening();
     look_whether_over();
 }
 

@@ -47,6 +47,7 @@ void ControlLink::came(std::unique_ptr<net::LineLink> link) {
                            if (peer == office_) office_ = peers_.end();
                            peers_.erase(peer);
                        }});
+    self_.services = table_.services().size();
     peer->link->send(to_line(Report{self_}));
 }
 
@@ -138,7 +139,14 @@ void ControlLink::tell_demand() {
     Demand demand{++last_seq_, {}};
     for (const auto& [name, service] : pool_.services()) demand.services.push_back(service->demand());
     tell(demand);
+    if (Duration{told_demand_us_ - told_seen_us_} >= longest_silence) tell_seen();
     demand_timer_ = loop_.after(longest_silence, [this] { tell_demand(); });
+}
+
+void ControlLink::tell_seen() {
+    told_seen_us_ = told_demand_us_;
+    auto seen = pool_.take_seen();
+    if (!seen.answered.empty() || !seen.asleep.empty()) tell(std::move(seen));
 }
 
 }  // namespace stargate::gateway

@@ -22,6 +22,9 @@ public:
     ControlLink& operator=(const ControlLink&) = delete;
     ~ControlLink();
 
+    /// Takes no more links: no control plane shall find a gateway that is about to end. Those that there are go on.
+    void stop_listening() { server_.reset(); }
+
 private:
     struct Peer {
         std::unique_ptr<net::LineLink> link;
@@ -43,6 +46,7 @@ private:
 
     void demand_changed();
     void tell_demand();
+    void tell_seen();
     [[nodiscard]] bool has_office() const { return office_ != peers_.end(); }
 
     net::Loop& loop_;
@@ -54,6 +58,7 @@ private:
     Place office_ = peers_.end();
     std::uint64_t last_seq_ = 0;
     std::int64_t told_demand_us_ = 0;
+    std::int64_t told_seen_us_ = 0;
     net::Loop::Timer demand_timer_ = 0;
     bool is_demand_due_ = false;  // within this turn of the loop, or by the timer
     std::shared_ptr<bool> is_here_ = std::make_shared<bool>(true);

@@ -1,4 +1,5 @@
 #include "gateway/gateway_testing.hpp"
+#include "net/unix_socket.hpp"
 
 // What gateway and control plane say to each other: docs/gateway-protocol.md.
 namespace stargate::gateway {
@@ -37,6 +38,15 @@ TEST_F(GatewayLink, SaysWhoItIsAndWhatItHas) {
     EXPECT_EQ(second.incarnation, "store");
     EXPECT_EQ(second.term, 1U);
     EXPECT_EQ(second.version, 1U);
+}
+
+TEST_F(GatewayLink, OneThatDrainsTakesNoMoreLinks) {
+    tell(chat({}));
+    EXPECT_TRUE(net::connect_to(folder_ / "gateway.sock"));
+    gateway_->drain([] {});
+    EXPECT_FALSE(net::connect_to(folder_ / "gateway.sock"));
+    EXPECT_EQ(plane_->closed, "");  // whom it knows it goes on obeying
+    tell(chat({}));
 }
 
 TEST_F(GatewayLink, WhoTookOfficeLaterIsObeyed) {

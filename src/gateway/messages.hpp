@@ -106,9 +106,10 @@ struct Introduction {
     std::string incarnation;
     std::uint64_t term = 0;
     std::uint64_t version = 0;
+    std::uint64_t services = 0;  // that its table has
     friend bool operator==(const Introduction&, const Introduction&) = default;
 };
-BOOST_DESCRIBE_STRUCT(Introduction, (), (boot, pid, listen, incarnation, term, version))
+BOOST_DESCRIBE_STRUCT(Introduction, (), (boot, pid, listen, incarnation, term, version, services))
 
 /// All requests from now on see this version.
 struct Have {
@@ -160,6 +161,16 @@ struct Demand {
 };
 BOOST_DESCRIBE_STRUCT(Demand, (), (seq, services))
 
+/// What has been seen of replicas since this was told last: who has given something of a good answer, and who said that
+/// it sleeps.
+struct Seen {
+    static constexpr std::string_view type = "seen";
+    std::vector<std::uint64_t> answered;
+    std::vector<std::uint64_t> asleep;
+    friend bool operator==(const Seen&, const Seen&) = default;
+};
+BOOST_DESCRIBE_STRUCT(Seen, (), (answered, asleep))
+
 /// An order was not obeyed.
 struct Refused {
     static constexpr std::string_view type = "refused";
@@ -168,7 +179,7 @@ struct Refused {
 };
 BOOST_DESCRIBE_STRUCT(Refused, (), (why))
 
-using Report = std::variant<Introduction, Have, Draining, Drained, Demand, Refused>;
+using Report = std::variant<Introduction, Have, Draining, Drained, Demand, Refused, Seen>;
 
 /// One line, without its end.
 [[nodiscard]] std::string to_line(const Order& order);

@@ -36,12 +36,13 @@ TEST(Messages, OrdersComeBackAsTheyWent) {
 
 TEST(Messages, ReportsComeBackAsTheyWent) {
     for (const Report& report : {
-             Report{Introduction{"boot", 12, "127.0.0.1:7434", "abc", 7, 3}},
+             Report{Introduction{"boot", 12, "127.0.0.1:7434", "abc", 7, 3, 2}},
              Report{Have{3}},
              Report{Draining{7, 2}},
              Report{Drained{7}},
              Report{Demand{9, {{"chat", 1, 20, 3, 40, 5, 6, 70, true}}}},
              Report{Refused{"why\nnot"}},
+             Report{Seen{{7, 8}, {9}}},
          }) {
         const auto line = to_line(report);
         const auto read = read_report(line);

@@ -102,6 +102,15 @@ void Pool::end_all(const std::string& why) {
     for (const auto& [id, replica] : replicas) cut(*replica, why);
 }
 
+Seen Pool::take_seen() {
+    Seen seen;
+    for (const auto& [id, replica] : replicas_) {
+        if (std::exchange(replica->has_answered, false)) seen.answered.push_back(id);
+        if (std::exchange(replica->said_asleep, false)) seen.asleep.push_back(id);
+    }
+    return seen;
+}
+
 void Pool::emptied(const Replica& replica) {
     const auto id = replica.entry.id;
     const auto withdrawal = withdrawals_.find(id);

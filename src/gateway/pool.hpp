@@ -31,6 +31,9 @@ public:
     /// Ends all that waits or is under way, as a failure, and forgets all services.
     void end_all(const std::string& why);
 
+    /// What has been seen of replicas since this was called last.
+    [[nodiscard]] Seen take_seen();
+
     std::function<void()> when_changed;  // some service's demand
     std::function<void(std::uint64_t replica)> when_drained;
 

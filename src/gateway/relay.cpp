@@ -108,6 +108,7 @@ void Relay::on_head(const net::ResponseHead& head) {
 void Relay::on_body(std::string_view part) {
     if (is_over_) return;
     moved_us_ = net::Loop::now_us();
+    if (head_.status == 200) load_->heard();
     if (is_stream_) return pass_events(part);
     if (answer_.size() + part.size() > needs_.limits->longest_answer) {
         settle(true);

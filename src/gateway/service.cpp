@@ -48,13 +48,18 @@ void Load::progress() {
 
 void Load::answered() { replica_->failures = 0; }
 
+void Load::heard() { replica_->has_answered = true; }
+
 void Load::unreachable() {
     const auto rest = std::min(first_rest * (1 << std::min(replica_->failures, 10)), longest_rest);
     ++replica_->failures;
     replica_->rests_until_us = net::Loop::now_us() + rest.count();
 }
 
-void Load::asleep() { replica_->rests_until_us = net::Loop::now_us() + sleeper_rest.count(); }
+void Load::asleep() {
+    replica_->said_asleep = true;
+    replica_->rests_until_us = net::Loop::now_us() + sleeper_rest.count();
+}
 
 Service::~Service() {
     loop_.cancel(limit_timer_);

@@ -26,6 +26,7 @@ public:
     /// One more token of the answer is there.
     void progress();
     void answered();     // the replica works
+    void heard();        // something of a good answer has come
     void unreachable();  // it could not be reached, or broke off
     void asleep();
 

@@ -416,6 +416,29 @@ TEST_F(ControlPlaneTest, GoingDownWithItsWorkStartsNothingOfTheQueue) {
         until(*plane, [&](const State& s) { return !std::holds_alternative<Waiting>(s.at<Job>(waits->job).phase); }));
 }
 
+TEST_F(ControlPlaneTest, GoingDownWithItsWorkEndsAServiceWhole) {
+    auto plane = start();
+    auto replica = spec("chat", 1);
+    replica.kind = Kind::service;
+    replica.require = Level::node;
+    replica.time_limit = 1h;
+    ServiceSpec service;
+    service.max = 3;
+    std::promise<Result<Answer>> answered;
+    plane->submit({Submit{replica, "default", {}, 3, false, service}, Launch{}, "", "chat"},
+                  [&](Result<Answer> answer) { answered.set_value(std::move(answer)); });
+    const auto answer = answered.get_future().get();
+    ASSERT_TRUE(answer && answer->accepted()) << "refused";
+    (void)machine_.wait_for_a_start();  // of the one replica that is wanted; the others wait
+    plane->shut_down(api::RunningWork::ends);
+    plane->wait();
+    plane->read([&](const State& state, Instant, std::uint64_t) {
+        for (std::uint64_t task = 0; task < 3; ++task) {
+            EXPECT_TRUE(is_finished(state, JobId{answer->job.value + task}, Outcome::cancelled)) << task;
+        }
+    });
+}
+
 TEST_F(ControlPlaneTest, GoingDownWithItsWorkLeavesAnOperatorsDrainAlone) {
     auto plane = start();
     std::promise<void> drained;

@@ -3,11 +3,10 @@
 #include <cstdint>
 #include <functional>
 #include <map>
-#include <memory>
 #include <string>
 
-#include "net/client.hpp"
 #include "net/loop.hpp"
+#include "steward/asker.hpp"
 #include "work/service.hpp"
 
 namespace stargate::steward {
@@ -41,16 +40,15 @@ public:
 
 private:
     struct Asked {
-        std::unique_ptr<net::Client> client;
-        std::shared_ptr<net::Call> call;
+        Asked(net::Loop& loop, const Endpoint& endpoint) : asker{loop, endpoint.host, endpoint.port} {}
+
+        Asker asker;
         net::Loop::Timer timer = 0;
-        std::uint64_t question = 0;  // which this is: what comes of an earlier one means nothing
-        bool lacks_health = false;   // asked for its models instead
+        bool lacks_health = false;  // asked for its models instead
         EndpointSight sight{false, "it has not been asked yet"};
     };
     void ask(std::uint64_t id);
-    void came_of_it(std::uint64_t id, std::uint64_t question, int status, const std::string& why);
-    void answered(std::uint64_t id, int status);
+    void answered(std::uint64_t id, int status, const std::string& why);
     void seen(std::uint64_t id, EndpointSight sight);
     void forget(std::map<std::uint64_t, Asked>::iterator at);
 
@@ -58,8 +56,6 @@ private:
     std::function<void()> when_changed_;
     Pace pace_;
     std::map<std::uint64_t, Asked> asked_;
-    std::uint64_t last_question_ = 0;
-    std::shared_ptr<bool> is_here_ = std::make_shared<bool>(true);
 };
 
 }  // namespace stargate::steward

@@ -19,6 +19,7 @@ public:
     struct Events {
         /// boot  rises when another life of the gateway is met: one link at a time, so none is heard later
         std::function<void(std::uint64_t boot, const gateway::Demand&)> on_demand;
+        std::function<void(const gateway::Seen&)> on_seen = [](const gateway::Seen&) {};
     };
     /// Speaks with nobody before it has been given services and keys: half a table would turn clients away.
     /// path  of the gateway's socket
@@ -53,6 +54,7 @@ private:
     void hear(const gateway::Drained& report);
     void hear(const gateway::Demand& report);
     void hear(const gateway::Refused& report);
+    void hear(const gateway::Seen& report) { events_.on_seen(report); }
     void tell_table();
     void tell_withdrawn(std::uint64_t replica, const Draining& draining);
     void tell(const gateway::Order& order);

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <string_view>
 
-#include "net/message.hpp"
-
 namespace stargate::steward {
 
 namespace {
@@ -13,16 +11,18 @@ constexpr Duration longest_pause = std::chrono::milliseconds{200};
 /// A replica that has taken a connection and says nothing is asked anew. Moving a model's weights takes time.
 constexpr Duration patience = std::chrono::seconds{5};
 constexpr Duration patience_for_weights = std::chrono::seconds{60};
+/// A process that is just becoming a child of another may look like nobody's.
+constexpr int sure_of_strangers = 3;
 
 bool is_good(int status) { return status >= 200 && status < 300; }
 bool has_no_such_route(int status) { return status == 404 || status == 405 || status == 501; }
 }  // namespace
 
-Replicas::Replicas(net::Loop& loop, std::function<void(Report)> on_reply)
-    : loop_{loop}, on_reply_{std::move(on_reply)} {}
+Replicas::Replicas(net::Loop& loop, std::function<void(Report)> on_reply,
+                   std::function<PortHolder(AttemptId, std::int32_t)> holder_of_port)
+    : loop_{loop}, on_reply_{std::move(on_reply)}, holder_of_port_{std::move(holder_of_port)} {}
 
 Replicas::~Replicas() {
-    *is_here_ = false;
     while (!told_.empty()) forget(told_.begin()->first);
 }
 
@@ -30,10 +30,7 @@ void Replicas::tell(const TellReplica& command, const std::string& host) {
     forget(command.attempt);
     auto& told = told_[command.attempt];
     told.command = command;
-    net::ClientSetting setting;
-    setting.host = host;
-    setting.port = static_cast<std::uint16_t>(command.port);
-    told.client = std::make_unique<net::Client>(loop_, std::move(setting));
+    told.asker = std::make_unique<Asker>(loop_, host, command.port);
     ask(command.attempt);
 }
 
@@ -41,7 +38,6 @@ void Replicas::forget(AttemptId attempt) {
     const auto found = told_.find(attempt);
     if (found == told_.end()) return;
     loop_.cancel(found->second.timer);
-    if (found->second.call) found->second.call->cancel();
     told_.erase(found);
 }
 
@@ -51,39 +47,27 @@ std::vector<AttemptId> Replicas::told() const {
     return all;
 }
 
+/// Nobody else is told to sleep or to wake, and nobody else's answer counts.
 void Replicas::ask(AttemptId attempt) {
-    const auto& told = told_.at(attempt);
+    auto& told = told_.at(attempt);
+    const auto holder = holder_of_port_ ? holder_of_port_(attempt, told.command.port) : PortHolder{};
+    if (holder.who != PortHolder::Who::somebody_else) {
+        told.strangers = 0;
+    } else if (++told.strangers < sure_of_strangers) {
+        return again(attempt);
+    } else {
+        return done(attempt, ReplicaFailed{attempt, told.command.telling, holder.detail});
+    }
     if (told.command.what == Telling::sleep) return request(attempt, "POST", "/sleep?level=1");
     if (told.command.what == Telling::wake && !told.has_woken) return request(attempt, "POST", "/wake_up");
     request(attempt, "GET", told.lacks_health ? "/v1/models" : "/health");
 }
 
 void Replicas::request(AttemptId attempt, const char* method, const char* target) {
-    auto& told = told_.at(attempt);
-    told.asked = ++last_asked_;
-    // What comes of it is looked at on a turn of the loop of its own, where the call may be let go of.
-    const auto later = [this, attempt, asked = told.asked, is_here = is_here_](int status) {
-        loop_.post([this, attempt, asked, status, is_here] {
-            if (*is_here) came_of_it(attempt, asked, status);
-        });
-    };
-    net::CallEvents events;
-    events.on_head = [later](const net::ResponseHead& head) { later(head.status); };
-    events.on_failure = [later](const net::CallFailure&) { later(0); };
     const bool moves_weights = std::string_view{method} == "POST";
-    told.timer = loop_.after(moves_weights ? patience_for_weights : patience,
-                             [this, attempt, asked = told.asked] { came_of_it(attempt, asked, 0); });
-    told.call = told.client->start(net::request_bytes(method, target, told.client->host(), {}, ""), std::move(events));
-}
-
-/// status  0: no answer
-void Replicas::came_of_it(AttemptId attempt, std::uint64_t asked, int status) {
-    const auto found = told_.find(attempt);
-    if (found == told_.end() || found->second.asked != asked || !found->second.call) return;
-    loop_.cancel(found->second.timer);
-    found->second.call->cancel();  // what else it says is of no interest
-    found->second.call.reset();
-    status == 0 ? again(attempt) : answered(attempt, status);
+    told_.at(attempt).asker->ask(
+        method, target, moves_weights ? patience_for_weights : patience,
+        [this, attempt](int status, const std::string&) { status == 0 ? again(attempt) : answered(attempt, status); });
 }
 
 void Replicas::answered(AttemptId attempt, int status) {

@@ -7,18 +7,21 @@
 #include <vector>
 
 #include "core/command.hpp"
-#include "engine/port.hpp"
-#include "net/client.hpp"
+#include "engine/serving_port.hpp"
 #include "net/loop.hpp"
+#include "steward/asker.hpp"
 
 namespace stargate::steward {
 
 /// Tells replicas, over HTTP, to prove that they answer, to sleep and to wake, again and again until they have done it.
 /// What they are asked: GET /health (GET /v1/models where they have none), POST /sleep?level=1 and POST /wake_up, as
-/// vLLM has them. On the loop's thread.
+/// vLLM has them. What answers counts only where it is the replica's own; where somebody else listens on its port the
+/// replica is reported as failed. On the loop's thread.
 class Replicas {
 public:
-    Replicas(net::Loop& loop, std::function<void(Report)> on_reply);
+    /// holder_of_port  as Serving::Needs has it
+    Replicas(net::Loop& loop, std::function<void(Report)> on_reply,
+             std::function<PortHolder(AttemptId, std::int32_t)> holder_of_port);
     Replicas(const Replicas&) = delete;
     Replicas& operator=(const Replicas&) = delete;
     ~Replicas();
@@ -31,26 +34,23 @@ public:
 private:
     struct Told {
         TellReplica command;
-        std::unique_ptr<net::Client> client;
-        std::shared_ptr<net::Call> call;
+        std::unique_ptr<Asker> asker;
         net::Loop::Timer timer = 0;
         int tries = 0;
+        int strangers = 0;          // looks in a row that found somebody else on its port
         bool has_woken = false;     // of one that is to wake: now it is to prove it
         bool lacks_health = false;  // it has no /health
-        std::uint64_t asked = 0;    // which request this is: what comes of an earlier one means nothing
     };
     void ask(AttemptId attempt);
     void request(AttemptId attempt, const char* method, const char* target);
-    void came_of_it(AttemptId attempt, std::uint64_t asked, int status);
     void answered(AttemptId attempt, int status);
     void again(AttemptId attempt);
     void done(AttemptId attempt, Report reply);
 
     net::Loop& loop_;
     std::function<void(Report)> on_reply_;
+    std::function<PortHolder(AttemptId, std::int32_t)> holder_of_port_;
     std::map<AttemptId, Told> told_;
-    std::uint64_t last_asked_ = 0;
-    std::shared_ptr<bool> is_here_ = std::make_shared<bool>(true);
 };
 
 }  // namespace stargate::steward

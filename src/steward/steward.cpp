@@ -10,6 +10,7 @@
 #include "steward/endpoints.hpp"
 #include "steward/gateway_side.hpp"
 #include "steward/replicas.hpp"
+#include "steward/watch.hpp"
 
 namespace stargate::steward {
 
@@ -22,20 +23,12 @@ constexpr std::size_t longest_name = 128;  // of a tenant, at gateways
 /// Replicas run on this machine.
 constexpr const char* host = "127.0.0.1";
 
-std::string hex_of_incarnation(const Authority& authority) {
-    std::string out;
-    for (const auto byte : authority.incarnation) {
-        out += "0123456789abcdef"[byte >> 4];
-        out += "0123456789abcdef"[byte & 15];
-    }
-    return out;
-}
-
 /// What a gateway is told of State.
 struct Routes {
     std::map<std::string, gateway::ServiceEntry> services;
     std::map<std::string, JobId> ids;
     std::vector<AttemptId> live;                               // attempts of replicas
+    std::vector<Watched> serving;                              // those of them that have proved that they answer
     std::map<std::uint64_t, Endpoint> endpoints;               // by the ids that gateways know
     std::map<JobId, std::vector<std::uint64_t>> endpoints_of;  // services, in the order of their endpoints
 };
@@ -62,6 +55,9 @@ void add_replicas(const State& state, const Service& row, gateway::ServiceEntry&
         if (active == nullptr) continue;
         const auto& attempt = state.at<Attempt>(active->attempt);
         routes.live.push_back(attempt.id);
+        if (attempt.is_ready && !attempt.ending) {
+            routes.serving.push_back({attempt.id, attempt.tellings, host, attempt.port});
+        }
         if (auto replica = entry_of(attempt)) entry.replicas.push_back(std::move(*replica));
     }
 }
@@ -111,11 +107,15 @@ class Impl final : public Steward {
 public:
     Impl(const std::string& state, Needs needs)
         : needs_{std::move(needs)},
-          replicas_{loop_, [this](Report reply) { needs_.on_reply(std::move(reply)); }},
+          replicas_{loop_, [this](Report reply) { needs_.on_reply(std::move(reply)); }, needs_.holder_of_port},
+          watch_{loop_,
+                 {[this] { state_changed(); },  // of what is served, not of State
+                  [this](ReplicaFailed failed) { needs_.on_reply(std::move(failed)); }, needs_.holder_of_port}},
           gateway_{loop_,
                    state + "/gateway.sock",
-                   {hex_of_incarnation(needs_.authority), needs_.authority.term},
-                   {[this](std::uint64_t boot, const gateway::Demand& demand) { demanded(boot, demand); }}},
+                   {words_of_incarnation(needs_.authority.incarnation), needs_.authority.term},
+                   {[this](std::uint64_t boot, const gateway::Demand& demand) { demanded(boot, demand); },
+                    [this](const gateway::Seen& seen) { saw(seen); }}},
           endpoints_{loop_, [this] { refresh(); }, {}} {
         loop_.post([this] {
             refresh();
@@ -153,6 +153,7 @@ public:
 
 private:
     void carry_out(const TellReplica& command) {
+        watch_.told(command.attempt, command.telling);
         if (command.what != Telling::sleep) {
             gateway_.give_back(command.attempt.value);
             return replicas_.tell(command, host);
@@ -167,11 +168,18 @@ private:
         needs_.read([&](const State& state) { routes = routes_of(state); });
         ids_ = std::move(routes.ids);
         look_at_endpoints(routes);
+        watch_.follow(routes.serving);
+        for (auto& [name, service] : routes.services) {
+            for (auto& replica : service.replicas) {
+                if (!watch_.is_fit(AttemptId{replica.id})) replica.state = gateway::ReplicaState::starting;
+            }
+        }
         gateway_.set_services(std::move(routes.services));
         // One that State does not know yet was started after this State.
         for (const auto attempt : live_) {
             if (std::find(routes.live.begin(), routes.live.end(), attempt) != routes.live.end()) continue;
             replicas_.forget(attempt);
+            watch_.forget(attempt);
             gateway_.give_back(attempt.value);
         }
         live_ = std::move(routes.live);
@@ -204,6 +212,11 @@ private:
         needs_.on_demand(std::move(told));
     }
 
+    void saw(const gateway::Seen& seen) {
+        for (const auto id : seen.answered) watch_.answered(AttemptId{id});
+        for (const auto id : seen.asleep) watch_.refused_asleep(AttemptId{id});
+    }
+
     void tick() {
         needs_.on_tick();
         loop_.after(between_ticks, [this] { tick(); });
@@ -212,6 +225,7 @@ private:
     Needs needs_;
     net::Loop loop_;
     Replicas replicas_;
+    Watch watch_;
     GatewaySide gateway_;
     Endpoints endpoints_;
     std::vector<AttemptId> live_;       // attempts of replicas, when State was looked at last
@@ -223,6 +237,15 @@ private:
 };
 
 }  // namespace
+
+std::string words_of_incarnation(const std::array<std::uint8_t, 16>& incarnation) {
+    std::string out;
+    for (const auto byte : incarnation) {
+        out += "0123456789abcdef"[byte >> 4];
+        out += "0123456789abcdef"[byte & 15];
+    }
+    return out;
+}
 
 std::unique_ptr<Steward> Steward::start(const std::string& state, Needs needs) {
     return std::make_unique<Impl>(state, std::move(needs));

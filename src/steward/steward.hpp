@@ -1,5 +1,7 @@
 #pragma once
 
+#include <array>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -10,6 +12,9 @@
 #include "steward/endpoints.hpp"
 
 namespace stargate::steward {
+
+/// One life of a store, as gateways are told it.
+[[nodiscard]] std::string words_of_incarnation(const std::array<std::uint8_t, 16>& incarnation);
 
 /// A key that clients show to the gateway.
 struct Key {

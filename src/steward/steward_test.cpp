@@ -63,10 +63,13 @@ protected:
     net::Loop loop_;
     Server server_{loop_};
     std::deque<Report> replies_;
-    Replicas replicas_{loop_, [this](Report reply) {
+    PortHolder holder_{PortHolder::Who::the_replica, {}};
+    Replicas replicas_{loop_,
+                       [this](Report reply) {
                            replies_.push_back(std::move(reply));
                            loop_.stop();
-                       }};
+                       },
+                       [this](AttemptId, std::int32_t) { return holder_; }};
 };
 
 TEST_F(ReplicasTest, IsReadyWhenItsHealthIsGood) {
@@ -79,6 +82,25 @@ TEST_F(ReplicasTest, IsReadyWhenItsHealthIsGood) {
     ASSERT_TRUE(reply && std::holds_alternative<ReplicaReady>(*reply));
     EXPECT_EQ(std::get<ReplicaReady>(*reply), (ReplicaReady{AttemptId{7}, 3}));
     EXPECT_TRUE(replicas_.told().empty());
+}
+
+TEST_F(ReplicasTest, AnAnswerOfSomebodyElseOnItsPortProvesNothingAndIsReported) {
+    server_.answers["/health"] = 200;
+    holder_ = {PortHolder::Who::somebody_else, "sshd (pid 7) of user 0 listens on port 21001 already"};
+    tell(Telling::prove);
+    const auto reply = reply_within(seconds{5});
+    ASSERT_TRUE(reply);
+    EXPECT_EQ(std::get<ReplicaFailed>(*reply), (ReplicaFailed{AttemptId{7}, 3, holder_.detail}));
+    EXPECT_TRUE(server_.asked.empty());
+    EXPECT_TRUE(replicas_.told().empty());
+}
+
+TEST_F(ReplicasTest, WhereNobodyMayLookAnAnswerCounts) {
+    server_.answers["/health"] = 200;
+    holder_ = {PortHolder::Who::unseen, "no sock_diag here"};
+    tell(Telling::prove);
+    const auto reply = reply_within(seconds{5});
+    ASSERT_TRUE(reply && std::holds_alternative<ReplicaReady>(*reply));
 }
 
 TEST_F(ReplicasTest, WithoutHealthItsModelsProveIt) {
@@ -160,6 +182,7 @@ public:
               say(gateway::Introduction{"boot-1", 1, "127.0.0.1:1", "", 0, 41});
           }))} {}
     void say(const gateway::Report& report) { link_->send(gateway::to_line(report)); }
+    void say_line(std::string_view line) { link_->send(line); }
     void hang_up() { link_.reset(); }
 
     std::vector<gateway::Order> orders;
@@ -204,10 +227,18 @@ protected:
     net::Loop loop_;
     FakeGateway fake_{loop_, path_};
     std::vector<std::pair<std::uint64_t, gateway::Demand>> demands_;
-    GatewaySide side_{loop_, path_, {"ab", 3}, {[this](std::uint64_t boot, const gateway::Demand& demand) {
-                          demands_.emplace_back(boot, demand);
-                          loop_.stop();
-                      }}};
+    std::vector<gateway::Seen> seen_;
+    GatewaySide side_{loop_,
+                      path_,
+                      {"ab", 3},
+                      {[this](std::uint64_t boot, const gateway::Demand& demand) {
+                           demands_.emplace_back(boot, demand);
+                           loop_.stop();
+                       },
+                       [this](const gateway::Seen& seen) {
+                           seen_.push_back(seen);
+                           loop_.stop();
+                       }}};
 };
 
 TEST_F(GatewaySideTest, TellsWhoItIsAndTheWholeTableFirst) {
@@ -245,6 +276,52 @@ TEST_F(GatewaySideTest, AReplicaIsDrainedWhenTheGatewaySaysSo) {
     fake_.say(gateway::Drained{7});
     run_until([&] { return drained; });
     EXPECT_EQ(fake_.orders.size(), 3U);
+}
+
+TEST_F(GatewaySideTest, AnOlderStateBringsBackNothingThatWasWithdrawn) {
+    side_.withdraw(7, seconds{60}, [] {});
+    side_.set_services({{"chat", chat_}});  // as it was before
+    run_until([&] { return fake_.orders.size() >= 3; });
+    EXPECT_EQ(order<gateway::Withdraw>(2).replica, 7U);
+    side_.give_back(7);
+    side_.set_services({{"chat", chat_}});
+    run_until([&] { return fake_.orders.size() >= 4; });
+    EXPECT_EQ(order<gateway::Change>(3).services.front(), chat_);
+}
+
+TEST_F(GatewaySideTest, NobodyHearsThatOneWasDrainedThatWasGivenBack) {
+    bool drained = false;
+    side_.withdraw(7, milliseconds{20}, [&] { drained = true; });
+    run_until([&] { return fake_.orders.size() >= 3; });
+    side_.give_back(7);
+    fake_.say(gateway::Drained{7});
+    fake_.say(gateway::Demand{1, {}});
+    run_until([&] { return !demands_.empty(); });
+    EXPECT_FALSE(drained);
+}
+
+TEST_F(GatewaySideTest, AGatewayThatComesBackIsToldAgainWhatIsWithdrawn) {
+    side_.withdraw(7, seconds{60}, [] {});
+    run_until([&] { return fake_.orders.size() >= 3; });
+    fake_.hang_up();
+    run_until([&] { return fake_.orders.size() >= 6; });
+    EXPECT_TRUE(order<gateway::WholeTable>(4).services.front().replicas.empty());
+    EXPECT_EQ(order<gateway::Withdraw>(5).replica, 7U);
+}
+
+TEST_F(GatewaySideTest, WhatANewerGatewaySaysIsPassedOverAndWhatIsNoMessageEndsTheLink) {
+    fake_.say_line(R"({"type":"dance"})");
+    fake_.say(gateway::Demand{1, {}});
+    run_until([&] { return !demands_.empty(); });
+    fake_.say_line("dance");
+    run_until([&] { return fake_.orders.size() >= 4; });  // it has connected anew
+    EXPECT_EQ(order<gateway::TakeOffice>(2).term, 3U);
+}
+
+TEST_F(GatewaySideTest, WhatTheGatewaySawOfReplicasIsTold) {
+    fake_.say(gateway::Seen{{7}, {8}});
+    run_until([&] { return !seen_.empty(); });
+    EXPECT_EQ(seen_.front(), (gateway::Seen{{7}, {8}}));
 }
 
 TEST_F(GatewaySideTest, AtItsLimitItIsDrainedWhateverTheGatewaySays) {

@@ -90,6 +90,7 @@ public:
     [[nodiscard]] std::uint64_t refused_commands() const { return refused_commands_; }
     [[nodiscard]] std::uint64_t refused_starts() const { return refused_starts_; }
     [[nodiscard]] std::uint64_t hung_replicas() const { return hung_replicas_; }
+    [[nodiscard]] std::uint64_t stopped_replicas() const { return stopped_replicas_; }
     [[nodiscard]] std::uint64_t dead_replicas() const { return dead_replicas_; }
 
     /// What must never be, found by a look at everything. Nothing when all is well.
@@ -150,8 +151,9 @@ private:
         Telling what = Telling::prove;
         bool answers = false;  // it has done so
         bool hangs = false;
-        Instant drained_by{};  // requests may last so long when it is told to sleep
-        GpuMask seat = 0;      // while it sleeps
+        bool will_stop = false;  // it serves, and will stop answering at its next event
+        Instant drained_by{};    // requests may last so long when it is told to sleep
+        GpuMask seat = 0;        // while it sleeps
         std::uint64_t epoch = 0;
     };
 
@@ -168,6 +170,7 @@ private:
     void replica_up(Instant now, NodeId node, const Record& record);
     void replica_gone(AttemptId attempt);
     void plan_answer(Instant at, const Record& record, const Replica& replica);
+    void stop_answering(Instant now, NodeId node, const Record& record, Replica& replica);
     void answer(NodeId node, const Record& record, const Replica& replica);
     void hold(NodeId node, const Record& record, GpuMask gpus);
     void let_go(NodeId node, const Record& record, GpuMask gpus);
@@ -195,6 +198,7 @@ private:
     std::uint64_t refused_commands_ = 0;
     std::uint64_t refused_starts_ = 0;
     std::uint64_t hung_replicas_ = 0;
+    std::uint64_t stopped_replicas_ = 0;
     std::uint64_t dead_replicas_ = 0;
 };
 

@@ -1,9 +1,16 @@
 #include <fmt/format.h>
 
+#include <utility>
+
 #include "twin/machines.hpp"
 
 /// Replicas of the simulated world: they load, serve, drain, sleep and wake as they are told, or do not.
 namespace stargate::twin {
+
+namespace {
+constexpr Duration serves_before_it_stops = std::chrono::seconds{30};  // mean
+constexpr Duration between_reports = std::chrono::seconds{30};         // of one that has stopped
+}  // namespace
 
 const ServicePlan& Machines::plan_of(const Record& record) const {
     return scenario_.services[static_cast<std::size_t>(truth_of(record.job)->service)];
@@ -41,6 +48,7 @@ void Machines::obey(Instant now, const TellReplica& command) {
     replica.telling = command.telling;
     replica.answers = false;
     replica.what = command.what;
+    replica.will_stop = false;
     replica.hangs = !calm_ && rng_.chance(scenario_.faults.replica_hangs);
     if (replica.hangs) ++hung_replicas_;
     replica.epoch = ++epochs_;
@@ -75,6 +83,7 @@ void Machines::replica_acts(Instant now, const Event& event) {
     if (record == nullptr || record->standing != Standing::running || found == replicas_.end()) return;
     auto& replica = found->second;
     if (replica.epoch != event.b || replica.hangs) return;
+    if (replica.will_stop) return stop_answering(now, event.node, *record, replica);
     if (!calm_ && rng_.chance(scenario_.faults.replica_dies)) {
         ++dead_replicas_;
         return all_gone(now, event.node, *record, {ExitKind::exited, 1, "it crashed"});
@@ -87,12 +96,24 @@ void Machines::replica_acts(Instant now, const Event& event) {
     replica.answers = true;
     if (replica.what != Telling::sleep) {
         replica.serves = true;
+        const auto share = calm_ ? 0 : scenario_.faults.replica_stops;
+        replica.will_stop = share > 0 && rng_.chance(share);
+        if (replica.will_stop) plan_answer(now + rng_.lognormal(serves_before_it_stops, 0.5), *record, replica);
     } else if (replica.can_sleep) {
         let_go(event.node, *record, record->gpus);
         replica.seat = record->gpus;
         record->gpus = 0;
     }
     answer(event.node, *record, replica);
+}
+
+/// It served, and does no more: whoever looks on at it says so, again and again until it is heard.
+void Machines::stop_answering(Instant now, NodeId node, const Record& record, Replica& replica) {
+    if (std::exchange(replica.answers, false)) ++stopped_replicas_;
+    replica.serves = false;
+    if (std::exchange(replica.streams, 0) > 0) cut_(record.attempt);
+    report_(node, ReplicaFailed{record.attempt, replica.telling, "it does not answer GET /health"});
+    plan_answer(now + between_reports, record, replica);
 }
 
 /// Says once more what it has done.

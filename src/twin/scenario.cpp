@@ -158,6 +158,7 @@ void read_faults(Section& in, FaultPlan& plan) {
     in.read("node_reshaped", plan.node_reshaped);
     in.read("settings_changed", plan.settings_changed);
     in.read("replica_hangs", plan.replica_hangs);
+    in.read("replica_stops", plan.replica_stops);
     in.read("replica_dies", plan.replica_dies);
     in.read("gateway_silent", plan.gateway_silent);
     in.read("silent_for", plan.silent_for);

@@ -84,6 +84,7 @@ struct FaultPlan {
     double node_reshaped = 0;                     // of those that come back: with other CPUs and memory
     double settings_changed = 0;                  // of all takeovers: with other settings than before
     double replica_hangs = 0;                     // of all that replicas are told: not done, ever
+    double replica_stops = 0;                     // of all that are to serve: they do, and stop answering later
     double replica_dies = 0;                      // and: the replica ends instead
     Duration gateway_silent{};                    // a gateway speaks with its clients alone
     Duration silent_for = std::chrono::seconds{4};    // mean

@@ -121,6 +121,7 @@ RunReport World::report() const {
     report.faults = faults_;
     if (machines_.refused_starts() > 0) report.faults["start_refused"] = machines_.refused_starts();
     if (machines_.refused_commands() > 0) report.faults["command_refused"] = machines_.refused_commands();
+    if (machines_.stopped_replicas() > 0) report.faults["replica_stopped"] = machines_.stopped_replicas();
     if (machines_.hung_replicas() > 0) report.faults["replica_hung"] = machines_.hung_replicas();
     if (machines_.dead_replicas() > 0) report.faults["replica_died"] = machines_.dead_replicas();
     report.requests = gateways_.counts();

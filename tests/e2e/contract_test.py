@@ -13,7 +13,7 @@ import unittest
 from http import client
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tools"))
-from harness import BINARY, Stargate, give_to_job_user, is_alive, scratch_folder, wait_until  # noqa: E402
+from harness import ANY_PORTS, BINARY, Stargate, give_to_job_user, is_alive, scratch_folder, wait_until  # noqa: E402
 
 DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
 
@@ -490,7 +490,7 @@ class Restart(unittest.TestCase):
         self.assertEqual(len(list(self.folder.glob("worker.*"))), 3)
 
     def test_a_second_control_plane_on_one_state_is_refused(self):
-        done = self.stargate.run("up", "--detach", "--listen", "127.0.0.1:0", check=False)
+        done = self.stargate.run("up", "--detach", *ANY_PORTS, check=False)
         self.assertNotEqual(done.returncode, 0)
         self.assertIn(str(self.stargate.pid()), done.stderr)
 

@@ -19,7 +19,7 @@ import time
 import unittest
 
 from machine import IS_ROOT, Machine, living, shim_of
-from harness import (BINARY, JOB_USER, give_to_job_user, is_alive, scratch_folder,  # found by way of machine
+from harness import (ANY_PORTS, BINARY, JOB_USER, give_to_job_user, is_alive, scratch_folder,  # found by way of machine
                      shims_of, wait_until)
 
 FAKETIME = [str(path) for path in pathlib.Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")]
@@ -135,7 +135,7 @@ class FullDisk(Machine):
         self.stargate.down()
         self.fill()
         for options in (["--detach"], []):
-            done = self.stargate.run("up", "--cpu-gpus", "4", "--listen", "127.0.0.1:0", *options, check=False,
+            done = self.stargate.run("up", "--cpu-gpus", "4", *ANY_PORTS, *options, check=False,
                                      timeout=20)
             self.assert_refused_to_start(done, "full", str(self.state), "free some space")
             self.assertNotIn("SQLite", done.stderr)
@@ -155,7 +155,7 @@ class FullDisk(Machine):
         time.sleep(2.5)
         self.assertEqual(self.stargate.job("ends")["state"], "running", "an end that is not written is not told")
         self.stargate.kill()
-        done = self.stargate.run("up", "--detach", "--cpu-gpus", "4", "--listen", "127.0.0.1:0", check=False)
+        done = self.stargate.run("up", "--detach", "--cpu-gpus", "4", *ANY_PORTS, check=False)
         self.assert_refused_to_start(done, "full")
         self.free()
         self.stargate.up()
@@ -261,7 +261,7 @@ class AnotherBoot(Machine):
         boot = self.folder / "boot_id"
         boot.write_text("11111111-2222-3333-4444-555555555555\n")
         start = ["unshare", "--mount", "sh", "-c", 'mount --bind "$0" /proc/sys/kernel/random/boot_id && exec "$@"', str(boot),
-                 str(BINARY), "up", "--detach", "--state", str(self.state), "--cpu-gpus", "4", "--listen", "127.0.0.1:0"]
+                 str(BINARY), "up", "--detach", "--state", str(self.state), "--cpu-gpus", "4", *ANY_PORTS]
         done = subprocess.run(start, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
         if "mount" in done.stderr:
             self.skipTest(f"no other boot id here: {done.stderr.strip()}")
@@ -340,7 +340,7 @@ class Starting(Machine):
     def test_two_control_planes_on_one_state(self):
         self.stargate.up()
         for options in (["--detach"], []):
-            self.assert_refused_to_start(self.start("--listen", "127.0.0.1:0", *options), str(self.stargate.pid()))
+            self.assert_refused_to_start(self.start(*ANY_PORTS, *options), str(self.stargate.pid()))
         self.assertEqual(self.stargate.run("run", "--", "echo", "still here", cwd=self.folder).stdout, "still here\n")
 
     def test_a_state_may_hold_other_files(self):
@@ -440,7 +440,7 @@ class OrdinaryUser(Machine):
                               check=False)
 
     def test_an_ordinary_user_runs_a_control_plane_of_their_own(self):
-        done = self.as_user("up", "--detach", "--cpu-gpus", "2", "--listen", "127.0.0.1:0")
+        done = self.as_user("up", "--detach", "--cpu-gpus", "2", *ANY_PORTS)
         self.assertEqual(done.returncode, 0, done.stderr)
         mode = (self.state / "stargate.sock").stat().st_mode & 0o777
         self.assertEqual(mode, 0o600)

@@ -1,10 +1,13 @@
 """Services, end to end: real replicas (mock engines) behind the real gateway, on GPUs that a training lends them."""
 
 import concurrent.futures
+import contextlib
 import http.client
+import http.server
 import json
 import os
 import signal
+import threading
 import time
 import unittest
 
@@ -177,10 +180,147 @@ class Services(Machine):
         done = self.submit_service("gpus: 9\nrun: x\n")
         self.assertEqual(done.returncode, 2)
 
+    def engine_of(self, name):
+        """The mock engine of this replica: its pid and its port."""
+        attempt = self.stargate.job(name)["attempt"]
+        below = with_descendants([shim_of(self.state, attempt)], process_table())
+        engine, = [pid for pid in below if command_of(pid).startswith(str(BINARY))]
+        port, = [event["port"] for event in self.events("started") if event["attempt"] == attempt]
+        return engine, port
+
+    def test_a_port_that_is_taken_is_not_given_to_a_replica_and_who_has_it_is_said(self):
+        with answering(21001):
+            self.serve("1")
+            wait_until("who has the port is said", lambda: "listens on port 21001" in (self.service()["trouble"] or ""))
+            said = f"(pid {os.getpid()}) of user {os.getuid()} listens on port 21001 already"
+            self.assertIn(said, self.stargate.job("chat")["detail"])
+            self.assertIn(said, self.stargate.run("why", "chat").stdout)
+            self.assertIn(said, self.stargate.run("services").stdout)
+            self.at_rest(asleep=0, training=0)
+        self.assertNotEqual(self.engine_of("chat")[1], 21001)
+        self.assertIsNone(self.service()["trouble"])
+        self.assertEqual(self.ask()[0], 200)
+
+    def test_who_listens_in_a_replicas_place_is_never_taken_for_it(self):
+        self.serve("1", run="exec sleep 1000")
+        port = wait_until("it runs", lambda: self.events("running") and self.events("started")[0]["port"])
+        with answering(port):
+            failing = wait_until("it is found out", lambda: self.events("failing"))
+        self.assertIn(f"(pid {os.getpid()})", failing[0]["detail"])
+        self.assertEqual(self.events("ready"), [])
+
+    def test_a_replica_that_somebody_else_puts_to_sleep_is_woken(self):
+        self.serve("1")
+        self.at_rest(asleep=0, training=0)
+        engine, port = self.engine_of("chat")
+        self.assertEqual(asked("POST", port, "/sleep?level=1")[0], 200)
+        wait_until("it is awake", lambda: asked("GET", port, "/is_sleeping")[1] == b'{"is_sleeping":false}')
+        self.assertEqual(self.ask()[0], 200)
+        self.assertEqual(self.engine_of("chat")[0], engine)
+
+    def test_a_replica_that_hangs_is_started_anew(self):
+        self.serve("1")
+        self.at_rest(asleep=0, training=0)
+        os.kill(self.engine_of("chat")[0], signal.SIGSTOP)
+        failing = wait_until("it is found out", lambda: self.events("failing"), 90, pause=0.5)
+        self.assertEqual(failing[0]["detail"], "it does not answer GET /health")
+        wait_until("another serves", lambda: len(self.events("ready")) == 2, 60, pause=0.5)
+        self.assertEqual(self.ask()[0], 200)
+
+    def test_one_replica_is_not_cancelled_alone(self):
+        self.serve("{min: 2, max: 2}")
+        done = self.stargate.run("cancel", "chat[1]", check=False)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("chat[1] is one replica of the service chat; end the whole service: stargate cancel chat", done.stderr)
+        self.at_rest(serving=2, asleep=0, training=0)
+        self.assertEqual(self.stargate.run("cancel", "chat").returncode, 0)
+
+    def up_in_vain(self, *options):
+        done = self.stargate.run("up", "--detach", "--cpu-gpus", "4", "--listen", "127.0.0.1:0", *options, check=False)
+        self.assertEqual(done.returncode, 1, done.stderr)
+        return done.stderr
+
+    def test_a_start_whose_gateway_cannot_start_takes_no_office(self):
+        def terms():
+            return [line for line in self.stargate.run("doctor", "--store").stdout.splitlines() if "term" in line]
+        self.stargate.down()
+        before = terms()
+        with answering(0) as port:
+            self.assertIn("the gateway does not start", self.up_in_vain("--gateway", f"127.0.0.1:{port}"))
+        self.assertEqual(terms(), before)
+        keys = self.state / "gateway-keys"
+        kept = keys.read_text()
+        keys.write_text(kept[:-3])
+        self.assertIn(f"{keys}:1 is damaged; remove that line", self.up_in_vain("--gateway", "127.0.0.1:0"))
+        self.assertEqual(terms(), before)
+        self.assertEqual(self.pid_text(), "", "no gateway is left behind")
+        keys.write_text(kept)
+        self.stargate.up()
+
+    def test_a_gateway_that_ends_is_waited_for_and_its_streams_come_whole(self):
+        self.serve("1")
+        self.at_rest(asleep=0, training=0)
+        gateway = int(self.pid_text())
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            stream = pool.submit(self.ask, 500)
+            wait_until("it is under way", lambda: self.service()["demand"] == 1)
+            self.stargate.kill()
+            os.kill(gateway, signal.SIGTERM)
+            self.stargate.up()
+            self.assertFalse(is_alive(gateway))
+            self.assertEqual(stream.result()[1][-1], "[DONE]")
+        self.assertNotEqual(int(self.pid_text()), gateway)
+        wait_until("the next one serves", lambda: self.ask()[0] == 200)
+
+    def test_a_gateway_that_serves_for_another_store_is_refused(self):
+        self.serve("1")
+        self.at_rest(asleep=0, training=0)
+        gateway = int(self.pid_text())
+        self.stargate.kill()
+        for name in ("stargate.db", "stargate.db-wal", "stargate.db-shm"):
+            (self.state / name).unlink(missing_ok=True)
+        said = self.up_in_vain("--gateway", "127.0.0.1:0")
+        self.assertIn(f"(pid {gateway}) serves for another store", said)
+        self.assertIn(f"kill {gateway}", said)
+        self.assertTrue(is_alive(gateway))
+        self.assertEqual(self.ask()[0], 200, "nothing was touched")
+        os.kill(gateway, signal.SIGTERM)
+        self.stargate.up()
+        self.stargate.down()
+        self.assertIn("1 running", self.stargate.down("--jobs").stdout, "what this store does not know, too")
+
     def submit_service(self, more):
         path = self.folder / "chat.yaml"
         path.write_text(f"kind: service\nname: chat\n{more}")
         return self.stargate.run("submit", str(path), check=False)
+
+
+@contextlib.contextmanager
+def answering(port):
+    """Somebody who listens on that port (0: any) and answers everything with 200; gives the port."""
+    class Yes(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+    with http.server.ThreadingHTTPServer(("127.0.0.1", port), Yes) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+
+
+def asked(method, port, target):
+    """What a server on that port answers: its status and body."""
+    peer = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    with contextlib.closing(peer):
+        peer.request(method, target)
+        reply = peer.getresponse()
+        return reply.status, reply.read()
 
 
 def command_of(pid):

@@ -13,7 +13,7 @@ import subprocess
 import unittest
 
 import machine
-from harness import BINARY, give_to_job_user, is_alive, wait_until
+from harness import ANY_PORTS, BINARY, give_to_job_user, is_alive, wait_until
 
 
 class Machine(machine.Machine):
@@ -26,7 +26,7 @@ class Folder(Machine):
         self.state.mkdir()
         for mode in (0o777, 0o775):
             self.state.chmod(mode)
-            done = self.stargate.run("up", "--detach", "--listen", "127.0.0.1:0", check=False)
+            done = self.stargate.run("up", "--detach", *ANY_PORTS, check=False)
             self.assertEqual(done.returncode, 1)
             self.assertIn("chmod go-w", done.stderr)
             self.assertEqual(list(self.state.iterdir()), [])
@@ -37,7 +37,7 @@ class Folder(Machine):
     def test_a_folder_of_somebody_else_is_refused(self):
         self.state.mkdir()
         give_to_job_user(self.state)
-        done = self.stargate.run("up", "--detach", "--listen", "127.0.0.1:0", check=False)
+        done = self.stargate.run("up", "--detach", *ANY_PORTS, check=False)
         self.assertEqual(done.returncode, 1)
         self.assertIn("belongs to user", done.stderr)
 
@@ -46,7 +46,7 @@ class Folder(Machine):
         precious = self.folder / "precious"
         precious.write_text("keep me\n")
         (self.state / "stargate.log").symlink_to(precious)
-        done = self.stargate.run("up", "--detach", "--listen", "127.0.0.1:0", check=False)
+        done = self.stargate.run("up", "--detach", *ANY_PORTS, check=False)
         self.assertEqual(done.returncode, 1)
         self.assertIn("cannot open", done.stderr)
         self.assertEqual(precious.read_text(), "keep me\n")
@@ -54,7 +54,7 @@ class Folder(Machine):
     def test_a_detached_control_plane_keeps_nothing_of_its_caller(self):
         read_end, write_end = os.pipe()
         try:
-            command = [str(BINARY), "up", "--state", "state", "--detach", "--listen", "127.0.0.1:0"]
+            command = [str(BINARY), "up", "--state", "state", "--detach", *ANY_PORTS]
             subprocess.run(command, cwd=self.folder, pass_fds=(read_end, write_end), stdout=subprocess.DEVNULL, check=True,
                            timeout=60)
             pid = self.stargate.pid()
@@ -68,7 +68,7 @@ class Folder(Machine):
         self.stargate.run("run", "--", "true")
 
     def test_a_caller_may_have_closed_the_standard_descriptors(self):
-        command = f"exec {BINARY} up --state {self.state} --detach --listen 127.0.0.1:0 <&- >&- 2>&-"
+        command = f"exec {BINARY} up --state {self.state} --detach --listen 127.0.0.1:0 --gateway 127.0.0.1:0 <&- >&- 2>&-"
         self.assertEqual(subprocess.run(["sh", "-c", command], timeout=60, check=False).returncode, 0)
         self.assertEqual(os.readlink(f"/proc/{self.stargate.pid()}/fd/0"), "/dev/null")
         self.stargate.run("run", "--", "true")
@@ -95,7 +95,7 @@ class Folder(Machine):
     @unittest.skipUnless(os.geteuid() == 0, "only root's jobs need an account of their own")
     def test_an_account_for_roots_jobs_that_is_not_there_is_refused_at_once(self):
         for name, word in (("no-such-account", "useradd"), ("root", "another account")):
-            done = self.stargate.run("up", "--detach", "--listen", "127.0.0.1:0", "--job-user", name, check=False)
+            done = self.stargate.run("up", "--detach", *ANY_PORTS, "--job-user", name, check=False)
             self.assert_refused_to_start(done, f"--job-user {name}", word, status=2)
         self.assertFalse((self.state / "stargate.db").exists())
 
@@ -107,7 +107,8 @@ class Folder(Machine):
             taken.bind(("127.0.0.1", 0))
             taken.listen()
             port = taken.getsockname()[1]
-            done = self.stargate.run("up", "--detach", "--listen", f"127.0.0.1:{port}", check=False)
+            done = self.stargate.run("up", "--detach", "--listen", f"127.0.0.1:{port}", "--gateway", "127.0.0.1:0",
+                                     check=False)
             self.assertEqual(done.returncode, 1)
             self.assertIn("choose another port", done.stderr)
         self.assertEqual(re.search(r"term (\d+)", self.doctor()).group(1), term, "no office was taken")
@@ -133,8 +134,8 @@ class Damage(Machine):
         for damage in (cut, lambda: altered("UPDATE facts SET checksum = 1 WHERE seq = 3"),
                        lambda: altered("DELETE FROM facts WHERE seq = 3"), lambda: altered("DELETE FROM store")):
             damage()
-            said = [self.stargate.run("up", "--listen", "127.0.0.1:0", check=False, timeout=20),
-                    self.stargate.run("up", "--detach", "--listen", "127.0.0.1:0", check=False),
+            said = [self.stargate.run("up", *ANY_PORTS, check=False, timeout=20),
+                    self.stargate.run("up", "--detach", *ANY_PORTS, check=False),
                     subprocess.run([str(BINARY), "twin", "replay", str(self.state)], capture_output=True, text=True,
                                    timeout=60, check=False)]
             for done in said:

@@ -20,8 +20,16 @@ class Plane:
         self.stargate = harness.Stargate(self.scratch / "state", cpu_gpus=cpu_gpus)
 
     def __enter__(self):
-        self.stargate.up()
+        try:
+            self.set_up()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
+
+    def set_up(self):
+        """What fails here leaves nothing behind."""
+        self.stargate.up()
 
     def __exit__(self, *_):
         self.stargate.down("--jobs")

@@ -16,8 +16,8 @@ class Served(Plane):
         super().__init__(cpu_gpus=max(replicas, 1))
         self.engine, self.replicas, self.concurrency = engine, replicas, concurrency
 
-    def __enter__(self):
-        super().__enter__()
+    def set_up(self):
+        super().set_up()
         path = self.folder / "chat.yaml"
         path.write_text(f"kind: service\nname: chat\nmodel: mock\nreplicas: {self.replicas}\nmax_concurrency: {self.concurrency}\n"
                         f"run: exec {BINARY} mock-engine --port $PORT {self.engine}\n")
@@ -26,7 +26,6 @@ class Served(Plane):
         self.key = self.stargate.run("token", "create", "--gateway").stdout.strip()
         self.address = (self.stargate.state / "gateway.address").read_text().strip()
         self.gateway = int((self.stargate.state / "gateway.pid").read_text())
-        return self
 
     def engine_addresses(self):
         """Where the mock engines of this state listen."""

@@ -9,6 +9,7 @@
 #include "base/file.hpp"
 #include "base/overloaded.hpp"
 #include "engine/local/output_log.hpp"
+#include "engine/local/port_holder.hpp"
 #include "engine/local/translate.hpp"
 
 namespace stargate::local {
@@ -103,6 +104,12 @@ void Supervisor::launch(Entry& entry) {
     if (const auto taken = take_office(); !taken) return wait_for_room(entry, taken.error().detail);
     const auto launch = options_.launch_of(command.job);
     if (!launch) return refuse(entry, launch.error().detail);
+    // A replica's port is State's to choose, and others of this machine do not know of that. The next attempt has
+    // another one.
+    if (const auto taken = command.port == 0 ? Result<std::vector<ListeningSocket>>{} : listening_on(command.port);
+        taken && !taken->empty()) {
+        return refuse(entry, words_of(taken->front(), command.port) + "; the next attempt has another port");
+    }
     auto spec = spec_of(command, *launch, speaker_);
     spec.open_files = options_.open_files;
     spec.boot_id = boot_id_;
