@@ -1,10 +1,7 @@
 #include <gtest/gtest.h>
 
-#include <condition_variable>
 #include <deque>
-#include <mutex>
 #include <optional>
-#include <thread>
 
 #include "net/server.hpp"
 #include "serving/mock_engine.hpp"
