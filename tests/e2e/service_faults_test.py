@@ -79,15 +79,35 @@ class Gateways(Serving):
         for _ in range(3):
             self.assertEqual(self.ask(tokens=4)[0], 200)
         self.assertEqual(self.used(), (3, 12, 0, 0))
-        pid = int((self.state / "gateway.pid").read_text())
         peer = self.begin(tokens=100_000)
         wait_until("a stream is under way", lambda: self.used()[3] == 1)
+        self.end_gateway()
+        peer.close()
+        wait_until("it has been told its routes", self.serves)
+        self.assertEqual(self.used(), (4, 16, 1, 0))
+
+    def test_a_replica_that_was_draining_at_one_that_died_sleeps_without_waiting_for_its_limit(self):
+        self.serve("{min: 1, max: 2}", more="max_concurrency: 4\ndrain: 120s\n")
+        wait_until("one serves", lambda: self.service()["serving"] == 1)
+        first = self.begin(tokens=100_000)
+        wait_until("a stream is under way", lambda: self.used() and self.used()[3] == 1)
+        self.ask_many(8)
+        wait_until("two serve", lambda: self.service()["serving"] == 2)
+        second = self.begin(tokens=100_000)  # at the other: it has less to do
+        wait_until("one is to sleep when its stream has ended", lambda: self.events("sleep_begun"))
+        self.assertEqual(self.events("seated"), [])
+        self.end_gateway()
+        first.close()
+        second.close()
+        wait_until("it sleeps", lambda: self.events("seated"))
+        wait_until("the other serves", self.serves)
+
+    def end_gateway(self):
+        """kill -9, and until the next is there."""
+        pid = int((self.state / "gateway.pid").read_text())
         os.kill(pid, signal.SIGKILL)
         wait_until("another gateway serves", lambda: (self.state / "gateway.pid").exists() and
                    int((self.state / "gateway.pid").read_text() or pid) != pid)
-        peer.close()
-        wait_until("it has been told its routes", lambda: self.serves())
-        self.assertEqual(self.used(), (4, 16, 1, 0))
 
     def used(self):
         """(requests, completion tokens, lost, in flight)"""
