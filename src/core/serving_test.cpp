@@ -126,12 +126,23 @@ TEST(Service, WhoWaitsTooLongThoughAllServeGetsOneMore) {
 TEST(Service, UnknownDemandShrinksNothing) {
     auto lab = at_rest();
     lab.demand("chat", 20, 8, true).leaves("train").replicas_obey("chat").runs("train");
+    lab.demand("chat", 0, 2).later(seconds{3});  // one could carry that, and in two seconds two will go
     lab.decide_now(ServiceDemand{lab.id("chat"), false, 0, 0, false});
     lab.pass().later(minutes{5});
     EXPECT_EQ(lab.replicas("chat"), "serving 3");
+    lab.demand("chat", 0, 2).later(seconds{3});
     lab.decide_now(TakeOffice{2, lab.state().settings()});
     lab.pass().later(minutes{5});
     EXPECT_EQ(lab.replicas("chat"), "serving 3");
+}
+
+TEST(Service, ShrinksNotWhileSomebodyWaitsTooLong) {
+    auto lab = at_rest();
+    lab.demand("chat", 20, 8, true).leaves("train").replicas_obey("chat").runs("train");
+    lab.demand("chat", 1, 2, true).later(minutes{5});
+    EXPECT_EQ(lab.replicas("chat"), "serving 3");
+    lab.demand("chat", 0, 2).later(seconds{6});
+    EXPECT_EQ(lab.replicas("chat"), "falling_asleep 2 serving 1");
 }
 
 TEST(Service, ShrinksOnlyToWhatCouldCarryTheLoad) {
