@@ -205,7 +205,7 @@ Result<std::vector<api::UsageRow>> read_usage(const std::string& folder) {
     std::map<std::pair<std::string, std::string>, api::UsageRow> sums;
     std::error_code failed;
     std::string newest;
-    std::filesystem::file_time_type newest_at{};
+    auto newest_at = std::filesystem::file_time_type::min();  // its zero lies a century ahead
     std::vector<std::string> files;
     for (const auto& entry : std::filesystem::directory_iterator{folder + "/usage", failed}) {
         files.push_back(entry.path().string());

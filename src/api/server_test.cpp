@@ -391,6 +391,19 @@ TEST_F(ServerTest, TooMuchIsRefusedAndBrokenRequestsEndTheConnection) {
     EXPECT_EQ(wire().ask("DELETE", "/api/v1/jobs").status, 404);
 }
 
+TEST_F(ServerTest, WhereTheEndOfARequestIsInDoubtNothingAfterItIsRead) {
+    start();
+    for (const std::string fields :
+         {"Transfer-Encoding: xchunked\r\n", "Transfer-Encoding: chunked, identity\r\n",
+          "Content-Length: 0\r\nContent-Length: 0\r\n", "Content-Length: 0\r\nTransfer-Encoding: chunked\r\n"}) {
+        auto smuggler = wire();
+        smuggler.send("POST /healthz HTTP/1.1\r\nHost: localhost\r\n" + fields +
+                      "\r\nGET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        EXPECT_EQ(smuggler.reply().status, 400) << fields;
+        EXPECT_TRUE(smuggler.is_closed()) << fields;
+    }
+}
+
 TEST_F(ServerTest, SlowClientsAreLetGo) {
     ServerSetting setting;
     setting.head_timeout = std::chrono::milliseconds{100};

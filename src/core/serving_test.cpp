@@ -67,6 +67,52 @@ TEST(Service, GivesBackAfterAQuietTimeAndTrainingGrows) {
     EXPECT_EQ(lab.gpus("train"), 3);
 }
 
+TEST(Service, OneThatDoesNotFallAsleepInTimeIsEndedAndWhatItBorrowedGoesBack) {
+    auto lab = at_rest();
+    lab.demand("chat", 20, 8, true).leaves("train").replicas_obey("chat").runs("train");
+    lab.demand("chat", 0, 2).later(seconds{6});
+    EXPECT_EQ(lab.replicas("chat"), "falling_asleep 2 serving 1");
+    lab.later(minutes{2});  // past the time to drain, and to sleep
+    EXPECT_EQ(lab.replicas("chat"), "ending 2 serving 1");
+    std::vector<Attempt> all;
+    lab.state().table<Attempt>().for_each([&](const Attempt& one) { all.push_back(one); });
+    for (const auto& one : all) {
+        if (!one.ending || one.port == 0) continue;
+        lab.decide_now(RanksEnded{one.id, one.parts.front().node, 1, {ExitKind::signalled, 9, ""}, true, -1, 0});
+    }
+    lab.pass();
+    EXPECT_EQ(lab.times("returned"), 2U);
+    EXPECT_TRUE(lab.loans("chat").empty());
+}
+
+/// Two services of different tenants, one replica of each asleep on the node.
+TEST(Service, EachWakesInItsOwnSeatWhoseverSleepsBesideIt) {
+    Given lab;
+    lab.node("n", 4).tenant("shop");
+    lab.waiting(service("chat", {0, 1, 1, 8})).waiting(service("code", {0, 1, 1, 8}).by("shop"));
+    for (int round = 0; round < 3; ++round) lab.replicas_obey("chat").replicas_obey("code").later(seconds{1});
+    EXPECT_EQ(lab.replicas("chat"), "asleep 1");
+    EXPECT_EQ(lab.replicas("code"), "asleep 1");
+    const auto seat = [&](const std::string& name) { return lab.attempt(name).seat.front().gpus; };
+    const std::map<std::string, GpuMask> seats{{"chat", seat("chat")}, {"code", seat("code")}};
+    EXPECT_EQ(seats.at("chat") & seats.at("code"), GpuMask{0});
+    for (const std::string name : {"chat", "code"}) {
+        lab.demand(name, 1, 0).replicas_obey(name);
+        EXPECT_EQ(lab.replicas(name), "serving 1");
+        EXPECT_EQ(lab.attempt(name).parts.front().gpus, seats.at(name)) << name;
+        lab.demand(name, 0, 0).later(seconds{6}).replicas_obey(name);
+        EXPECT_EQ(lab.replicas(name), "asleep 1");
+    }
+}
+
+TEST(Service, WhatNobodyHasLetGoOfIsNoLoan) {
+    Given lab;
+    lab.node("n", 4).waiting(service("chat", {0, 2, 0, 8}));
+    lab.demand("chat", 16, 0).replicas_obey("chat");
+    EXPECT_EQ(lab.replicas("chat"), "serving 2");
+    EXPECT_EQ(lab.times("lent"), 0U) << "the GPUs were free";
+}
+
 TEST(Service, WhoWaitsTooLongThoughAllServeGetsOneMore) {
     auto lab = at_rest();
     lab.demand("chat", 0, 5, true);
@@ -80,12 +126,23 @@ TEST(Service, WhoWaitsTooLongThoughAllServeGetsOneMore) {
 TEST(Service, UnknownDemandShrinksNothing) {
     auto lab = at_rest();
     lab.demand("chat", 20, 8, true).leaves("train").replicas_obey("chat").runs("train");
+    lab.demand("chat", 0, 2).later(seconds{3});  // one could carry that, and in two seconds two will go
     lab.decide_now(ServiceDemand{lab.id("chat"), false, 0, 0, false});
     lab.pass().later(minutes{5});
     EXPECT_EQ(lab.replicas("chat"), "serving 3");
+    lab.demand("chat", 0, 2).later(seconds{3});
     lab.decide_now(TakeOffice{2, lab.state().settings()});
     lab.pass().later(minutes{5});
     EXPECT_EQ(lab.replicas("chat"), "serving 3");
+}
+
+TEST(Service, ShrinksNotWhileSomebodyWaitsTooLong) {
+    auto lab = at_rest();
+    lab.demand("chat", 20, 8, true).leaves("train").replicas_obey("chat").runs("train");
+    lab.demand("chat", 1, 2, true).later(minutes{5});
+    EXPECT_EQ(lab.replicas("chat"), "serving 3");
+    lab.demand("chat", 0, 2).later(seconds{6});
+    EXPECT_EQ(lab.replicas("chat"), "falling_asleep 2 serving 1");
 }
 
 TEST(Service, ShrinksOnlyToWhatCouldCarryTheLoad) {

@@ -41,8 +41,11 @@ TEST_F(GatewayRelay, WhereNobodyIsThereTheClientIsTold) {
     tell(chat({nobodys_port(), nobodys_port()}));
     const auto answer = ask(small);
     EXPECT_EQ(answer.status, 502);
+    EXPECT_EQ(answer.error("type"), "\"server_error\"");
     EXPECT_EQ(answer.error("code"), "\"bad_gateway\"") << answer.body;
+    EXPECT_EQ(answer.error("param"), "null");
     EXPECT_NE(answer.field("retry-after-ms"), "");
+    EXPECT_EQ(answer.field("x-should-retry"), "") << "it may be asked again";
     EXPECT_EQ(used().requests, 0U);
 }
 
@@ -168,6 +171,98 @@ TEST_F(GatewayRelay, WhoGoesAwayIsComputedNoFurther) {
     const auto waiting = begin(small);
     waiting.call->cancel();
     EXPECT_EQ(ask(small).status, 200);
+}
+
+TEST_F(GatewayRelay, WhoGoesAwayBeforeAnythingHasComeIsComputedNoFurtherEither) {
+    auto service = chat({engine({.tokens_per_s = 1})});
+    service.max_concurrency = 1;
+    tell(service);
+    const auto whole = begin(R"({"model":"chat","max_tokens":1000,"messages":[]})");
+    ASSERT_TRUE(until([&] { return engines_[0]->in_flight() == 1; }));
+    const auto waiting = begin(small);
+    pass(milliseconds{20});
+    waiting.call->cancel();
+    pass(milliseconds{20});
+    whole.call->cancel();
+    ASSERT_TRUE(until([&] { return engines_[0]->in_flight() == 0 && used().in_flight == 0; }));
+    EXPECT_EQ(engines_[0]->cancelled(), 1U) << "the one that waited never came to it";
+}
+
+TEST_F(GatewayRelay, OnceAByteHasGoneNobodyElseIsAsked) {
+    int asked = 0;
+    const auto breaks_off = [&](const std::shared_ptr<net::Exchange>& exchange) {
+        ++asked;
+        exchange->begin(200, {{"Content-Type", "text/event-stream"}});
+        exchange->write("data: {\"choices\":[{}]}\n\n");
+        loop_.after(milliseconds{30}, [exchange] { exchange->abort(); });
+    };
+    tell(chat({server(breaks_off), server(breaks_off)}));
+    const auto answer = ask(streamed);
+    EXPECT_TRUE(answer.has_ended);
+    EXPECT_NE(answer.body.find("stream_interrupted"), std::string::npos) << answer.body;
+    EXPECT_EQ(answer.body.find("[DONE]"), std::string::npos);
+    EXPECT_EQ(asked, 1);
+}
+
+TEST_F(GatewayRelay, WhatIsTriedAgainIsCountedOnce) {
+    int failed = 0;
+    const auto breaks_off = [&](const std::shared_ptr<net::Exchange>& exchange) {
+        ++failed;
+        exchange->begin(200, {{"Content-Type", "text/event-stream"}});  // its head is nothing that a client has seen
+        loop_.after(milliseconds{10}, [exchange] { exchange->abort(); });
+    };
+    tell(chat({server(breaks_off), server(breaks_off), engine()}));
+    const auto answer = ask(streamed);
+    EXPECT_TRUE(answer.body.ends_with("data: [DONE]\n\n")) << answer.body;
+    EXPECT_GE(failed, 1) << "else nothing is proved";
+    EXPECT_EQ(used().requests, 1U);
+    EXPECT_EQ(used().completion_tokens, 3U);
+    EXPECT_EQ(used().interrupted, 0U);
+    EXPECT_EQ(used().in_flight, 0U);
+}
+
+TEST_F(GatewayRelay, UsageThatIsToldWithEachEventIsNotAddedUp) {
+    tell(chat({server([](const auto& exchange) {
+        exchange->begin(200, {{"Content-Type", "text/event-stream"}});
+        for (int i = 1; i <= 3; ++i) {
+            exchange->write(R"(data: {"choices":[{"delta":{"content":"x"}}],"usage":{"prompt_tokens":7,)"
+                            R"("completion_tokens":)" +
+                            std::to_string(i) + "}}\n\n");
+        }
+        exchange->write("data: {\"choices\":[],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":3}}\n\n");
+        exchange->write("data: [DONE]\n\n");
+        exchange->end();
+    })}));
+    EXPECT_TRUE(ask(streamed).body.ends_with("data: [DONE]\n\n"));
+    EXPECT_EQ(used().requests, 1U);
+    EXPECT_EQ(used().prompt_tokens, 7U);
+    EXPECT_EQ(used().completion_tokens, 3U);
+}
+
+TEST_F(GatewayRelay, RetryAfterIsTheTimeInWhichTheQueueEmpties) {
+    constexpr auto body = R"({"model":"chat","max_tokens":10,"messages":[]})";
+    auto service = chat({engine({.tokens_per_s = 200})});  // twenty requests a second, one after the other
+    service.max_concurrency = 1;
+    service.queue_requests = 4;
+    tell(service);
+    std::vector<Asked> asked;
+    const auto is_over = [](const Asked& each) { return each.answer->is_over(); };
+    const auto fill = [&](int count) {
+        while (count-- > 0) asked.push_back(begin(body));
+    };
+    fill(5);
+    ASSERT_TRUE(until([&] { return std::count_if(asked.begin(), asked.end(), is_over) == 3; }));
+    fill(5);  // at least one too many
+    const auto refused_at = [&] {
+        return std::find_if(asked.begin(), asked.end(), [](const auto& each) { return each.answer->status == 429; });
+    };
+    ASSERT_TRUE(until([&] { return refused_at() != asked.end(); }));
+    const auto since_us = net::Loop::now_us();
+    const auto told_ms = std::stod(refused_at()->answer->field("retry-after-ms"));
+    ASSERT_TRUE(until([&] { return std::all_of(asked.begin(), asked.end(), is_over); }));
+    const auto took_ms = static_cast<double>(net::Loop::now_us() - since_us) / 1000;
+    EXPECT_GT(told_ms, took_ms / 3);
+    EXPECT_LT(told_ms, took_ms * 2.5);
 }
 
 TEST_F(GatewayRelay, ASlowReaderHoldsItsReplicaBackAndFillsNoMemory) {

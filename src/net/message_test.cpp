@@ -70,6 +70,77 @@ TEST(RequestReader, RefusesWhatTwoReadersCouldReadDifferently) {
     EXPECT_EQ(reader.status(), 431);
 }
 
+/// What a proxy before us may read as one request and we as two, or the other way round.
+TEST(RequestReader, RefusesTheTricksOfSmugglers) {
+    const std::string post = "POST / HTTP/1.1\r\nHost: a\r\n";
+    const std::string chunked = post + "Transfer-Encoding: chunked\r\n\r\n";
+    for (const auto& wire : std::vector<std::string>{
+             post + "Transfer-Encoding: xchunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+             post + "Transfer-Encoding: identity\r\n\r\nhello",
+             post + "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+             post + "Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+             post + "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n",
+             post + "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+             post + "Transfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n",
+             post + "Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+             post + "Transfer-Encoding: \x0b"
+                    "chunked\r\n\r\n0\r\n\r\n",
+             "POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+             post + "Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
+             post + "Content-Length: 5, 5\r\n\r\nhello",
+             post + "Content-Length: 0x5\r\n\r\nhello",
+             post + "Content-Length: 5 5\r\n\r\nhello",
+             post + "Content-Length: \r\n\r\n",
+             post + "Content-Length:\r\n 5\r\n\r\nhello",
+             post + "Content-Length: 18446744073709551621\r\n\r\nhello",
+             post + "X: a\r\n b\r\n\r\n",
+             post + "X: a\nContent-Length: 5\r\n\r\nhello",
+             post + "X: a\rContent-Length: 5\r\n\r\nhello",
+             post + std::string{"X: a\0b\r\n\r\n", 10},
+             post + "no colon\r\n\r\n",
+             post + ": no name\r\n\r\n",
+             " " + post + "\r\n",
+             "POST / HTTP/1.1\nHost: a\nContent-Length: 5\n\nhello\r\n\r\n",
+             "POST  / HTTP/1.1\r\nHost: a\r\n\r\n",
+             "POST / HTTP/1.1 \r\nHost: a\r\n\r\n",
+             "POST / HTTP/2.0\r\nHost: a\r\n\r\n",
+             "POST /\r\n\r\n",
+             "POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
+             chunked + "0x5\r\nhello\r\n0\r\n\r\n",
+             chunked + "+5\r\nhello\r\n0\r\n\r\n",
+             chunked + "-5\r\nhello\r\n0\r\n\r\n",
+             chunked + " 5\r\nhello\r\n0\r\n\r\n",
+             chunked + "5 \r\nhello\r\n0\r\n\r\n",
+             chunked + "5\nhello\r\n0\r\n\r\n",
+             chunked + "5\r\nhello0\r\n\r\n",
+             chunked + "5\r\nhelloX\r\n0\r\n\r\n",
+             chunked + "5;a\nb\r\nhello\r\n0\r\n\r\n",
+             chunked + "10000000000000005\r\nhello\r\n0\r\n\r\n",
+             chunked + "\r\nhello\r\n0\r\n\r\n",
+         }) {
+        for (const std::size_t size : {std::size_t{1}, wire.size()}) {
+            RequestReader reader{1024, 1024};
+            feed(reader, wire, size);
+            EXPECT_EQ(reader.stage(), Stage::broken) << size << ": " << wire;
+            EXPECT_EQ(reader.status(), 400) << wire;
+        }
+    }
+}
+
+TEST(RequestReader, ChunksAreMeasuredTogetherAndTheirTrailersPassedOver) {
+    const std::string chunked = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n";
+    RequestReader large{1024, 8};
+    feed(large, chunked + "5\r\nhello\r\n5\r\nhello\r\n0\r\n\r\n", 7);
+    EXPECT_EQ(large.stage(), Stage::broken);
+    EXPECT_EQ(large.status(), 413);
+    RequestReader trailed{1024, 8};
+    const auto rest = feed(trailed, chunked + "5\r\nhello\r\n0\r\nAuthorization: Bearer x\r\n\r\nGET /", 7);
+    ASSERT_EQ(trailed.stage(), Stage::whole);
+    EXPECT_EQ(trailed.body(), "hello");
+    EXPECT_EQ(field(trailed.head().fields, "Authorization"), "");
+    EXPECT_EQ(rest, "GET /");
+}
+
 TEST(ResponseReader, ReadsEachKindOfEnd) {
     const auto read = [](std::string_view wire, bool ends, std::size_t size) {
         ResponseReader reader{1024};

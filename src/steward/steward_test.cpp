@@ -1,10 +1,7 @@
 #include <gtest/gtest.h>
 
-#include <condition_variable>
 #include <deque>
-#include <mutex>
 #include <optional>
-#include <thread>
 
 #include "net/server.hpp"
 #include "serving/mock_engine.hpp"
@@ -300,13 +297,32 @@ TEST_F(GatewaySideTest, NobodyHearsThatOneWasDrainedThatWasGivenBack) {
     EXPECT_FALSE(drained);
 }
 
-TEST_F(GatewaySideTest, AGatewayThatComesBackIsToldAgainWhatIsWithdrawn) {
-    side_.withdraw(7, seconds{60}, [] {});
+TEST_F(GatewaySideTest, OneThatDiesInADrainIsSaidToWithdrawAgainWhenItIsBack) {
+    bool drained = false;
+    side_.withdraw(7, seconds{60}, [&] {
+        drained = true;
+        loop_.stop();
+    });
     run_until([&] { return fake_.orders.size() >= 3; });
+    fake_.say(gateway::Draining{7, 1});
     fake_.hang_up();
     run_until([&] { return fake_.orders.size() >= 6; });
     EXPECT_TRUE(order<gateway::WholeTable>(4).services.front().replicas.empty());
     EXPECT_EQ(order<gateway::Withdraw>(5).replica, 7U);
+    EXPECT_FALSE(drained) << "what it has, only it knows";
+    fake_.say(gateway::Draining{7, 0});
+    fake_.say(gateway::Drained{7});
+    run_until([&] { return drained; });
+}
+
+TEST_F(GatewaySideTest, AKeyThatIsGoneIsRevokedAtOnce) {
+    const gateway::KeyEntry first{"k1", "lab", digest_of("one")};
+    const gateway::KeyEntry second{"k2", "lab", digest_of("two")};
+    side_.set_keys({{"k1", first}, {"k2", second}});
+    side_.set_keys({{"k2", second}});
+    run_until([&] { return fake_.orders.size() >= 4; });
+    EXPECT_EQ(order<gateway::Change>(2), (gateway::Change{43, {}, {}, {first, second}, {}}));
+    EXPECT_EQ(order<gateway::Change>(3), (gateway::Change{44, {}, {}, {}, {"k1"}}));
 }
 
 TEST_F(GatewaySideTest, WhatANewerGatewaySaysIsPassedOverAndWhatIsNoMessageEndsTheLink) {

@@ -233,12 +233,28 @@ class GatewayTest(unittest.TestCase):
         self.assertEqual(counts, [5, 1, 3])
         for more in ("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
                      "Content-Length: 5\r\nContent-Length: 6\r\n\r\nabcdef",
+                     "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+                     "Transfer-Encoding: chunked\r\n\r\n0x1\r\na\r\n0\r\n\r\n",
+                     "X: a\r\n b\r\nContent-Length: 0\r\n\r\n",
+                     "X: a\nContent-Length: 0\r\n\r\n",
                      "Host: b\r\nContent-Length: 0\r\n\r\n",
                      "Content-Length : 0\r\n\r\n"):
             got = self.raw((head + more).encode())
             self.assertTrue(got.startswith(b"HTTP/1.1 400 "), got)
             self.assertEqual(got.count(b"HTTP/1.1"), 1, got)
             self.assertIn(b'"code":"malformed_request"', got)
+
+    def test_a_key_that_is_revoked_while_a_body_comes_opens_nothing(self):
+        self.start_gateway()
+        plane = self.plane([chat([self.engine()])])
+        body = b'{"model": "chat", "max_tokens": 1, "messages": []}'
+        with socket.create_connection(("127.0.0.1", self.port), timeout=20) as peer:
+            peer.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer good\r\n"
+                         b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(body))
+            self.assertTrue(peer.recv(4096).startswith(b"HTTP/1.1 100 "), "the key was good when the head came")
+            plane.order("change", services=[], drop=[], keys=[], revoke=["good"])
+            peer.sendall(body)
+            self.assertTrue(peer.recv(4096).startswith(b"HTTP/1.1 401 "))
 
     def test_it_drains_at_sigterm_and_leaves_its_usage(self):
         gateway = self.start_gateway()

@@ -4,79 +4,18 @@ import concurrent.futures
 import contextlib
 import http.client
 import http.server
-import json
 import os
 import signal
 import threading
 import time
 import unittest
 
-from machine import Machine, shim_of
+from machine import shim_of
 from harness import BINARY, is_alive, process_table, wait_until, with_descendants
+from serving import Serving
 
-ENGINE = f"exec {BINARY} mock-engine --port $PORT --tokens-per-s 100 --max-batch 4"
 
-
-class Services(Machine):
-    def setUp(self):
-        super().setUp()
-        self.stargate.up()
-        self.key = self.stargate.run("token", "create", "--gateway").stdout.strip()
-
-    def gateway(self):
-        return (self.state / "gateway.address").read_text().strip()
-
-    def serve(self, replicas="{min: 1, max: 3, standby: 2}", run=ENGINE, more="max_concurrency: 4\n"):
-        path = self.folder / "chat.yaml"
-        path.write_text(f"kind: service\nname: chat\nmodel: mock\nreplicas: {replicas}\n{more}run: {json.dumps(run)}\n")
-        return self.stargate.run("submit", str(path))
-
-    def train(self):
-        path = self.folder / "train.yaml"
-        path.write_text("kind: training\nname: train\ngpus: 1..3\n"
-                        "run: \"trap 'exit 0' TERM; while :; do sleep 0.05; done\"\n")
-        self.stargate.run("submit", str(path))
-        self.stargate.wait_for("train", "running")
-
-    def service(self):
-        rows = self.stargate.json("services")
-        return rows[0] if rows else None
-
-    def at_rest(self, serving=1, asleep=2, training=3, seconds=40):
-        def holds():
-            row = self.service()
-            gpus = self.stargate.job("train")["gpus"] if training else 0
-            return row and (row["serving"], row["asleep"], gpus) == (serving, asleep, training)
-        wait_until(f"{serving} serve, {asleep} sleep and training has {training} GPUs", holds, seconds, pause=0.1)
-
-    def ask(self, tokens=8, stream=True, key=None, timeout=60):
-        """One request; (status, frames or body)."""
-        peer = http.client.HTTPConnection(self.gateway(), timeout=timeout)
-        try:
-            peer.request("POST", "/v1/chat/completions",
-                         json.dumps({"model": "chat", "stream": stream, "max_tokens": tokens,
-                                     "messages": [{"role": "user", "content": "hello"}]}),
-                         {"Authorization": f"Bearer {key or self.key}", "Content-Type": "application/json"})
-            reply = peer.getresponse()
-            body = reply.read().decode()
-            if reply.status != 200 or not stream:
-                return reply.status, body
-            return 200, [line[6:] for line in body.splitlines() if line.startswith("data: ")]
-        finally:
-            peer.close()
-
-    def ask_many(self, count, tokens=40):
-        """`count` streams at once; each must come whole."""
-        with concurrent.futures.ThreadPoolExecutor(count) as pool:
-            answers = list(pool.map(lambda _: self.ask(tokens), range(count)))
-        for status, frames in answers:
-            self.assertEqual(status, 200, frames)
-            self.assertEqual(frames[-1], "[DONE]", frames[-3:])
-        return answers
-
-    def events(self, *types):
-        return [event for event in self.stargate.events() if event["type"] in types]
-
+class Services(Serving):
     def test_a_burst_borrows_from_training_and_gives_back(self):
         self.train()
         self.serve()

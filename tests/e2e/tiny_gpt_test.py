@@ -1,6 +1,8 @@
 #!/usr/bin/python3
-"""examples/tiny-gpt without Stargate: two ranks are warned, stop on one step, and one rank goes on from there."""
+"""examples/tiny-gpt: two ranks are warned, stop on one step, and one rank goes on from there; what they wrote is served;
+and under Stargate, through sizes one after the other."""
 
+import http.client
 import importlib.util
 import json
 import os
@@ -14,7 +16,11 @@ import tempfile
 import time
 import unittest
 
-TRAIN = pathlib.Path(__file__).resolve().parents[2] / "examples" / "tiny-gpt" / "train.py"
+from machine import Machine
+from harness import copy_for_jobs, wait_until
+
+EXAMPLE = pathlib.Path(__file__).resolve().parents[2] / "examples" / "tiny-gpt"
+TRAIN = EXAMPLE / "train.py"
 SKIPPED = 77  # what ctest takes for "skipped"
 
 
@@ -58,7 +64,7 @@ class Ranks:
         return re.findall(r"rank \d+ parameters (\w+)", self.printed())
 
 
-class TinyGpt(unittest.TestCase):
+class Trained(unittest.TestCase):
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
@@ -80,6 +86,8 @@ class TinyGpt(unittest.TestCase):
     def progress(self):
         return int((self.folder / "progress").read_text())
 
+
+class TinyGpt(Trained):
     def test_warned_ranks_stop_together_and_one_rank_goes_on_from_their_step(self):
         two = self.start(2, 1, "--checkpoint-every", "5")
         self.wait_for((self.folder / "progress").exists, two)
@@ -118,6 +126,103 @@ class TinyGpt(unittest.TestCase):
         ranks.warn()
         for status in ranks.wait(20):
             self.assertIn(status, (0, -signal.SIGTERM), ranks.printed())
+
+
+class TinyChat(Trained):
+    """serve.py, by itself, over a checkpoint that train.py wrote."""
+
+    def ask(self, method, target, body=None):
+        peer = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            peer.request(method, target, body and json.dumps(body))
+            reply = peer.getresponse()
+            return reply, json.loads(reply.read())
+        finally:
+            peer.close()
+
+    def answer(self):
+        """What it says when nothing is left to chance, and by which checkpoint."""
+        body = {"model": "tiny-gpt", "prompt": "The licence", "max_tokens": 24, "temperature": 0}
+        reply, told = self.ask("POST", "/v1/completions", body)
+        self.assertEqual(reply.status, 200, told)
+        return told["choices"][0]["text"], self.ask("GET", "/v1/models")[1]["data"][0]["owned_by"]
+
+    def is_up(self):
+        try:
+            return self.ask("GET", "/health")[0].status == 200
+        except OSError:
+            return False
+
+    def test_it_answers_by_the_newest_checkpoint_and_asleep_it_computes_nothing(self):
+        import torch
+        first = self.start(1, 1, "--steps", "2")
+        self.assertEqual(first.wait(60), [0], first.printed())
+        checkpoints = self.folder / "checkpoints"
+        self.port = free_port()
+        server = subprocess.Popen([sys.executable, str(EXAMPLE / "serve.py"), "--dir", str(checkpoints), "--port",
+                                   str(self.port)], stdout=subprocess.DEVNULL)
+        self.addCleanup(server.wait)
+        self.addCleanup(server.kill)
+        wait_until("it serves", self.is_up, 60)
+        before = self.answer()
+        self.assertEqual(before[1], "step-00000002.pt")
+        self.assertEqual(self.answer(), before)
+        # What a longer training would have written; by hand, because that would take a while.
+        state = torch.load(checkpoints / "step-00000002.pt")
+        state["model"]["head.weight"] = state["model"]["head.weight"].roll(1, 0)
+        torch.save(state, checkpoints / "step-00000100.pt")
+        self.assertEqual(self.answer(), before, "it is loaded when it wakes, not before")
+        self.assertEqual(self.ask("POST", "/sleep")[0].status, 200)
+        reply, told = self.ask("POST", "/v1/completions", {"prompt": "x"})
+        self.assertEqual((reply.status, reply.headers["x-stargate-asleep"]), (503, "1"), told)
+        ticks = [self.ticks(server.pid)]
+        time.sleep(3)
+        ticks.append(self.ticks(server.pid))
+        self.assertLessEqual(ticks[1] - ticks[0], 0.03 * os.sysconf("SC_CLK_TCK"), "1 % of the time at most")
+        self.assertEqual(self.ask("POST", "/wake_up")[0].status, 200)
+        after = self.answer()
+        self.assertEqual(after[1], "step-00000100.pt")
+        self.assertNotEqual(after[0], before[0])
+
+    @staticmethod
+    def ticks(pid):
+        """Of CPU that it has used with all its threads."""
+        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return int(fields[11]) + int(fields[12])
+
+
+class Resized(Machine):
+    """Under Stargate: whatever its size, all ranks hold the same, and no step is trained that was there already."""
+
+    def test_ranks_agree_after_each_resize_and_no_checkpoint_is_lost(self):
+        self.stargate.up()
+        folder = copy_for_jobs(EXAMPLE, self.folder / "example")
+        (folder / "train.yaml").write_text("kind: training\nname: tiny-gpt\ngpus: 1..2\n"
+                                           "checkpoint: {dir: checkpoints, grace: 30s}\n"
+                                           "run: /usr/bin/python3 train.py --checkpoint-every 5 --print-every 1\n")
+        self.stargate.run("submit", str(folder / "train.yaml"))
+        for ranks in (2, 1, 2):
+            if self.printed():
+                self.stargate.run("resize", "tiny-gpt", str(ranks))
+            seen = self.printed().count(f"ranks {ranks} ")
+            wait_until(f"it has trained with {ranks}", lambda: self.printed().count(f"ranks {ranks} ") > seen + 6, 90)
+        self.stargate.run("cancel", "tiny-gpt")
+        self.stargate.wait_for("tiny-gpt", "cancelled")
+        text = self.printed()
+        stopped = [int(step) for step in re.findall(r"stopped at step (\d+)", text)]
+        resumed = [(int(step), int(ranks)) for step, ranks in re.findall(r"resumed from step (\d+) with (\d)", text)]
+        self.assertEqual(resumed, list(zip(stopped, (1, 2))), text)
+        steps = [int(step) for step in re.findall(r"^.*?step (\d+) loss", text, re.MULTILINE)]
+        self.assertEqual(steps, sorted(set(steps)), "each step once, in order")
+        hashes = re.findall(r"rank (\d) parameters (\w+)", text)
+        by_end = [{value for _, value in hashes[begin:begin + count]}
+                  for begin, count in ((0, 2), (2, 1), (3, 1), (4, 2), (6, 2))]
+        self.assertEqual([len(each) for each in by_end], [1] * 5, text)
+        self.assertEqual(by_end[0], by_end[1], "it went on with what it had saved")
+        self.assertEqual(by_end[2], by_end[3])
+
+    def printed(self):
+        return self.stargate.run("logs", "tiny-gpt", check=False).stdout
 
 
 if __name__ == "__main__":
