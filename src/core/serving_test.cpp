@@ -85,6 +85,23 @@ TEST(Service, OneThatDoesNotFallAsleepInTimeIsEndedAndWhatItBorrowedGoesBack) {
     EXPECT_TRUE(lab.loans("chat").empty());
 }
 
+TEST(Service, ALateAnswerToWhatAReplicaWasToldBeforeIsNotTakenForSleep) {
+    auto lab = at_rest();
+    lab.demand("chat", 20, 8, true).leaves("train").replicas_obey("chat").runs("train");
+    lab.demand("chat", 0, 2).later(seconds{6});
+    ASSERT_EQ(lab.replicas("chat"), "falling_asleep 2 serving 1");
+    std::vector<Attempt> all;
+    lab.state().table<Attempt>().for_each([&](const Attempt& one) { all.push_back(one); });
+    for (const auto& one : all) {
+        for (std::uint32_t earlier = 0; earlier < one.tellings; ++earlier) {
+            lab.decide_now(ReplicaAsleep{one.id, true, earlier});
+        }
+    }
+    EXPECT_EQ(lab.replicas("chat"), "falling_asleep 2 serving 1") << "they may still compute";
+    lab.replicas_obey("chat");
+    EXPECT_EQ(lab.replicas("chat"), "asleep 2 serving 1");
+}
+
 /// Two services of different tenants, one replica of each asleep on the node.
 TEST(Service, EachWakesInItsOwnSeatWhoseverSleepsBesideIt) {
     Given lab;
