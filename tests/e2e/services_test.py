@@ -158,7 +158,7 @@ class Services(Serving):
         self.assertEqual(self.engine_of("chat")[0], engine)
 
     def test_a_replica_that_hangs_is_started_anew(self):
-        self.serve("1")
+        self.serve("1", more="max_concurrency: 4\ndrain: 1s\n")
         self.at_rest(asleep=0, training=0)
         os.kill(self.engine_of("chat")[0], signal.SIGSTOP)
         failing = wait_until("it is found out", lambda: self.events("failing"), 90, pause=0.5)
