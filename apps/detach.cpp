@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "base/posix.hpp"
+#include "base/print_error.hpp"
 
 namespace stargate {
 
@@ -56,7 +57,7 @@ void Readiness::ready(const std::string& greeting) {
 
 void Readiness::failed(const std::string& why) {
     if (pipe_ >= 0) return tell(why + "\n");
-    fmt::print(stderr, "stargate: {}\n", why);
+    print_error("stargate: {}\n", why);
 }
 
 void fill_standard_descriptors() {
@@ -87,8 +88,8 @@ int detach(const std::string& state, const std::function<int(Readiness)>& stay_u
         return 0;
     }
     if (child > 0) ::waitpid(child, nullptr, 0);  // it has failed: whoever tries again at once finds nothing in the way
-    fmt::print(stderr, "stargate: {}",
-               said.empty() ? fmt::format("it ended at once; look at {}/stargate.log\n", state) : said);
+    print_error("stargate: {}",
+                said.empty() ? fmt::format("it ended at once; look at {}/stargate.log\n", state) : said);
     return 1;
 }
 

@@ -13,6 +13,7 @@
 #include "base/file.hpp"
 #include "base/file_lock.hpp"
 #include "base/posix.hpp"
+#include "base/print_error.hpp"
 #include "cli/complaint.hpp"
 #include "cli/verbs.hpp"
 #include "detach.hpp"
@@ -93,8 +94,8 @@ int run_gateway(const GatewayAsked& asked) {
     gateway::GatewaySetting setting;
     setting.state = asked.state;
     if (!read_loopback(asked.listen, setting.front)) {
-        fmt::print(stderr, "stargate: --listen {}: not an address of this machine alone; write 127.0.0.1:7434\n",
-                   asked.listen);
+        print_error("stargate: --listen {}: not an address of this machine alone; write 127.0.0.1:7434\n",
+                    asked.listen);
         return 2;
     }
     fill_standard_descriptors();

@@ -9,6 +9,7 @@
 #include "api/words.hpp"
 #include "base/file.hpp"
 #include "base/names.hpp"
+#include "base/print_error.hpp"
 #include "cli/complaint.hpp"
 #include "serving/load.hpp"
 #include "serving/mock_engine.hpp"
@@ -22,7 +23,7 @@ namespace {
 constexpr Bytes longest_trace{1LL << 30};
 
 int bad_usage(const std::string& what) {
-    fmt::print(stderr, "stargate: {}\n", what);
+    print_error("stargate: {}\n", what);
     return 2;
 }
 
@@ -116,14 +117,14 @@ int bench_serve(BenchAsked asked) {
     net::Loop loop;
     const bool is_watched = asked.output != "json" && ::isatty(STDERR_FILENO) != 0;
     const auto progress = [&](const serving::LoadResult& so_far) {
-        fmt::print(stderr, "\r{} of {} sent, {} completed, {} rejected, {} failed", so_far.sent, arrivals.size(),
-                   so_far.completed, so_far.rejected, so_far.failed);
+        print_error("\r{} of {} sent, {} completed, {} rejected, {} failed", so_far.sent, arrivals.size(),
+                    so_far.completed, so_far.rejected, so_far.failed);
     };
     const auto begin_us = net::Loop::now_us();
     const auto results = serving::run_load(loop, asked.options, arrivals,
                                            is_watched ? progress : std::function<void(const serving::LoadResult&)>{});
     const Duration took{net::Loop::now_us() - begin_us};
-    if (is_watched) fmt::print(stderr, "\r{:70}\r", "");
+    if (is_watched) print_error("\r{:70}\r", "");
     if (asked.output == "json") {
         fmt::print("{}\n", serving::to_json(results, took));
         return 0;

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "base/file.hpp"
+#include "base/print_error.hpp"
 #include "cli/complaint.hpp"
 #include "cli/verbs.hpp"
 #include "store/damage.hpp"
@@ -33,7 +34,7 @@ int twin_run(const TwinAsked& asked) {
     twin::RunOptions options;
     auto scenario = read_file(asked.file, longest_scenario);
     if (!scenario) {
-        fmt::print(stderr, "stargate: {}; name a scenario file\n", scenario.error().detail);
+        print_error("stargate: {}; name a scenario file\n", scenario.error().detail);
         return 2;
     }
     options.scenario = std::move(*scenario);
@@ -44,7 +45,7 @@ int twin_run(const TwinAsked& asked) {
     const bool watched = asked.output != "json" && ::isatty(STDERR_FILENO) != 0;
     if (watched) {
         options.progress = [](double hours, std::uint64_t events) {
-            fmt::print(stderr, "\r{:8.2f} h simulated, {} events", hours, events);
+            print_error("\r{:8.2f} h simulated, {} events", hours, events);
         };
     }
     std::unique_ptr<store::Store> store;
@@ -57,10 +58,10 @@ int twin_run(const TwinAsked& asked) {
         options.store = store.get();
     }
     const auto report = twin::run_scenario(options);
-    if (watched) fmt::print(stderr, "\r{:60}\r", "");
+    if (watched) print_error("\r{:60}\r", "");
     if (!report) {
         const auto& detail = report.error().detail;
-        fmt::print(stderr, "{}{}\n", detail.starts_with(asked.file + ":") ? "" : "stargate: ", detail);
+        print_error("{}{}\n", detail.starts_with(asked.file + ":") ? "" : "stargate: ", detail);
         return 2;
     }
     if (asked.output == "json") {
@@ -74,7 +75,7 @@ int twin_run(const TwinAsked& asked) {
             report->inputs, report->facts, report->events, report->checks);
         for (const auto& [kind, times] : report->faults) fmt::print("  {:<24} {}\n", kind, times);
     }
-    if (!report->broken.empty()) fmt::print(stderr, "broken: {}\n", report->broken);
+    if (!report->broken.empty()) print_error("broken: {}\n", report->broken);
     return report->broken.empty() ? 0 : 1;
 }
 

@@ -16,6 +16,7 @@
 #include "api/json.hpp"
 #include "base/file_lock.hpp"
 #include "base/posix.hpp"
+#include "base/print_error.hpp"
 #include "cli/client.hpp"
 #include "cli/complaint.hpp"
 #include "cli/full_disk.hpp"
@@ -231,7 +232,7 @@ CLI::App* add_verb(CLI::App& app, const char* name, const char* what, const char
 }
 
 int say_failed(const Error& error) {
-    fmt::print(stderr, "stargate: {}\n", error.detail);
+    print_error("stargate: {}\n", error.detail);
     return 1;
 }
 

@@ -8,6 +8,7 @@
 #include <mutex>
 
 #include "api/json.hpp"
+#include "base/print_error.hpp"
 #include "cli/client.hpp"
 
 namespace stargate::cli {
@@ -32,7 +33,7 @@ void SayWhenFull::look(const std::stop_token& stop, const std::string& state) {
         const auto reply = Client{state, patience}.call("GET", "/api/v1/info");
         if (!reply || reply->status != 200) continue;
         const auto full = api::parse_json(reply->body).value_or(api::Json{})["read_only"].text;
-        if (!full.empty() && !said) fmt::print(stderr, "stargate: {}\n", full);
+        if (!full.empty() && !said) print_error("stargate: {}\n", full);
         said = !full.empty();
     }
 }

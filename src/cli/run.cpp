@@ -15,6 +15,7 @@
 
 #include "base/digest.hpp"
 #include "base/json_text.hpp"
+#include "base/print_error.hpp"
 #include "base/utf8.hpp"
 #include "cli/client.hpp"
 #include "cli/follow.hpp"
@@ -41,7 +42,7 @@ void cancel_all(const std::string& state) {
 /// For whoever leaves before the end of what was accepted.
 void say_left_behind() {
     const auto first = accepted_job.load();
-    if (first != 0) fmt::print(stderr, "stargate: job {0} may still run; look with: stargate logs {0}\n", first);
+    if (first != 0) print_error("stargate: job {0} may still run; look with: stargate logs {0}\n", first);
 }
 
 /// Ctrl-C cancels; a second one leaves the job to itself.
@@ -162,7 +163,7 @@ Result<HttpReply> post_once(const std::string& state, const std::string& target,
 }
 
 int fail_with(const Error& error) {
-    fmt::print(stderr, "stargate: {}\n", error.detail);
+    print_error("stargate: {}\n", error.detail);
     return error.fault == Fault::malformed ? 2 : 1;
 }
 
@@ -171,10 +172,10 @@ int explain_failure(int status, const std::string& body, const std::string& file
     const auto message = json ? (*json)["error"]["message"].text : std::string{};
     const auto remedy = json ? (*json)["error"]["remedy"].text : std::string{};
     if (message.empty()) {
-        fmt::print(stderr, "stargate: the control plane answered {}\n", status);
+        print_error("stargate: the control plane answered {}\n", status);
     } else {
         const bool has_place = !file.empty() && message.starts_with(file + ":");
-        fmt::print(stderr, "{}{}{}{}\n", has_place ? "" : "stargate: ", message, remedy.empty() ? "" : "; ", remedy);
+        print_error("{}{}{}{}\n", has_place ? "" : "stargate: ", message, remedy.empty() ? "" : "; ", remedy);
     }
     return status >= 500 || status == 429 ? 1 : 2;
 }
@@ -192,8 +193,7 @@ int run(const RunOptions& options) {
     followed.output = [&](const Frame& frame) {
         const int to = frame.kind == Frame::Kind::output ? STDOUT_FILENO : STDERR_FILENO;
         if (write_all(to, frame.bytes)) return;
-        if (errno != EPIPE)
-            fmt::print(stderr, "stargate: cancelled, for its output is not taken: {}\n", std::strerror(errno));
+        if (errno != EPIPE) print_error("stargate: cancelled, for its output is not taken: {}\n", std::strerror(errno));
         cancel_all(options.state);  // whoever read it has gone: as a pipe would tell the command itself
         std::_Exit(128 + SIGPIPE);
     };

@@ -17,6 +17,7 @@
 
 #include "api/json.hpp"
 #include "base/json_text.hpp"
+#include "base/print_error.hpp"
 #include "base/utf8.hpp"
 #include "cli/client.hpp"
 #include "cli/complaint.hpp"
@@ -108,13 +109,13 @@ int submit(Asked& asked) {
     std::error_code failed;
     const auto path = std::filesystem::canonical(asked.file, failed);
     if (!failed && std::filesystem::is_directory(path, failed)) {
-        fmt::print(stderr, "stargate: {}: is a folder; name a job file\n", asked.file);
+        print_error("stargate: {}: is a folder; name a job file\n", asked.file);
         return 2;
     }
     std::ifstream file{path, std::ios::binary};
     if (failed || !file) {
         const auto why = failed ? failed.message() : std::string{std::strerror(errno)};
-        fmt::print(stderr, "stargate: {}: cannot be read: {}; name a job file\n", asked.file, why);
+        print_error("stargate: {}: cannot be read: {}; name a job file\n", asked.file, why);
         return 2;
     }
     constexpr std::size_t longest = 256U << 10;  // the server refuses more; do not read a disk to find out
@@ -123,7 +124,7 @@ int submit(Asked& asked) {
     text.resize(static_cast<std::size_t>(file.gcount()));
     if (const auto bad = first_bad_utf8(text); bad != text.size()) {
         const auto line = 1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(bad), '\n');
-        fmt::print(stderr, "{}:{}: file: not UTF-8; save the file as UTF-8\n", asked.file, line);
+        print_error("{}:{}: file: not UTF-8; save the file as UTF-8\n", asked.file, line);
         return 2;
     }
     const auto folder = path.parent_path().string();
@@ -194,9 +195,8 @@ int token(Asked& asked) {
     std::ifstream file{asked.state + "/token"};
     std::string text;
     if (!std::getline(file, text)) {
-        fmt::print(stderr,
-                   "stargate: {}/token cannot be read; it is its owner's, made when the control plane first starts\n",
-                   asked.state);
+        print_error("stargate: {}/token cannot be read; it is its owner's, made when the control plane first starts\n",
+                    asked.state);
         return 1;
     }
     fmt::print("{}\n", text);

@@ -10,6 +10,7 @@
 #include <optional>
 #include <thread>
 
+#include "base/print_error.hpp"
 #include "cli/client.hpp"
 #include "cli/follow.hpp"
 #include "cli/listings.hpp"
@@ -59,7 +60,7 @@ int logs(const LogsAsked& asked) {
     followed.output = [&](const api::Frame& frame) {
         patience.got_on();
         if (!write_all(STDOUT_FILENO, frame.bytes)) {
-            fmt::print(stderr, "stargate: standard output did not take all of it: {}\n", std::strerror(errno));
+            print_error("stargate: standard output did not take all of it: {}\n", std::strerror(errno));
             std::_Exit(1);
         }
     };
@@ -132,10 +133,10 @@ void say_what_is_gone(const EventsAsked& asked) {
     if (!reply || reply->status != 200) return;
     const auto first = api::parse_json(reply->body).value_or(api::Json{})["first_fact"].whole;
     if (static_cast<std::int64_t>(asked.from) >= first) return;
-    fmt::print(stderr,
-               "stargate: facts {} to {} are no longer in the log, so this begins with {}; they lie in sealed segments "
-               "in the state folder\n",
-               asked.from, first - 1, first);
+    print_error(
+        "stargate: facts {} to {} are no longer in the log, so this begins with {}; they lie in sealed segments "
+        "in the state folder\n",
+        asked.from, first - 1, first);
 }
 
 }  // namespace

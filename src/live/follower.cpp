@@ -18,6 +18,7 @@
 
 #include "base/codec.hpp"
 #include "base/file_lock.hpp"
+#include "base/print_error.hpp"
 
 namespace stargate::live {
 
@@ -101,7 +102,7 @@ bool Follower::look_after_the_log(const std::stop_token& stop) {
     const auto kept = keep_log_(stop);
     if (!kept) {
         if (stop.stop_requested()) return false;
-        fmt::print(stderr, "stargate: no snapshot was made: {}; the log still has everything\n", kept.error().detail);
+        print_error("stargate: no snapshot was made: {}; the log still has everything\n", kept.error().detail);
         return false;
     }
     const auto recorded = have_written([&](store::Store& store) -> Result<std::uint64_t> {
@@ -111,7 +112,7 @@ bool Follower::look_after_the_log(const std::stop_token& stop) {
     while (more && *more > 0 && !stop.stop_requested()) {
         more = have_written([&](store::Store& store) { return forget_sealed(store, *kept, rows_forgotten_at_once); });
     }
-    if (!more) fmt::print(stderr, "stargate: old rows of the log stay for now: {}\n", more.error().detail);
+    if (!more) print_error("stargate: old rows of the log stay for now: {}\n", more.error().detail);
     return more && kept->not_sealed.empty();
 }
 
@@ -160,7 +161,7 @@ int follow_once(store::Reader& store, const std::string& folder, const LogLimits
     Folded state;
     const auto kept = lock ? keep_log(store, folder, limits, state) : Result<LogKept>{tl::unexpected(lock.error())};
     if (!kept) {
-        fmt::print(stderr, "stargate: {}\n", kept.error().detail);
+        print_error("stargate: {}\n", kept.error().detail);
         return 1;
     }
     then(state.state);

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "base/file.hpp"
+#include "base/print_error.hpp"
 #include "store/segment.hpp"
 
 namespace stargate::live {
@@ -44,7 +45,7 @@ public:
         const auto sealed = seal();
         if (!sealed && sealed.error().fault == Fault::unknown_outcome) return tl::unexpected(sealed.error());
         if (!sealed) {  // what was found out about snapshots holds all the same
-            fmt::print(stderr, "stargate: old rows of the log stay where they are: {}\n", sealed.error().detail);
+            print_error("stargate: old rows of the log stay where they are: {}\n", sealed.error().detail);
             kept_.sealed_fact = kept_.sealed_input = 0;
             kept_.not_sealed = sealed.error().detail;
         }
@@ -101,8 +102,7 @@ private:
             return {};
         }
         if (!loaded && loaded.error().fault != Fault::malformed && loaded.error().fault != Fault::not_found) {
-            fmt::print(stderr, "stargate: the snapshot {} cannot be compared now: {}\n", row.file,
-                       loaded.error().detail);
+            print_error("stargate: the snapshot {} cannot be compared now: {}\n", row.file, loaded.error().detail);
             return {};
         }
         std::fprintf(stderr,
@@ -191,10 +191,10 @@ private:
     }
 
     Result<void> set_segment_aside(const std::string& path, std::string_view why) {
-        fmt::print(stderr,
-                   "stargate: the segment {0} is {1}: it was set aside as {0}{2}, and the next one begins a new chain; "
-                   "put the file back from a backup if events that old are wanted; nothing that runs needs it\n",
-                   path, why, store::segment_set_aside);
+        print_error(
+            "stargate: the segment {0} is {1}: it was set aside as {0}{2}, and the next one begins a new chain; "
+            "put the file back from a backup if events that old are wanted; nothing that runs needs it\n",
+            path, why, store::segment_set_aside);
         if (auto renamed = disk_.rename(path, path + std::string{store::segment_set_aside}); !renamed) return renamed;
         return disk_.sync_folder(store::segments_folder(folder_));
     }

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "base/print_error.hpp"
 #include "live/control_plane.hpp"
 #include "live/recover.hpp"
 #include "store/damage.hpp"
@@ -173,10 +174,10 @@ ForeignFound ControlPlane::foreign_among(const std::vector<Unknown>& found, Node
         foreign.cpus += each.cpus;
         foreign.memory += each.memory;
         ++foreign.running;
-        fmt::print(stderr,
-                   "stargate: attempt {} runs here, but this state does not know it: it is left alone and keeps its "
-                   "{} GPUs. Is this an empty or older state folder?\n",
-                   each.attempt.value, std::popcount(each.gpus));
+        print_error(
+            "stargate: attempt {} runs here, but this state does not know it: it is left alone and keeps its "
+            "{} GPUs. Is this an empty or older state folder?\n",
+            each.attempt.value, std::popcount(each.gpus));
     }
     return foreign;
 }
