@@ -18,6 +18,7 @@
 #include "base/file.hpp"
 #include "base/file_lock.hpp"
 #include "base/posix.hpp"
+#include "base/print_error.hpp"
 #include "gateway/messages.hpp"
 #include "net/unix_socket.hpp"
 
@@ -39,8 +40,7 @@ std::string line_of(const std::string& path) {
     return text.substr(0, text.find('\n'));
 }
 
-/// Also where standard error is a file on a full disk.
-void say(const std::string& sentence) { std::fputs(("stargate: " + sentence + "\n").c_str(), stderr); }
+void say(const std::string& sentence) { print_error("stargate: {}\n", sentence); }
 
 /// The gateway that serves for this state; 0 when none does.
 int running_gateway(const std::string& state) {

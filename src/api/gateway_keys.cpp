@@ -1,11 +1,10 @@
 #include "api/gateway_keys.hpp"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <sstream>
 
+#include "api/secret_rows.hpp"
 #include "base/file.hpp"
 
 namespace stargate::api {
@@ -18,27 +17,15 @@ constexpr std::size_t most_keys = 10'000;
 Result<GatewayKeys> GatewayKeys::open(const std::string& state_folder) {
     GatewayKeys keys;
     keys.file_ = state_folder + "/gateway-keys";
-    if (access(keys.file_.c_str(), F_OK) != 0) return keys;
-    const auto text = read_file(keys.file_, most_bytes);
-    if (!text) return tl::unexpected<Error>(text.error());
-    std::istringstream lines{*text};
-    int number = 0;
-    for (std::string line; std::getline(lines, line);) {
-        ++number;
-        std::istringstream words{line};
-        std::string digest;
-        std::string more;
-        Key key;
-        const bool has_all = words >> digest >> key.tenant >> key.name && !(words >> more) && !lines.eof();
-        const auto read = digest_from_hex(digest);
-        if (!has_all || !read) {
-            return fail(Fault::malformed, fmt::format("{}:{} is damaged; remove that line and make a new key in its "
-                                                      "place: stargate token create --gateway",
-                                                      keys.file_, number));
-        }
-        key.digest = *read;
-        keys.keys_.push_back(std::move(key));
-    }
+    const auto read = read_secret_rows(keys.file_, most_bytes, "stargate token create --gateway",
+                                       [&](const Digest& digest, std::istringstream& words) {
+                                           Key key;
+                                           key.digest = digest;
+                                           words >> key.tenant >> key.name;
+                                           keys.keys_.push_back(key);
+                                           return !words.fail();
+                                       });
+    if (!read) return tl::unexpected<Error>(read.error());
     return keys;
 }
 

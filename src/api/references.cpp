@@ -65,6 +65,12 @@ Named jobs_of(const Sight& sight, std::string_view reference) {
         if (job == nullptr || !sight.may_see(state.spec_of(*job))) return {};
         return {{JobId{id}}, {}};
     }
+    if (std::uint64_t first = 0;
+        reference.ends_with("[]") && read_whole(reference.substr(0, reference.size() - 2), first)) {
+        const auto* spec = state.find<Spec>(JobId{first});
+        if (spec == nullptr || !sight.may_see(spec->spec)) return {};
+        return {elements_of(state, *spec, -1).jobs, {}};
+    }
     const auto parts = taken_apart(reference);
     if (!parts.fits) return {};
     // The best array of each owner: the newest unfinished, else the newest.

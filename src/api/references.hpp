@@ -7,7 +7,8 @@
 #include "api/control.hpp"
 #include "api/sight.hpp"
 
-/// What people write to mean a job: an id, `NAME`, or `NAME[i]` for an element of an array.
+/// What people write to mean a job: an id, `NAME`, or `NAME[i]` for an element of an array; and what programs write to
+/// mean the whole array that they were given the first id of: `ID[]`.
 namespace stargate::api {
 
 /// What a reference stands for among the jobs of State that the caller may see.

@@ -4,8 +4,8 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <sstream>
 
+#include "api/secret_rows.hpp"
 #include "base/file.hpp"
 
 namespace stargate::api {
@@ -37,29 +37,15 @@ Result<Tokens> Tokens::open(const std::string& state_folder) {
     const auto owner = owner_token(state_folder + "/token");
     if (!owner) return tl::unexpected<Error>(owner.error());
     tokens.owner_ = digest_of(*owner);
-    if (access(tokens.file_.c_str(), F_OK) != 0) return tokens;
-    const auto text = read_file(tokens.file_, most_token_bytes);
-    if (!text) return tl::unexpected<Error>(text.error());
-    std::istringstream lines{*text};
-    int number = 0;
-    for (std::string line; std::getline(lines, line);) {
-        ++number;
-        std::istringstream words{line};
-        std::string digest;
-        std::string more;
-        Row row;
-        const bool has_all =
-            words >> digest >> row.uid >> row.is_operator >> row.name && !(words >> more) && !lines.eof();
-        const auto read = digest_from_hex(digest);
-        if (!has_all || !read) {
-            return fail(Fault::malformed,
-                        fmt::format("{}:{} is damaged; remove that line and make a new token in its place: stargate "
-                                    "token create",
-                                    tokens.file_, number));
-        }
-        row.digest = *read;
-        tokens.rows_.push_back(std::move(row));
-    }
+    const auto read = read_secret_rows(tokens.file_, most_token_bytes, "stargate token create",
+                                       [&](const Digest& digest, std::istringstream& words) {
+                                           Row row;
+                                           row.digest = digest;
+                                           words >> row.uid >> row.is_operator >> row.name;
+                                           tokens.rows_.push_back(row);
+                                           return !words.fail();
+                                       });
+    if (!read) return tl::unexpected<Error>(read.error());
     return tokens;
 }
 

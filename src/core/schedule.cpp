@@ -248,9 +248,9 @@ private:
         const auto& state = core_.state();
         const auto& shapes = state.shapes();
         const auto last = state.counters().cut_off;
-        const bool goes_on = goes_on_ && state.find<Job>(last) != nullptr;
-        if (state.find<Job>(last) != nullptr) next = last;
-        auto left = goes_on && state.counters().left > 0 ? state.counters().left : shapes.size();
+        const bool is_there = state.find<Job>(last) != nullptr;
+        if (is_there) next = last;
+        auto left = goes_on_ && is_there ? state.counters().left : shapes.size();
         auto shape = shapes.find(state.shape_of_job(state.at<Job>(next)).key);
         const auto go_on = [&] {
             if (++shape == shapes.end()) shape = shapes.begin();

@@ -1,5 +1,6 @@
 #include "steward/asker.hpp"
 
+#include <algorithm>
 #include <string_view>
 #include <utility>
 
@@ -66,6 +67,18 @@ void Asker::ask(const char* method, const char* target, Duration patience,
     events.on_failure = [over](const net::CallFailure& failure) { over(failure.why); };
     question_->timer = loop_.after(patience, [over] { over("it says nothing"); });
     question_->call = client_->start(net::request_bytes(method, target, client_->host(), {}, ""), std::move(events));
+}
+
+void Asker::ask_health(Duration patience, std::function<void(const Health&)> then) {
+    const char* target = lacks_health_ ? "/v1/models" : "/health";
+    ask("GET", target, patience, [this, target, patience, then = std::move(then)](int status, const std::string& said) {
+        if (!lacks_health_ && has_no_such_route(status)) {
+            lacks_health_ = true;
+            return ask_health(patience, then);
+        }
+        lacks_health_ = lacks_health_ && is_good(status);
+        then({target, status, status == 0 ? said : std::string{}});
+    });
 }
 
 }  // namespace stargate::steward

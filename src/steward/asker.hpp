@@ -22,6 +22,13 @@ public:
     /// loop of its own, where this may be let go of; status 0: no answer within `patience`, and the body says why.
     void ask(const char* method, const char* target, Duration patience,
              std::function<void(int status, const std::string& body)> then);
+    struct Health {
+        const char* target = nullptr;  // what it was asked
+        int status = 0;                // 0: no answer, for the reason `why`
+        std::string why{};
+    };
+    /// Asks GET /health, or GET /v1/models where it has none; when it was not well it may be another server next time.
+    void ask_health(Duration patience, std::function<void(const Health&)> then);
 
 private:
     struct Question;
@@ -30,6 +37,11 @@ private:
     net::Loop& loop_;
     std::unique_ptr<net::Client> client_;
     std::shared_ptr<Question> question_;
+    bool lacks_health_ = false;
 };
+
+/// Of a status of HTTP.
+[[nodiscard]] constexpr bool is_good(int status) { return status >= 200 && status < 300; }
+[[nodiscard]] constexpr bool has_no_such_route(int status) { return status == 404 || status == 405 || status == 501; }
 
 }  // namespace stargate::steward

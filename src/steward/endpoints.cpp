@@ -6,14 +6,6 @@
 
 namespace stargate::steward {
 
-namespace {
-constexpr const char* health = "/health";
-constexpr const char* models = "/v1/models";
-
-bool is_good(int status) { return status >= 200 && status < 300; }
-bool has_no_such_route(int status) { return status == 404 || status == 405 || status == 501; }
-}  // namespace
-
 Endpoints::Endpoints(net::Loop& loop, std::function<void()> when_changed, Pace pace)
     : loop_{loop}, when_changed_{std::move(when_changed)}, pace_{pace} {}
 
@@ -43,26 +35,15 @@ void Endpoints::forget(std::map<std::uint64_t, Asked>::iterator at) {
 }
 
 void Endpoints::ask(std::uint64_t id) {
-    auto& asked = asked_.at(id);
-    asked.asker.ask("GET", asked.lacks_health ? models : health, pace_.patience,
-                    [this, id](int status, const std::string& body) { answered(id, status, body); });
-}
-
-/// status  0: no answer, for the reason `why`
-void Endpoints::answered(std::uint64_t id, int status, const std::string& why) {
-    auto& asked = asked_.at(id);
-    if (status == 0) return seen(id, {false, why});
-    if (is_good(status)) return seen(id, {true, ""});
-    if (!asked.lacks_health && has_no_such_route(status)) {
-        asked.lacks_health = true;
-        return ask(id);
-    }
-    seen(id, {false, fmt::format("it answers {} with status {}", asked.lacks_health ? models : health, status)});
+    asked_.at(id).asker.ask_health(pace_.patience, [this, id](const Asker::Health& health) {
+        if (health.status == 0) return seen(id, {false, health.why});
+        if (is_good(health.status)) return seen(id, {true, ""});
+        seen(id, {false, fmt::format("it answers {} with status {}", health.target, health.status)});
+    });
 }
 
 void Endpoints::seen(std::uint64_t id, EndpointSight sight) {
     auto& asked = asked_.at(id);
-    if (!sight.is_serving) asked.lacks_health = false;  // another server may be there next time
     asked.timer = loop_.after(sight.is_serving ? pace_.while_serving : pace_.while_not, [this, id] { ask(id); });
     if (std::exchange(asked.sight, sight) != sight) when_changed_();
 }

@@ -44,11 +44,9 @@ private:
 
         Asker asker;
         net::Loop::Timer timer = 0;
-        bool lacks_health = false;  // asked for its models instead
         EndpointSight sight{false, "it has not been asked yet"};
     };
     void ask(std::uint64_t id);
-    void answered(std::uint64_t id, int status, const std::string& why);
     void seen(std::uint64_t id, EndpointSight sight);
     void forget(std::map<std::uint64_t, Asked>::iterator at);
 

@@ -4,7 +4,7 @@
 
 #include <vector>
 
-#include "net/server.hpp"
+#include "steward/fake_server.hpp"
 
 // Servers that Stargate did not start: what they are asked, and which of them are taken to serve.
 namespace stargate::steward {
@@ -13,42 +13,9 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-/// A server that answers each path as the test wants, and goes and comes back at the same port.
-class Server {
-public:
-    explicit Server(net::Loop& loop) : loop_{loop} { start(); }
-    void start() {
-        net::ServerSetting setting;
-        setting.port = port_;
-        setting.refusal = [](int status, const std::string&) { return net::Reply{status, "text/plain", {}, ""}; };
-        setting.serve = [this](const std::shared_ptr<net::Exchange>& exchange) {
-            asked.push_back(exchange->head.method + " " + exchange->head.target);
-            const auto known = answers.find(exchange->head.target);
-            held_.push_back(exchange);
-            if (!hangs) exchange->respond({known == answers.end() ? 404 : known->second, "text/plain", {}, ""});
-        };
-        server_ = std::move(*net::Server::listen(loop_, std::move(setting)));
-        port_ = static_cast<std::uint16_t>(server_->port());
-    }
-    void stop() {
-        held_.clear();
-        server_.reset();
-    }
-    [[nodiscard]] Endpoint endpoint() const { return {"127.0.0.1", port_}; }
-
-    std::map<std::string, int> answers{{"/health", 200}};
-    std::vector<std::string> asked;
-    bool hangs = false;
-
-private:
-    net::Loop& loop_;
-    std::uint16_t port_ = 0;
-    std::vector<std::shared_ptr<net::Exchange>> held_;
-    std::unique_ptr<net::Server> server_;
-};
-
 class EndpointsTest : public ::testing::Test {
 protected:
+    EndpointsTest() { server_.answers["/health"] = 200; }
     void run_until(const std::function<bool()>& holds) {
         const auto until = net::Loop::now_us() + Duration{seconds{5}}.count();
         while (!holds() && net::Loop::now_us() < until) run_for(milliseconds{5});
@@ -61,7 +28,7 @@ protected:
     }
 
     net::Loop loop_;
-    Server server_{loop_};
+    FakeServer server_{loop_};
     int changes_ = 0;
     Endpoints endpoints_{loop_, [this] { ++changes_; }, {milliseconds{20}, milliseconds{10}, milliseconds{100}}};
 };

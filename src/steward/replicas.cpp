@@ -13,9 +13,6 @@ constexpr Duration patience = std::chrono::seconds{5};
 constexpr Duration patience_for_weights = std::chrono::seconds{60};
 /// A process that is just becoming a child of another may look like nobody's.
 constexpr int sure_of_strangers = 3;
-
-bool is_good(int status) { return status >= 200 && status < 300; }
-bool has_no_such_route(int status) { return status == 404 || status == 405 || status == 501; }
 }  // namespace
 
 Replicas::Replicas(net::Loop& loop, std::function<void(Report)> on_reply,
@@ -58,32 +55,28 @@ void Replicas::ask(AttemptId attempt) {
     } else {
         return done(attempt, ReplicaFailed{attempt, told.command.telling, holder.detail});
     }
-    if (told.command.what == Telling::sleep) return request(attempt, "POST", "/sleep?level=1");
-    if (told.command.what == Telling::wake && !told.has_woken) return request(attempt, "POST", "/wake_up");
-    request(attempt, "GET", told.lacks_health ? "/v1/models" : "/health");
+    if (told.command.what == Telling::sleep) return order(attempt, "/sleep?level=1");
+    if (told.command.what == Telling::wake && !told.has_woken) return order(attempt, "/wake_up");
+    told.asker->ask_health(patience, [this, attempt](const Asker::Health& health) {
+        const auto telling = told_.at(attempt).command.telling;
+        is_good(health.status) ? done(attempt, ReplicaReady{attempt, telling}) : again(attempt);
+    });
 }
 
-void Replicas::request(AttemptId attempt, const char* method, const char* target) {
-    const bool moves_weights = std::string_view{method} == "POST";
-    told_.at(attempt).asker->ask(
-        method, target, moves_weights ? patience_for_weights : patience,
-        [this, attempt](int status, const std::string&) { status == 0 ? again(attempt) : answered(attempt, status); });
+void Replicas::order(AttemptId attempt, const char* target) {
+    told_.at(attempt).asker->ask("POST", target, patience_for_weights, [this, attempt](int status, const std::string&) {
+        status == 0 ? again(attempt) : obeyed(attempt, status);
+    });
 }
 
-void Replicas::answered(AttemptId attempt, int status) {
+void Replicas::obeyed(AttemptId attempt, int status) {
     auto& told = told_.at(attempt);
+    if (!is_good(status) && !has_no_such_route(status)) return again(attempt);
     if (told.command.what == Telling::sleep) {
-        if (is_good(status)) return done(attempt, ReplicaAsleep{attempt, true, told.command.telling});
-        if (has_no_such_route(status)) return done(attempt, ReplicaAsleep{attempt, false, told.command.telling});
-        return again(attempt);
+        return done(attempt, ReplicaAsleep{attempt, is_good(status), told.command.telling});
     }
-    if (told.command.what == Telling::wake && !told.has_woken) {
-        told.has_woken = is_good(status) || has_no_such_route(status);
-        return told.has_woken ? ask(attempt) : again(attempt);
-    }
-    if (is_good(status)) return done(attempt, ReplicaReady{attempt, told.command.telling});
-    told.lacks_health = told.lacks_health || has_no_such_route(status);
-    again(attempt);
+    told.has_woken = true;  // also one that knows no sleep
+    ask(attempt);
 }
 
 void Replicas::again(AttemptId attempt) {

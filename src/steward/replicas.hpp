@@ -37,13 +37,12 @@ private:
         std::unique_ptr<Asker> asker;
         net::Loop::Timer timer = 0;
         int tries = 0;
-        int strangers = 0;          // looks in a row that found somebody else on its port
-        bool has_woken = false;     // of one that is to wake: now it is to prove it
-        bool lacks_health = false;  // it has no /health
+        int strangers = 0;       // looks in a row that found somebody else on its port
+        bool has_woken = false;  // of one that is to wake: now it is to prove it
     };
     void ask(AttemptId attempt);
-    void request(AttemptId attempt, const char* method, const char* target);
-    void answered(AttemptId attempt, int status);
+    void order(AttemptId attempt, const char* target);
+    void obeyed(AttemptId attempt, int status);
     void again(AttemptId attempt);
     void done(AttemptId attempt, Report reply);
 

@@ -3,8 +3,8 @@
 #include <deque>
 #include <optional>
 
-#include "net/server.hpp"
 #include "serving/mock_engine.hpp"
+#include "steward/fake_server.hpp"
 #include "steward/gateway_side.hpp"
 #include "steward/replicas.hpp"
 
@@ -14,31 +14,6 @@ namespace {
 
 using std::chrono::milliseconds;
 using std::chrono::seconds;
-
-/// A server that answers each path with what the test wants.
-class Server {
-public:
-    explicit Server(net::Loop& loop) {
-        net::ServerSetting setting;
-        setting.refusal = [](int status, const std::string&) { return net::Reply{status, "text/plain", {}, ""}; };
-        setting.serve = [this](const std::shared_ptr<net::Exchange>& exchange) {
-            asked.push_back(exchange->head.method + " " + exchange->head.target);
-            const auto known = answers.find(exchange->head.target);
-            held.push_back(exchange);
-            if (!hangs) exchange->respond({known == answers.end() ? 404 : known->second, "text/plain", {}, ""});
-        };
-        server_ = std::move(*net::Server::listen(loop, std::move(setting)));
-    }
-    [[nodiscard]] int port() const { return server_->port(); }
-
-    std::map<std::string, int> answers;
-    std::vector<std::string> asked;
-    std::vector<std::shared_ptr<net::Exchange>> held;
-    bool hangs = false;
-
-private:
-    std::unique_ptr<net::Server> server_;
-};
 
 class ReplicasTest : public ::testing::Test {
 protected:
@@ -58,7 +33,7 @@ protected:
     }
 
     net::Loop loop_;
-    Server server_{loop_};
+    FakeServer server_{loop_};
     std::deque<Report> replies_;
     PortHolder holder_{PortHolder::Who::the_replica, {}};
     Replicas replicas_{loop_,

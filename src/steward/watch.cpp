@@ -17,9 +17,6 @@ bool says_that_it_sleeps(std::string body) {
     std::erase_if(body, [](unsigned char c) { return std::isspace(c) != 0; });
     return body.find("\"is_sleeping\":true") != std::string::npos;
 }
-
-bool is_good(int status) { return status >= 200 && status < 300; }
-bool has_no_such_route(int status) { return status == 404 || status == 405 || status == 501; }
 }  // namespace
 
 Watch::Watch(net::Loop& loop, Events events, WatchLimits limits)
@@ -79,16 +76,13 @@ void Watch::look(AttemptId attempt) {
 
 void Watch::ask_health(AttemptId attempt) {
     auto& replica = replicas_.at(attempt);
-    const auto* target = replica.lacks_health ? "/v1/models" : "/health";
-    replica.asker->ask("GET", target, limits_.patience, [this, attempt, target](int status, const std::string&) {
-        auto& asked = replicas_.at(attempt);
-        if (is_good(status)) return asked.lacks_is_sleeping ? is_well(attempt) : ask_whether_it_sleeps(attempt);
-        if (!asked.lacks_health && has_no_such_route(status)) {
-            asked.lacks_health = true;
-            return ask_health(attempt);
+    replica.asker->ask_health(limits_.patience, [this, attempt](const Asker::Health& health) {
+        if (is_good(health.status)) {
+            return replicas_.at(attempt).lacks_is_sleeping ? is_well(attempt) : ask_whether_it_sleeps(attempt);
         }
-        failed(attempt, status == 0 ? "it does not answer GET " + std::string{target}
-                                    : "it answers GET " + std::string{target} + " with " + std::to_string(status));
+        const std::string asked = std::string{"GET "} + health.target;
+        failed(attempt, health.status == 0 ? "it does not answer " + asked
+                                           : "it answers " + asked + " with " + std::to_string(health.status));
     });
 }
 

@@ -71,7 +71,6 @@ private:
         std::int64_t failing_us = 0;  // since when; 0: it does not
         bool sleeps = false;          // though it is to serve
         bool is_unfit = false;
-        bool lacks_health = false;
         bool lacks_is_sleeping = false;
         std::string why;  // it fails
     };

@@ -116,7 +116,7 @@ TEST(Twin, NothingBreaksInChaos) {
 
 TEST(Twin, APassThatIsCutOffWakesItself) {
     // The checks see whether a job could have started and nobody was woken to decide so.
-    for (const std::uint64_t seed : {1U, 4U, 6U, 15U, 47U})
+    for (const std::uint64_t seed : {1U, 4U, 6U, 12U, 15U, 16U, 17U, 19U, 47U})
         run("chaos.yaml", seed, {"settings.pass_steps=8", "check_every=50"});
     for (const std::uint64_t seed : {62U, 78U}) run("chaos.yaml", seed, {"check_every=50"});
     run("chaos.yaml", 2, {"settings.pass_steps=3", "check_every=50"});

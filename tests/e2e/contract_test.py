@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -344,6 +345,20 @@ class Contract(unittest.TestCase):
         done = self.stargate.run("submit", str(path), check=False)
         self.assertEqual(done.returncode, 2)
         self.assertRegex(done.stderr, r"latin\.yaml:3: file: not UTF-8; ")
+
+    def test_who_interrupts_an_array_starts_no_more_of_it(self):
+        ran = self.folder / "ran.txt"
+        command = [str(BINARY), "run", "--state", str(self.stargate.state), "--count", "200", "--name", "many", "--",
+                   "sh", "-c", "echo $STARGATE_TASK >> ran.txt; sleep 60"]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                              cwd=self.folder) as asking:
+            wait_until("four run", lambda: ran.exists() and len(ran.read_text().split()) == 4)
+            asking.send_signal(signal.SIGINT)
+            asking.stderr.read()
+        self.assertGreater(asking.returncode, 128)
+        self.assertEqual(sorted(map(int, ran.read_text().split())), [0, 1, 2, 3])
+        rows = [row for row in self.stargate.jobs() if row["name"].startswith("many")]
+        self.assertEqual((len(rows), {row["state"] for row in rows}), (200, {"cancelled"}))
 
     def test_long_output_may_be_read_slowly(self):
         self.submit("kind: batch\nname: big\nrun: seq 400000\n")

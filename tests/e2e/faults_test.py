@@ -83,6 +83,21 @@ class FullDisk(Machine):
         self.assertIsNone(self.stargate.job("late"))
         self.assertEqual(self.stargate.run("doctor", "--store").returncode, 0)
 
+    def test_a_snapshot_that_finds_no_room_ends_nobody(self):
+        # What it says of it goes to a log on the same disk.
+        self.stargate.options += ["--snapshot-every", "10"]
+        self.stargate.up()
+        pid = self.stargate.pid()
+        for i in range(8):
+            self.submit(f"j{i}", "sleep 2; echo done >> done.txt")
+        wait_until("some run", lambda: any(row["state"] == "running" for row in self.stargate.jobs()))
+        self.fill()
+        wait_until("all have ended", lambda: {row["state"] for row in self.stargate.jobs()} == {"succeeded"}, 40, 0.2)
+        self.assertEqual((self.stargate.pid(), is_alive(pid)), (pid, True))
+        self.free()
+        self.assertEqual(self.lines("done.txt"), ["done"] * 8)
+        self.assertEqual(self.stargate.run("doctor", "--store").returncode, 0)
+
     def test_a_job_that_fills_the_disk_of_the_state_ends_and_is_cancelled_as_any_other(self):
         self.stargate.up()
         self.submit("ends", "sleep 1; exit 3")
