@@ -17,14 +17,15 @@ constexpr std::size_t most_keys = 10'000;
 Result<GatewayKeys> GatewayKeys::open(const std::string& state_folder) {
     GatewayKeys keys;
     keys.file_ = state_folder + "/gateway-keys";
-    const auto read = read_secret_rows(keys.file_, most_bytes, "stargate token create --gateway",
-                                       [&](const Digest& digest, std::istringstream& words) {
-                                           Key key;
-                                           key.digest = digest;
-                                           words >> key.tenant >> key.name;
-                                           keys.keys_.push_back(key);
-                                           return !words.fail();
-                                       });
+    const auto read =
+        read_secret_rows(keys.file_, most_bytes, "make a new key in its place: stargate token create --gateway",
+                         [&](const Digest& digest, std::istringstream& words) {
+                             Key key;
+                             key.digest = digest;
+                             words >> key.tenant >> key.name;
+                             keys.keys_.push_back(key);
+                             return !words.fail();
+                         });
     if (!read) return tl::unexpected<Error>(read.error());
     return keys;
 }

@@ -7,7 +7,7 @@
 
 namespace stargate::api {
 
-Result<void> read_secret_rows(const std::string& file, Bytes most, const std::string& made_by,
+Result<void> read_secret_rows(const std::string& file, Bytes most, const std::string& remedy,
                               const std::function<bool(const Digest&, std::istringstream&)>& take) {
     if (access(file.c_str(), F_OK) != 0) return {};
     const auto text = read_file(file, most);
@@ -23,9 +23,7 @@ Result<void> read_secret_rows(const std::string& file, Bytes most, const std::st
         const auto read = digest_from_hex(digest);
         const bool is_whole = read && !lines.eof() && take(*read, words) && !(words >> more);
         if (is_whole) continue;
-        return fail(Fault::malformed,
-                    fmt::format("{}:{} is damaged; remove that line and make a new one in its place: {}", file, number,
-                                made_by));
+        return fail(Fault::malformed, fmt::format("{}:{} is damaged; remove that line and {}", file, number, remedy));
     }
     return {};
 }

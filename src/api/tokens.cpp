@@ -37,14 +37,15 @@ Result<Tokens> Tokens::open(const std::string& state_folder) {
     const auto owner = owner_token(state_folder + "/token");
     if (!owner) return tl::unexpected<Error>(owner.error());
     tokens.owner_ = digest_of(*owner);
-    const auto read = read_secret_rows(tokens.file_, most_token_bytes, "stargate token create",
-                                       [&](const Digest& digest, std::istringstream& words) {
-                                           Row row;
-                                           row.digest = digest;
-                                           words >> row.uid >> row.is_operator >> row.name;
-                                           tokens.rows_.push_back(row);
-                                           return !words.fail();
-                                       });
+    const auto read =
+        read_secret_rows(tokens.file_, most_token_bytes, "make a new token in its place: stargate token create",
+                         [&](const Digest& digest, std::istringstream& words) {
+                             Row row;
+                             row.digest = digest;
+                             words >> row.uid >> row.is_operator >> row.name;
+                             tokens.rows_.push_back(row);
+                             return !words.fail();
+                         });
     if (!read) return tl::unexpected<Error>(read.error());
     return tokens;
 }
