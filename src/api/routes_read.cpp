@@ -262,7 +262,9 @@ void append_start(std::string& out, const State& state, Instant now, JobId id) {
     }
 }
 
-void append_why(std::string& out, const Sight& sight, Instant now, JobId id, const LookAtEndpoints& look) {
+/// `is_full`: the disk of the state, so that nothing starts whatever else is free.
+void append_why(std::string& out, const Sight& sight, Instant now, JobId id, bool is_full,
+                const LookAtEndpoints& look) {
     const auto& state = sight.state();
     const auto& job = state.at<Job>(id);
     const auto& spec = state.spec_of(job);
@@ -273,7 +275,8 @@ void append_why(std::string& out, const Sight& sight, Instant now, JobId id, con
     if (std::holds_alternative<Waiting>(job.phase)) {
         all = explain(state, now, id);
         const auto recorded = recorded_reason(state, job);
-        if (all.empty() && recorded.why != Why::none) all.push_back(recorded);
+        if (all.empty() && recorded.why != Why::none && !is_full) all.push_back(recorded);
+        if (is_full) all.insert(all.begin(), {Why::read_only});
         if (all.empty()) all.push_back({});
     }
     JsonList reasons{out};
@@ -306,13 +309,14 @@ void append_why(std::string& out, const RetiredJob& job) {
 
 Response Api::why(const Request& request) {
     const auto& reference = request.target.path[3];
+    const bool is_full = !control_.figures().read_only.empty();
     Reply reply;
     Named named;
     control_.read([&](const State& state, Instant now, std::uint64_t) {
         const Sight sight{request.caller, state};
         named = jobs_of(sight, reference);
         if (const auto id = one_of(state, named.jobs)) {
-            append_why(reply.body, sight, now, *id, setting_.look_at_endpoints);
+            append_why(reply.body, sight, now, *id, is_full, setting_.look_at_endpoints);
         }
     });
     if (!named.rivals.empty()) return ambiguous(reference, named.rivals);

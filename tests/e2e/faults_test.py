@@ -89,13 +89,25 @@ class FullDisk(Machine):
         self.stargate.up()
         pid = self.stargate.pid()
         for i in range(8):
-            self.submit(f"j{i}", "sleep 2; echo done >> done.txt")
-        wait_until("some run", lambda: any(row["state"] == "running" for row in self.stargate.jobs()))
+            self.submit(f"j{i}", "until [ -e over ]; do sleep 0.1; done; echo done >> done.txt", "gpus: 0\n")
+        wait_until("all run", lambda: {row["state"] for row in self.stargate.jobs()} == {"running"}, 20, 0.1)
         self.fill()
+        (self.folder / "over").touch()
         wait_until("all have ended", lambda: {row["state"] for row in self.stargate.jobs()} == {"succeeded"}, 40, 0.2)
         self.assertEqual((self.stargate.pid(), is_alive(pid)), (pid, True))
         self.free()
         self.assertEqual(self.lines("done.txt"), ["done"] * 8)
+
+    def test_why_names_the_full_disk_to_what_could_start(self):
+        self.stargate.up()
+        self.submit("runs", "until [ -e over ]; do sleep 0.1; done", "gpus: 4\n")
+        self.stargate.wait_for("runs", "running")
+        self.submit("waits", "true")
+        self.use_up()
+        self.assertIn("the disk that holds the state folder is full", self.stargate.run("why", "waits").stdout)
+        self.free()
+        (self.folder / "over").touch()
+        self.stargate.wait_for("waits", "succeeded")
         self.assertEqual(self.stargate.run("doctor", "--store").returncode, 0)
 
     def test_a_job_that_fills_the_disk_of_the_state_ends_and_is_cancelled_as_any_other(self):
