@@ -6,6 +6,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eo pipefail -c
 
 PYTHON := /usr/bin/python3
+# What passed needs no line each, so that a log shows what failed.
+export GTEST_BRIEF := 1
 SEEDS  ?= 20
 BASE   ?= HEAD~1
 

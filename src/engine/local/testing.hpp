@@ -21,7 +21,7 @@
 namespace stargate::local::testing {
 
 constexpr NodeId here{7};
-constexpr auto patience = std::chrono::seconds{20};  // bounds every wait; no test waits that long when it passes
+constexpr auto patience = std::chrono::seconds{60};  // bounds every wait; no test waits that long when it passes
 
 /// Reports, as they come in from the engine's thread.
 class Reports {
