@@ -70,6 +70,8 @@ void ControlPlane::stop() {
     stop_asked_.notify_all();
 }
 
+void ControlPlane::get_ready() { writer_->get_ready(); }
+
 void ControlPlane::submit(api::NewJob job, Done<Answer> done) {
     Request request;
     request.input = std::move(job.input);

@@ -59,6 +59,7 @@ public:
     /// Asks it to go down and leaves work running. Callable from any thread.
     void stop();
 
+    void get_ready() override;
     void submit(api::NewJob job, Done<Answer> done) override;
     [[nodiscard]] Result<std::optional<Answer>> find_key(const std::string& tenant, const std::string& key,
                                                          const std::string& body) const override;

@@ -20,6 +20,9 @@ namespace {
 constexpr std::size_t most_waiting_requests = 20'000;
 /// Requests decided in one batch: bounds how long the first of them waits for the last.
 constexpr std::size_t most_in_a_batch = 2'000;
+/// How long the writer waits without sleep for a submit that is being read, which takes some 40 us.
+constexpr Duration readiness = std::chrono::microseconds{100};
+constexpr Duration between_looks_at_disk = std::chrono::milliseconds{10};
 constexpr Duration key_life = std::chrono::hours{24 * 7};
 constexpr Duration retry_after_full = std::chrono::seconds{1};
 /// How long a job that left State can still be asked for; its output is removed with it.
@@ -63,6 +66,15 @@ Writer::~Writer() {
     thread_.join();
 }
 
+void Writer::get_ready() {
+    {
+        const std::lock_guard lock{mutex_};
+        gets_ready_ = true;
+        has_posted_ = false;
+    }
+    arrived_.notify_one();
+}
+
 bool Writer::post(Request request) {
     std::vector<Request> one;
     one.push_back(std::move(request));
@@ -74,6 +86,7 @@ bool Writer::post(std::vector<Request> requests) {
         const std::lock_guard lock{mutex_};
         if (stopping_ || inbox_.size() >= most_waiting_requests) return false;
         std::move(requests.begin(), requests.end(), std::back_inserter(inbox_));
+        has_posted_ = true;
     }
     arrived_.notify_one();
     return true;
@@ -139,6 +152,13 @@ bool Writer::wait_for_work(std::deque<Request>& taken, std::vector<Chore>& chore
             if (due) taken.push_back({Due{}, {}, {}, {}, {}});
             return true;
         }
+        if (std::exchange(gets_ready_, false)) {
+            lock.unlock();
+            const auto until = std::chrono::steady_clock::now() + readiness;
+            while (!has_posted_ && std::chrono::steady_clock::now() < until) {}
+            lock.lock();
+            continue;
+        }
         if (is_full()) wake = std::min(wake, look_for_room_at_);
         if (wake == never) {
             arrived_.wait(lock);
@@ -175,7 +195,10 @@ void Writer::run_batch(std::deque<Request> requests) {
     const bool takes_work = std::any_of(requests.begin(), requests.end(), [](const Request& request) {
         return std::holds_alternative<Submit>(request.input);
     });
-    if (takes_work && store::is_full(parts_.folder)) note_full(now);
+    if (takes_work && look_at_disk_at_ <= now) {
+        look_at_disk_at_ = now + between_looks_at_disk;
+        if (store::is_full(parts_.folder)) note_full(now);
+    }
     Pending pending;
     pending.batch.at = now;
     const bool was_cut_off = std::exchange(pass_goes_on_, false);

@@ -51,6 +51,9 @@ public:
     Writer& operator=(const Writer&) = delete;
     ~Writer();  // writes what is in the inbox, then ends
 
+    /// From any thread: a request will be posted in a moment. The writer wakes up while it is still being read, which
+    /// takes about as long, and waits for it without sleep, for 100 us at most.
+    void get_ready();
     /// From any thread. False: the inbox is full, the caller answers 503.
     [[nodiscard]] bool post(Request request);
     /// All of them or none: what one caller asks for at once, as the cancel of each element of an array, finds room
@@ -111,6 +114,7 @@ private:
     std::map<AttemptId, Progress> late_steps_;  // the newest of each, told while the disk is full
     Instant try_again_{};                       // until then nothing is written, for the store refused: not_written_
     Error not_written_;
+    Instant look_at_disk_at_{};
     Instant look_for_room_at_{};  // while the disk is full
     Instant look_for_old_at_{};   // when rows that have outlived their retention are next looked for
     bool pass_goes_on_ = false;   // the last one was cut off: the next batch does not wait for anybody
@@ -124,6 +128,8 @@ private:
     bool schedules_ = false;  // send_owed() was called
     std::atomic<bool> starts_no_more_{false};
     bool stopping_ = false;
+    bool gets_ready_ = false;
+    std::atomic<bool> has_posted_{false};  // since then
     std::atomic<bool> full_{false};
     Figures figures_;
     std::thread thread_;
