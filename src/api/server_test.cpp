@@ -324,6 +324,10 @@ TEST_F(ServerTest, OverTcpNothingIsSaidWithoutAToken) {
     }
     EXPECT_EQ(tcp().ask("GET", "/healthz").body, "ok\n");
     EXPECT_EQ(tcp().ask("GET", "/api/v1/whoami", {}, bearer()).status, 200);
+    auto small_letters = bearer();
+    small_letters.replace(small_letters.find("Bearer"), 6, "bearer");
+    EXPECT_EQ(tcp().ask("GET", "/api/v1/whoami", {}, small_letters).status, 200);
+    EXPECT_EQ(tcp().ask("GET", "/api/v1/whoami", {}, "Authorization: bearer sg_wrong\r\n").status, 401);
     EXPECT_EQ(tcp().ask("POST", "/api/v1/tokens", R"({"name":7})", bearer()).json()["error"]["message"].text,
               "name: no text");
     const auto made = tcp().ask("POST", "/api/v1/tokens", R"({"name":"ci","uid":1234})", bearer());
