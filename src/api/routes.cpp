@@ -35,6 +35,12 @@ Reply malformed(std::string_view detail) {
     return error_reply(422, "malformed", detail.substr(0, remedy), detail.substr(remedy + 2));
 }
 
+Reply bad_body(const Error& error) {
+    auto reply = malformed(error.detail);
+    if (error.fault == Fault::conflict) reply.status = 400;  // two readers could take two requests for it
+    return reply;
+}
+
 Reply ambiguous(std::string_view reference, const std::vector<JobId>& rivals) {
     std::string ids;
     for (const auto job : rivals) ids += fmt::format("{}{}", ids.empty() ? "" : ", ", job.value);
@@ -217,7 +223,7 @@ void Api::act_on_jobs(const Request& request, const Finish& finish) {
     std::int32_t gpus = 0;
     if (verb == "resize") {
         const auto wanted = wanted_size(request);
-        if (!wanted) return finish(malformed(wanted.error().detail));
+        if (!wanted) return finish(bad_body(wanted.error()));
         gpus = *wanted;
     } else if (verb != "cancel" && verb != "hold" && verb != "release") {
         return finish(error_reply(404, "not_found", "there is no such route", "docs/api.md lists them all"));
@@ -424,7 +430,7 @@ void Api::set_tenant(const Request& request, const Finish& finish) {
         return finish(malformed("name: not a tenant's path; write words with `/` between, as lab/nlp"));
     }
     auto set = read_tenant(request.body);
-    if (!set) return finish(malformed(set.error().detail));
+    if (!set) return finish(bad_body(set.error()));
     set->name = join(request.target.path, 3);
     const auto caller = request.caller;
     if (set->members.empty()) return ask_one(control_, caller, *set, finish);

@@ -132,6 +132,7 @@ private:
 [[nodiscard]] Reply forbidden(std::string_view what);      // to who is neither its owner nor an operator
 [[nodiscard]] Reply for_operators(std::string_view what);  // `tokens are made`
 [[nodiscard]] Reply malformed(std::string_view detail);    // `what; remedy`
+[[nodiscard]] Reply bad_body(const Error& error);          // of parse_body() and who reads on from there
 [[nodiscard]] Reply ambiguous(std::string_view reference, const std::vector<JobId>& rivals);
 [[nodiscard]] Reply took_too_long();
 /// Makes it where it is not ready.

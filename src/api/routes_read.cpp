@@ -377,7 +377,7 @@ Response Api::logs(const Request& request) {
 Response Api::follow(const Request& request) {
     const auto& reference = request.target.path[3];
     const auto body = parse_body(request.body);
-    if (!body) return malformed(body.error().detail);
+    if (!body) return bad_body(body.error());
     const auto& resume = (*body)["resume"];
     if (resume.kind != Json::Kind::text && resume.kind != Json::Kind::null) {
         return malformed("resume: no text; give what docs/api.md says of frames");

@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <set>
 #include <thread>
 
 #include "base/digest.hpp"
@@ -126,6 +127,7 @@ Result<std::string> body_of(const RunOptions& options) {
 
 Result<std::string> environment_json() {
     std::string out = "{";
+    std::set<std::string_view> names;  // an environment may hold one twice: programs find the first
     for (char** entry = environ; *entry != nullptr; ++entry) {
         const std::string_view text{*entry};
         const auto equals = text.find('=');
@@ -135,6 +137,7 @@ Result<std::string> environment_json() {
                         fmt::format("the environment variable {} is not UTF-8; unset it, or set it to UTF-8",
                                     is_utf8(text.substr(0, equals)) ? text.substr(0, equals) : "with a strange name"));
         }
+        if (!names.insert(text.substr(0, equals)).second) continue;
         if (out.size() > 1) out.push_back(',');
         json_string(out, text.substr(0, equals));
         out.push_back(':');

@@ -159,6 +159,18 @@ class BadRequests(Machine):
         self.assertEqual(len(self.stargate.jobs()), 1)
         self.assert_error(self.ask("POST", f"/api/v1/jobs/{first[1]['id']}/resize", {"gpus": -3}), 422, "gpus")
 
+    def test_of_a_variable_that_the_environment_holds_twice_the_first_is_sent(self):
+        class Twice(dict):
+            def items(self):
+                return [*super().items(), ("WORD", "first"), ("WORD", "second")]
+        self.stargate.up()
+        done = self.stargate.run("run", "--", "true", cwd=self.folder, env=Twice(os.environ), check=False)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        if not IS_ROOT:  # root's jobs run as another user, with that one's environment
+            told = self.stargate.run("run", "--", "printenv", "WORD", cwd=self.folder, env=Twice(os.environ))
+            self.assertEqual(told.stdout, "first\n")
+        self.assert_error(self.post('{"argv": ["true"], "folder": "/", "gpus": 1, "gpus": 2}'), 400, "gpus")
+
     def test_the_loopback_is_for_holders_of_a_token(self):
         self.stargate.up()
         ports = listening_ports(self.stargate.pid())
