@@ -118,7 +118,7 @@ TEST_F(ServerTest, HoldReleaseCancelResizeAndDrain) {
     for (const auto* wrong : {R"({"gpus":"2"})", R"({"gpus":[2]})", R"({"gpus":1.5})", R"({"gpus":-1})"}) {
         EXPECT_EQ(size(wrong), "gpus: no whole number from 0 to 10000000") << wrong;
     }
-    EXPECT_EQ(size("", "?gpus=x"), "gpus: no whole number from 0 to 10000000");
+    EXPECT_EQ(size("", "?gpus=x"), "gpus: `x` is no whole number from 0 to 10000000");
     EXPECT_EQ(size("[2]"), "body: not a JSON object");
     EXPECT_EQ(w.ask("POST", "/api/v1/jobs/h/cancel").status, 200);
     EXPECT_EQ(state("h")["state"].text, "stopping");
