@@ -104,15 +104,12 @@ Result<std::string> body_of(const RunOptions& options) {
                                 "'...'",
                                 i + 1));
     }
-    std::error_code failed;
-    const auto folder = std::filesystem::current_path(failed).string();
-    if (failed)
-        return fail(Fault::malformed, "this folder cannot be named: " + failed.message() + "; run it from another");
-    if (!is_utf8(folder)) return fail(Fault::malformed, "this folder's name is not UTF-8; run it from another folder");
+    const auto folder = callers_folder();
+    if (!folder) return tl::unexpected(folder.error());
     std::string body = "{\"argv\":";
     json_text(body, options.command);
     body += ",\"folder\":";
-    json_string(body, folder);
+    json_string(body, *folder);
     body += ",\"gpus\":";
     json_string(body, options.gpus);
     body += fmt::format(",\"count\":{}", options.count);
@@ -124,6 +121,15 @@ Result<std::string> body_of(const RunOptions& options) {
 }
 
 }  // namespace
+
+Result<std::string> callers_folder() {
+    std::error_code failed;
+    const auto folder = std::filesystem::current_path(failed).string();
+    if (failed)
+        return fail(Fault::malformed, "this folder cannot be named: " + failed.message() + "; run it from another");
+    if (!is_utf8(folder)) return fail(Fault::malformed, "this folder's name is not UTF-8; run it from another folder");
+    return folder;
+}
 
 Result<std::string> environment_json() {
     std::string out = "{";
