@@ -1,4 +1,5 @@
-# Every target installs what it needs first: packages.txt and the job user, by tools/ensure_packages.sh.
+# Every target installs what it needs first, by tools/ensure_packages.sh: packages.txt and the job user, and for the bars
+# nginx, which they compare the gateway with; it is unpacked under build/nginx, not installed.
 .DEFAULT_GOAL := help
 .PHONY: help ensure build run tour test bench bars mutants simulate torture lint
 
@@ -41,9 +42,11 @@ test: build      ## all tests, the durable parts under sanitizers, a short tour
 	$(MAKE) --no-print-directory tour FAST=1
 
 bars: build      ## the promised figures, measured here and now
+	@tools/ensure_packages.sh nginx
 	$(PYTHON) tools/bars.py
 
 bench: build     ## the same and the long ones, into docs/bench
+	@tools/ensure_packages.sh nginx
 	ninja -C build bench_api
 	$(PYTHON) tools/bars.py --long
 

@@ -40,13 +40,6 @@ namespace {
 /// How long `down` waits for the control plane to go. `down --jobs` may wait for each job's grace besides.
 constexpr std::chrono::seconds longest_goodbye{30};
 
-std::optional<pid_t> noted_pid(const std::string& state) {
-    std::ifstream file{state + "/stargate.pid"};
-    pid_t pid = 0;
-    if (!(file >> pid) || pid <= 0) return std::nullopt;
-    return pid;
-}
-
 bool is_gone(pid_t pid) { return ::kill(pid, 0) != 0 && errno == ESRCH; }
 
 /// `1 running job`, `3 running jobs`.
@@ -72,19 +65,8 @@ std::string fate_of_jobs(const std::string& reply, bool ended) {
                        is_all ? "" : ", ...");
 }
 
+/// Ends what runs, as the holder of the state: no control plane starts more meanwhile.
 int end_without_control_plane(const std::string& state) {
-    if (!std::filesystem::exists(state + "/lock")) {
-        fmt::print("no control plane answers at {}; nothing was running\n", state);
-        return 0;
-    }
-    // One that starts or goes down at this moment has not to be helped, and may start more.
-    const auto lock = FileLock::take(state + "/lock");
-    if (!lock && lock.error().fault == Fault::conflict) {
-        return say_failed({Fault::conflict, fmt::format("a control plane holds {} and does not answer yet; try again, "
-                                                        "or look at {}/stargate.log",
-                                                        state, state)});
-    }
-    if (!lock) return say_failed(lock.error());
     raise_open_files_limit();  // an attempt takes two
     const auto ended = end_all_attempts(state, {}, [&](int running) {
         fmt::print("no control plane answers at {}; {}\n", state,
@@ -98,29 +80,54 @@ int end_without_control_plane(const std::string& state) {
     return 0;
 }
 
-int down(const std::string& state, bool jobs) {
-    const auto pid = noted_pid(state);
-    const auto reply = cli::Client{state}.call("POST", "/api/v1/shutdown", jobs ? R"({"jobs":true})" : "{}");
-    if (!reply && reply.error().fault == Fault::unavailable) {
-        if (jobs) return end_without_control_plane(state);
-        fmt::print("no control plane answers at {}: it is down already\n", state);
-        return 0;
-    }
-    if (!reply) return say_failed(reply.error());
-    if (reply->status >= 300) return cli::explain_failure(reply->status, reply->body);
+/// For a state for which nobody answers. Fault::conflict while somebody holds it all the same: a control plane that
+/// starts or goes down, or another `down --jobs`.
+Result<int> down_when_free(const std::string& state, bool jobs) {
+    const bool is_used = std::filesystem::exists(state + "/lock");
+    const auto lock = is_used ? FileLock::take(state + "/lock") : fail(Fault::not_found, "");
+    if (is_used && !lock && (jobs || lock.error().fault == Fault::conflict)) return tl::unexpected(lock.error());
+    if (is_used && jobs) return end_without_control_plane(state);
+    fmt::print("no control plane answers at {}: {}\n", state, jobs ? "nothing was running" : "it is down already");
+    return 0;
+}
+
+/// Waits for the end of a control plane that has been told to go; `reply` is its answer to that.
+int wait_until_gone(const std::string& state, const std::string& reply, bool jobs,
+                    std::chrono::steady_clock::time_point until) {
     const cli::SayWhenFull say_when_full{state};
-    const auto until =
-        std::chrono::steady_clock::now() + longest_goodbye + (jobs ? std::chrono::hours{1} : std::chrono::hours{0});
-    while (pid && !is_gone(*pid)) {
+    const auto pid = static_cast<pid_t>(api::parse_json(reply).value_or(api::Json{})["pid"].whole);
+    while (pid > 0 && !is_gone(pid)) {
         if (std::chrono::steady_clock::now() > until) {
             return say_failed(
                 {Fault::timed_out,
-                 fmt::format("the control plane, pid {}, does not go; look at {}/stargate.log", *pid, state)});
+                 fmt::format("the control plane, pid {}, does not go; look at {}/stargate.log", pid, state)});
         }
         std::this_thread::sleep_for(std::chrono::milliseconds{5});
     }
-    fmt::print("the control plane is down; {}\n", fate_of_jobs(reply->body, jobs));
+    fmt::print("the control plane is down; {}\n", fate_of_jobs(reply, jobs));
     return 0;
+}
+
+/// Others may do the same meanwhile: whoever took it down, it is down.
+int down(const std::string& state, bool jobs) {
+    const auto until =
+        std::chrono::steady_clock::now() + longest_goodbye + (jobs ? std::chrono::hours{1} : std::chrono::hours{0});
+    for (bool is_told = false;; is_told = true) {
+        const auto reply = cli::Client{state}.call("POST", "/api/v1/shutdown", jobs ? R"({"jobs":true})" : "{}");
+        if (reply && reply->status >= 300) return cli::explain_failure(reply->status, reply->body);
+        if (reply) return wait_until_gone(state, reply->body, jobs, until);
+        if (reply.error().fault == Fault::denied) return say_failed(reply.error());
+        // Nobody answers, or the answer broke off: it may have gone.
+        const auto done = down_when_free(state, jobs);
+        if (done) return *done;
+        const auto& why = done.error();
+        if (why.fault != Fault::conflict) return say_failed(why);
+        if (std::chrono::steady_clock::now() > until) {
+            return say_failed(
+                {Fault::timed_out, fmt::format("{}, and nobody answers; look at {}/stargate.log", why.detail, state)});
+        }
+        if (!is_told) print_error("stargate: {}, and nobody answers: waiting until that changes\n", why.detail);
+    }
 }
 
 /// Work beside the state: an operator ends it, or puts back the state that knows it.

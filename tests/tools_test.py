@@ -5,7 +5,9 @@ import contextlib
 import io
 import os
 import pathlib
+import shutil
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
@@ -137,6 +139,30 @@ class Mutants(unittest.TestCase):
             stale, said = printed(mutants.check, [patch])
         self.assertEqual(stale, 1)
         self.assertIn("stale.patch", said)
+
+
+class Packages(unittest.TestCase):
+    def installed_for(self, *more):
+        """What the script would install on a machine that has all of packages.txt: apt-get's words."""
+        with tempfile.TemporaryDirectory() as folder:
+            root = pathlib.Path(folder)
+            for name in ("packages.txt", "tools/ensure_packages.sh"):
+                (root / name).parent.mkdir(exist_ok=True)
+                shutil.copy(harness.ROOT / name, root / name)
+            listed = " ".join(line.split("#")[0].strip() for line in (root / "packages.txt").read_text().splitlines())
+            for name, does in (("dpkg-query", f"for each in {listed}; do echo \"ii  $each\"; done"), ("id", "echo 1000"),
+                               ("sudo", "exec \"$@\""), ("apt-get", f"echo \"$*\" >>{root}/log"),
+                               ("dpkg", f"mkdir -p {root}/build/nginx.part/usr")):
+                (root / name).write_text(f"#!/bin/sh\n{does}\n")
+                (root / name).chmod(0o755)
+            subprocess.run([root / "tools/ensure_packages.sh", *more], env={**os.environ, "PATH": f"{root}:{os.environ['PATH']}"},
+                           check=True, capture_output=True)
+            log = root / "log"
+            return log.read_text().splitlines() if log.exists() else []
+
+    def test_only_who_measures_needs_nginx(self):
+        self.assertEqual(self.installed_for(), [])
+        self.assertEqual(self.installed_for("nginx")[-1], "download nginx")
 
 
 class Processes(unittest.TestCase):

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Installs what packages.txt names and is missing, and makes the account that root's own jobs run as.
-# Removes nothing. Cheap when nothing is missing: every make target runs it.
+# Installs what packages.txt names and is missing, and what is named besides, as `nginx` by those who measure. Makes the
+# account that root's own jobs run as. Removes nothing. Cheap when nothing is missing: every make target runs it.
+# usage: ensure_packages.sh [PACKAGE...]
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -30,8 +31,8 @@ as_root() {
 
 apt_get() { as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600 "$@"; }
 
-missing_packages() {
-    wanted=$(sed 's/#.*//' packages.txt)
+missing_packages() { # [PACKAGE...]
+    wanted="$(sed 's/#.*//' packages.txt) $*"
     # shellcheck disable=SC2086 # one word a package is what we want
     installed=$(dpkg-query -W -f '${db:Status-Abbrev}${Package}\n' $wanted 2>/dev/null | sed -n 's/^ii *//p') || true
     for package in $wanted; do
@@ -97,7 +98,7 @@ command -v dpkg-query >/dev/null ||
     fail "this is not Debian" \
         "install what packages.txt names by hand, then call cmake --preset release && ninja -C build"
 
-missing=$(missing_packages)
+missing=$(missing_packages "$@")
 # shellcheck disable=SC2086
 [ -z "$missing" ] || install_packages $missing
 

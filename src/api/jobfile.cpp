@@ -429,23 +429,23 @@ private:
     }
     void retries(const YamlNode& node) { spec().retries = number(node, "retries", 0, 1000); }
     void run(const YamlNode& node) {
-        if (node.kind != YamlNode::Kind::sequence) {
-            job_.launch.shell = text(node, "run");
-            return;
-        }
+        if (node.kind == YamlNode::Kind::sequence) return argv(node, "run");
+        job_.launch.shell = text(node, "run");
+    }
+    void argv(const YamlNode& node, std::string_view field) {
         for (const auto& item : node.items) {
             if (item.kind != YamlNode::Kind::scalar) {
-                return reject(item.line, "run", "a command is a list of words; write `[python3, train.py]`");
+                return reject(item.line, field, "a command is a list of words; write `[python3, train.py]`");
             }
             job_.launch.argv.push_back(item.text);
         }
         if (node.items.empty() || job_.launch.argv.front().empty()) {
-            reject(node.line, "run", "an empty command; write what to run");
+            reject(node.line, field, "an empty command; write what to run");
         }
     }
     /// `run` as a list, under the name that says so.
     void command(const YamlNode& node) {
-        if (node.kind == YamlNode::Kind::sequence) return run(node);
+        if (node.kind == YamlNode::Kind::sequence) return argv(node, "command");
         reject(node.line, "command",
                "a command is a list of words; write `[python3, train.py]`, or `run:` for a shell");
     }
@@ -517,8 +517,8 @@ const std::vector<JobReader::Field>& JobReader::fields() {
 std::string ParsedJob::where(std::string_view field) const {
     if (file.empty() || field.empty()) return {};
     // `run` may be written `command`; what the file does not say at all is found wrong with it as a whole.
-    auto line = lines.find(std::string{field});
-    if (line == lines.end() && field == "run") line = lines.find("command");
+    if (field == "run" && lines.count("run") == 0 && lines.count("command") != 0) field = "command";
+    const auto line = lines.find(std::string{field});
     return fmt::format("{}:{}: {}: ", file, line == lines.end() ? 1 : line->second, field);
 }
 

@@ -51,10 +51,10 @@ private:
     bool first_ = true;
 };
 
-/// At most 32 levels deep. Fault::malformed with what is wrong and where.
+/// At most 32 levels deep. Fault::malformed with what is wrong; Fault::conflict when an object has a member twice.
 [[nodiscard]] Result<Json> parse_json(std::string_view text);
 
-/// The body of a request: a JSON object, an empty one where nothing was sent. Fault::malformed as `what; remedy`.
+/// The body of a request: a JSON object, an empty one where nothing was sent. Faults as above, as `what; remedy`.
 [[nodiscard]] Result<Json> parse_body(std::string_view text);
 
 }  // namespace stargate::api

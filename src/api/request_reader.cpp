@@ -1,6 +1,7 @@
 #include "api/request_reader.hpp"
 
 #include "api/frame.hpp"
+#include "net/message.hpp"
 
 #include <boost/beast/core/string.hpp>
 #include <boost/beast/http/error.hpp>
@@ -113,13 +114,10 @@ std::optional<Reply> RequestReader::turn_away(const std::optional<Caller>& peer,
         caller = *peer;
         return std::nullopt;
     }
-    const auto credentials = view_of(head[http::field::authorization]);
-    constexpr std::string_view scheme = "Bearer ";
-    if (credentials.substr(0, scheme.size()) == scheme) {
-        if (const auto known = tokens.caller_of(credentials.substr(scheme.size()))) {
-            caller = *known;
-            return std::nullopt;
-        }
+    const auto token = net::bearer_token(view_of(head[http::field::authorization]));
+    if (const auto known = token.empty() ? std::nullopt : tokens.caller_of(token)) {
+        caller = *known;
+        return std::nullopt;
     }
     return error_reply(401, "unauthenticated", "no token, or one that is not known here",
                        "send `Authorization: Bearer TOKEN` with what STATE/token holds");

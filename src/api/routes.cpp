@@ -3,11 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 
 #include "api/account.hpp"
 #include "api/json.hpp"
+#include "api/query.hpp"
 #include "api/references.hpp"
 #include "api/sentences.hpp"
 #include "api/words.hpp"
@@ -33,6 +33,12 @@ Reply malformed(std::string_view detail) {
     if (remedy == std::string_view::npos)
         return error_reply(422, "malformed", detail, "docs/api.md tells what belongs here");
     return error_reply(422, "malformed", detail.substr(0, remedy), detail.substr(remedy + 2));
+}
+
+Reply bad_body(const Error& error) {
+    auto reply = malformed(error.detail);
+    if (error.fault == Fault::conflict) reply.status = 400;  // two readers could take two requests for it
+    return reply;
 }
 
 Reply ambiguous(std::string_view reference, const std::vector<JobId>& rivals) {
@@ -77,14 +83,6 @@ Response made(const Api::Outcome& outcome) {
 
 namespace {
 
-template <class Number>
-std::optional<Number> whole(std::string_view text) {
-    Number value{};
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (text.empty() || error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
-    return value;
-}
-
 std::string join(const std::vector<std::string>& path, std::size_t from) {
     std::string text;
     for (std::size_t i = from; i < path.size(); ++i) text += (i > from ? "/" : "") + path[i];
@@ -92,54 +90,6 @@ std::string join(const std::vector<std::string>& path, std::size_t from) {
 }
 
 }  // namespace
-
-void Api::handle(const Request& request, const Finish& finish) {
-    const auto& path = request.target.path;
-    const auto is = [&](std::string_view method, std::size_t length) {
-        return request.method == method && path.size() == length;
-    };
-    const auto read = [&](Reading reading) {
-        finish([outcome = std::make_shared<Response>((this->*reading)(request))] { return std::move(*outcome); });
-    };
-    if (path.size() == 1 && path[0] == "metrics" && request.method == "GET") return read(&Api::metrics);
-    if (path.size() < 3 || path[0] != "api" || path[1] != "v1") {
-        return finish(error_reply(404, "not_found", "there is no such route", "docs/api.md lists them all"));
-    }
-    const auto& what = path[2];
-    if (what == "jobs") {
-        if (is("GET", 3)) return read(&Api::jobs);
-        if (is("POST", 3)) return submit(request, finish);
-        if (is("GET", 4)) return read(&Api::job);
-        if (is("GET", 5) && path[4] == "why") return read(&Api::why);
-        if (is("GET", 5) && path[4] == "logs") return read(&Api::logs);
-        if (is("POST", 5) && path[4] == "follow") return read(&Api::follow);
-        if (is("POST", 5)) return act_on_jobs(request, finish);
-    } else if (what == "fleet") {
-        if (is("GET", 3)) return read(&Api::fleet);
-        if (is("POST", 5) && (path[4] == "drain" || path[4] == "undrain")) return drain(request, finish);
-    } else if (what == "tenants") {
-        if (is("GET", 3)) return read(&Api::tenants);
-        if (request.method == "PUT" && path.size() >= 4) return set_tenant(request, finish);
-    } else if (what == "services" && is("GET", 3)) {
-        return read(&Api::services);
-    } else if (what == "usage" && is("GET", 3)) {
-        return read(&Api::usage);
-    } else if (what == "events") {
-        if (is("GET", 3)) return read(&Api::events);
-        if (is("GET", 4) && path[3] == "types") return read(&Api::event_types);
-    } else if (what == "whoami" && is("GET", 3)) {
-        return whoami(request, finish);
-    } else if (what == "info" && is("GET", 3)) {
-        return read(&Api::info);
-    } else if (what == "tokens") {
-        if (is("POST", 3)) return read(&Api::make_token);
-        if (is("GET", 3)) return read(&Api::list_tokens);
-        if (is("DELETE", 4)) return read(&Api::revoke_token);
-    } else if (what == "shutdown" && is("POST", 3)) {
-        return read(&Api::shut_down);
-    }
-    finish(error_reply(404, "not_found", "there is no such route", "docs/api.md lists them all"));
-}
 
 namespace {
 
@@ -196,18 +146,18 @@ Result<std::int32_t> wanted_size(const Request& request) {
     if (!body) return tl::unexpected<Error>(body.error());
     constexpr const char* remedy = "give how many GPUs, 0 for as many as can be had";
     const auto& given = (*body)["gpus"];
-    const auto in_target = request.target.value("gpus");
-    if (given.kind == Json::Kind::null && in_target.empty()) {
+    const auto in_query = whole_number(request.target.value("gpus"));
+    if (given.kind == Json::Kind::null && !in_query) {
         return fail(Fault::malformed, fmt::format("gpus: is missing; {}", remedy));
     }
     const bool is_whole = given.kind == Json::Kind::number && given.number == static_cast<double>(given.whole);
-    const auto wanted = given.kind == Json::Kind::null ? whole<std::int64_t>(in_target)
-                        : is_whole                     ? std::optional{given.whole}
-                                                       : std::nullopt;
-    if (!wanted || *wanted < 0 || *wanted > 10'000'000) {
+    const auto wanted = given.kind == Json::Kind::null ? static_cast<std::int64_t>(*in_query)
+                        : is_whole                     ? given.whole
+                                                       : -1;
+    if (wanted < 0 || wanted > 10'000'000) {
         return fail(Fault::malformed, fmt::format("gpus: no whole number from 0 to 10000000; {}", remedy));
     }
-    return static_cast<std::int32_t>(*wanted);
+    return static_cast<std::int32_t>(wanted);
 }
 
 }  // namespace
@@ -217,10 +167,8 @@ void Api::act_on_jobs(const Request& request, const Finish& finish) {
     std::int32_t gpus = 0;
     if (verb == "resize") {
         const auto wanted = wanted_size(request);
-        if (!wanted) return finish(malformed(wanted.error().detail));
+        if (!wanted) return finish(bad_body(wanted.error()));
         gpus = *wanted;
-    } else if (verb != "cancel" && verb != "hold" && verb != "release") {
-        return finish(error_reply(404, "not_found", "there is no such route", "docs/api.md lists them all"));
     }
 
     const auto& reference = request.target.path[3];
@@ -316,8 +264,7 @@ void Api::drain(const Request& request, const Finish& finish) {
     NodeId node;
     control_.read([&](const State& state, Instant, std::uint64_t) {
         node = state.node_named(request.target.path[3]);
-        if (const auto id = whole<std::uint64_t>(request.target.path[3]);
-            !node && id && state.find<Node>(NodeId{*id})) {
+        if (const auto id = whole_number(request.target.path[3]); !node && id && state.find<Node>(NodeId{*id})) {
             node = NodeId{*id};
         }
     });
@@ -424,7 +371,7 @@ void Api::set_tenant(const Request& request, const Finish& finish) {
         return finish(malformed("name: not a tenant's path; write words with `/` between, as lab/nlp"));
     }
     auto set = read_tenant(request.body);
-    if (!set) return finish(malformed(set.error().detail));
+    if (!set) return finish(bad_body(set.error()));
     set->name = join(request.target.path, 3);
     const auto caller = request.caller;
     if (set->members.empty()) return ask_one(control_, caller, *set, finish);

@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <variant>
+#include <vector>
 
 #include "api/control.hpp"
 #include "api/endpoints.hpp"
@@ -69,7 +70,11 @@ public:
     [[nodiscard]] HttpFigures& figures() { return figures_; }
 
 private:
+    struct Route;  // dispatch.cpp
     using Reading = Response (Api::*)(const Request&);
+    using Acting = void (Api::*)(const Request&, const Finish&);  // answers later
+    static const std::vector<Route>& routes();
+
     Response jobs(const Request& request);
     Response job(const Request& request);
     Response why(const Request& request);
@@ -123,15 +128,15 @@ private:
     Lookups lookups_;                               // the last member: it goes first
 };
 
-// What the routes read alike.
-[[nodiscard]] std::size_t row_limit(const Request& request, std::size_t most);
-[[nodiscard]] std::optional<std::uint64_t> as_id(std::string_view text);
+constexpr std::uint64_t default_rows = 1'000;     // of a listing
+constexpr std::uint64_t most_job_rows = 100'000;  // some 50 MB of JSON: more than any table, less than memory
 
 // What the routes answer alike.
 [[nodiscard]] Reply no_job(std::string_view reference);
 [[nodiscard]] Reply forbidden(std::string_view what);      // to who is neither its owner nor an operator
 [[nodiscard]] Reply for_operators(std::string_view what);  // `tokens are made`
 [[nodiscard]] Reply malformed(std::string_view detail);    // `what; remedy`
+[[nodiscard]] Reply bad_body(const Error& error);          // of parse_body() and who reads on from there
 [[nodiscard]] Reply ambiguous(std::string_view reference, const std::vector<JobId>& rivals);
 [[nodiscard]] Reply took_too_long();
 /// Makes it where it is not ready.

@@ -2,11 +2,11 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <limits>
 
 #include "api/follow.hpp"
 #include "api/job_rows.hpp"
 #include "api/json.hpp"
+#include "api/query.hpp"
 #include "api/routes.hpp"
 #include "base/json_text.hpp"
 #include "core/serving.hpp"
@@ -128,22 +128,21 @@ Response Api::tenants(const Request& request) {
 }
 
 Response Api::events(const Request& request) {
-    const auto from = as_id(request.target.value("from", "1"));
-    if (!from) return error_reply(422, "malformed", "from: no whole number", "give the seq to begin with");
+    const auto from = whole_in_query(request.target, "from", 1);
+    const auto limit = whole_in_query(request.target, "limit", default_rows);
     const bool server_sent = request.accept.find("text/event-stream") != std::string::npos;
     if (server_sent || request.target.is_set("follow")) {
-        return follow_facts(control_, request.caller, *from,
+        return follow_facts(control_, request.caller, from,
                             server_sent ? EventFormat::server_sent : EventFormat::lines);
     }
     if (request.target.value("format") == "jsonl" || request.accept.find("jsonl") != std::string::npos) {
-        const auto most = row_limit(request, std::numeric_limits<std::size_t>::max());
-        return follow_facts(control_, request.caller, *from, EventFormat::lines, most);
+        return follow_facts(control_, request.caller, from, EventFormat::lines, limit);
     }
-    constexpr std::size_t most_facts = 10'000;       // in one array
+    constexpr std::uint64_t most_facts = 10'000;  // in one array
+    if (limit > most_facts) return not_in_range("limit", request.target.value("limit"), 1, most_facts);
     constexpr std::size_t most_looked_at = 100'000;  // for it, where most are of tenants that the caller may not see
-    FactReader reader{control_, request.caller, *from};
+    FactReader reader{control_, request.caller, from};
     std::vector<LoggedFact> facts;
-    const auto limit = row_limit(request, most_facts);
     for (std::size_t looked_at = 0; facts.size() < limit && looked_at < most_looked_at;) {
         const auto read = reader.read(limit - facts.size(), facts);
         if (!read) return error_reply(503, "unavailable", read.error().detail, "try again in a moment");

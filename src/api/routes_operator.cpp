@@ -15,7 +15,7 @@ namespace stargate::api {
 Response Api::make_token(const Request& request) {
     if (!request.caller.is_operator) { return for_operators("tokens are made"); }
     const auto body = parse_body(request.body);
-    if (!body) return malformed(body.error().detail);
+    if (!body) return bad_body(body.error());
     const auto& given_name = (*body)["name"];
     if (given_name.kind != Json::Kind::text && given_name.kind != Json::Kind::null) {
         return malformed("name: no text; write it in quotes");
@@ -133,7 +133,7 @@ void append_running(std::string& out, const Control& control) {
 Response Api::shut_down(const Request& request) {
     if (!request.caller.is_operator) { return for_operators("the control plane is taken down"); }
     const auto body = parse_body(request.body);
-    if (!body) return malformed(body.error().detail);
+    if (!body) return bad_body(body.error());
     const auto& jobs = (*body)["jobs"];
     if (jobs.kind != Json::Kind::boolean && jobs.kind != Json::Kind::null) {
         return malformed("jobs: neither true nor false; give one of them, or leave it out");

@@ -1,12 +1,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 
 #include "api/follow.hpp"
 #include "api/holders.hpp"
 #include "api/job_rows.hpp"
 #include "api/json.hpp"
+#include "api/query.hpp"
 #include "api/references.hpp"
 #include "api/routes.hpp"
 #include "api/sentences.hpp"
@@ -19,8 +19,6 @@ namespace stargate::api {
 
 namespace {
 
-constexpr std::size_t default_rows = 1'000;
-constexpr std::size_t most_rows = 100'000;      // some 50 MB of JSON: more than any table, less than memory
 constexpr std::size_t rows_a_look = 1'000;      // written under the view's lock at once: half a millisecond
 constexpr std::size_t skipped_a_look = 50'000;  // passed over under the lock at once
 constexpr std::size_t most_history = 100'000;   // rows of the history looked at for one listing
@@ -79,29 +77,12 @@ struct JobFilter {
 
 }  // namespace
 
-std::size_t row_limit(const Request& request, std::size_t most) {
-    std::size_t limit = default_rows;
-    const auto text = request.target.value("limit");
-    std::from_chars(text.data(), text.data() + text.size(), limit);
-    return std::clamp<std::size_t>(limit, 1, most);
-}
-
-std::optional<std::uint64_t> as_id(std::string_view text) {
-    std::uint64_t id = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), id);
-    if (text.empty() || error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
-    return id;
-}
-
 Response Api::jobs(const Request& request) {
-    const auto limit = row_limit(request, most_rows);
+    const auto limit = whole_in_query(request.target, "limit", default_rows);
     JobFilter filter;
     filter.only_active = request.target.is_set("active");
     filter.name = request.target.value("name");
     filter.state = from_name<JobState>(request.target.value("state"));
-    if (!filter.state && !request.target.value("state").empty()) {
-        return error_reply(422, "malformed", "state: no such state", "docs/api.md lists them");
-    }
     Reply reply;
     reply.body.reserve(std::min(limit, rows_a_look) * 480);
     JsonList rows{reply.body};
@@ -353,7 +334,7 @@ Response Api::logs(const Request& request) {
         may_act = request.caller.is_operator || (*retired)->spec.owner == request.caller.uid;
     }
     if (!may_act) return forbidden("this job's output is its owner's");
-    const AttemptId attempt{as_id(request.target.value("attempt")).value_or(0)};
+    const AttemptId attempt{whole_in_query(request.target, "attempt", 0)};
     if (attempt) {
         const auto first = control_.read_output(*id, attempt, 0, 1);
         if (!first) return failure_reply(first.error());
@@ -377,12 +358,12 @@ Response Api::logs(const Request& request) {
 Response Api::follow(const Request& request) {
     const auto& reference = request.target.path[3];
     const auto body = parse_body(request.body);
-    if (!body) return malformed(body.error().detail);
+    if (!body) return bad_body(body.error());
     const auto& resume = (*body)["resume"];
     if (resume.kind != Json::Kind::text && resume.kind != Json::Kind::null) {
         return malformed("resume: no text; give what docs/api.md says of frames");
     }
-    const JobId first{as_id(reference).value_or(0)};
+    const JobId first{whole_number(reference).value_or(0)};
     std::int32_t count = 0;
     std::optional<JobSpec> spec;
     control_.read([&](const State& state, Instant, std::uint64_t) {

@@ -118,7 +118,7 @@ TEST_F(ServerTest, HoldReleaseCancelResizeAndDrain) {
     for (const auto* wrong : {R"({"gpus":"2"})", R"({"gpus":[2]})", R"({"gpus":1.5})", R"({"gpus":-1})"}) {
         EXPECT_EQ(size(wrong), "gpus: no whole number from 0 to 10000000") << wrong;
     }
-    EXPECT_EQ(size("", "?gpus=x"), "gpus: no whole number from 0 to 10000000");
+    EXPECT_EQ(size("", "?gpus=x"), "gpus: `x` is no whole number from 0 to 10000000");
     EXPECT_EQ(size("[2]"), "body: not a JSON object");
     EXPECT_EQ(w.ask("POST", "/api/v1/jobs/h/cancel").status, 200);
     EXPECT_EQ(state("h")["state"].text, "stopping");
@@ -324,6 +324,10 @@ TEST_F(ServerTest, OverTcpNothingIsSaidWithoutAToken) {
     }
     EXPECT_EQ(tcp().ask("GET", "/healthz").body, "ok\n");
     EXPECT_EQ(tcp().ask("GET", "/api/v1/whoami", {}, bearer()).status, 200);
+    auto small_letters = bearer();
+    small_letters.replace(small_letters.find("Bearer"), 6, "bearer");
+    EXPECT_EQ(tcp().ask("GET", "/api/v1/whoami", {}, small_letters).status, 200);
+    EXPECT_EQ(tcp().ask("GET", "/api/v1/whoami", {}, "Authorization: bearer sg_wrong\r\n").status, 401);
     EXPECT_EQ(tcp().ask("POST", "/api/v1/tokens", R"({"name":7})", bearer()).json()["error"]["message"].text,
               "name: no text");
     const auto made = tcp().ask("POST", "/api/v1/tokens", R"({"name":"ci","uid":1234})", bearer());

@@ -124,7 +124,7 @@ void Api::read_job(const Pending& pending, const Account& account) {
         setting.max_array = static_cast<std::int32_t>(state.settings().max_array);
     });
     auto job = parse_submit(request.body, setting, account.uid == request.caller.uid);
-    if (!job) return pending->finish(malformed(job.error().detail));
+    if (!job) return pending->finish(bad_body(job.error()));
     pending->job = std::move(*job);
     const auto& key = request.idempotency_key;
     if (key.size() > 200) {

@@ -59,7 +59,7 @@ TEST_F(ServerTest, WhatIsWrongWithAFileIsToldWithItsLine) {
     EXPECT_EQ(message("run: x\n\nafter: [b]\n").substr(0, 17), "j.yaml:5: after: ");
     EXPECT_EQ(message("run: x\ndir: /no/such\n").substr(0, 38), "j.yaml:4: dir: /no/such cannot be ente");
     EXPECT_EQ(message("run: [no-such-program]\n").substr(0, 31), "j.yaml:3: run: no-such-program ");
-    EXPECT_EQ(message("command: [no-such-program]\n").substr(0, 31), "j.yaml:3: run: no-such-program ");
+    EXPECT_EQ(message("\ncommand: [no-such-program]\n").substr(0, 35), "j.yaml:4: command: no-such-program ");
     EXPECT_EQ(message("run: x\nmounts: [/etc:/data, /no-such:/more]\n").substr(0, 44),
               "j.yaml:4: mounts: /no-such cannot be reached");
     EXPECT_EQ(message("run: x\nmemory: 9TB\n").substr(0, 18), "j.yaml:4: memory: ");

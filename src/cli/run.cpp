@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <set>
 #include <thread>
 
 #include "base/digest.hpp"
@@ -103,15 +104,12 @@ Result<std::string> body_of(const RunOptions& options) {
                                 "'...'",
                                 i + 1));
     }
-    std::error_code failed;
-    const auto folder = std::filesystem::current_path(failed).string();
-    if (failed)
-        return fail(Fault::malformed, "this folder cannot be named: " + failed.message() + "; run it from another");
-    if (!is_utf8(folder)) return fail(Fault::malformed, "this folder's name is not UTF-8; run it from another folder");
+    const auto folder = callers_folder();
+    if (!folder) return tl::unexpected(folder.error());
     std::string body = "{\"argv\":";
     json_text(body, options.command);
     body += ",\"folder\":";
-    json_string(body, folder);
+    json_string(body, *folder);
     body += ",\"gpus\":";
     json_string(body, options.gpus);
     body += fmt::format(",\"count\":{}", options.count);
@@ -124,8 +122,18 @@ Result<std::string> body_of(const RunOptions& options) {
 
 }  // namespace
 
+Result<std::string> callers_folder() {
+    std::error_code failed;
+    const auto folder = std::filesystem::current_path(failed).string();
+    if (failed)
+        return fail(Fault::malformed, "this folder cannot be named: " + failed.message() + "; run it from another");
+    if (!is_utf8(folder)) return fail(Fault::malformed, "this folder's name is not UTF-8; run it from another folder");
+    return folder;
+}
+
 Result<std::string> environment_json() {
     std::string out = "{";
+    std::set<std::string_view> names;  // an environment may hold one twice: programs find the first
     for (char** entry = environ; *entry != nullptr; ++entry) {
         const std::string_view text{*entry};
         const auto equals = text.find('=');
@@ -135,6 +143,7 @@ Result<std::string> environment_json() {
                         fmt::format("the environment variable {} is not UTF-8; unset it, or set it to UTF-8",
                                     is_utf8(text.substr(0, equals)) ? text.substr(0, equals) : "with a strange name"));
         }
+        if (!names.insert(text.substr(0, equals)).second) continue;
         if (out.size() > 1) out.push_back(',');
         json_string(out, text.substr(0, equals));
         out.push_back(':');

@@ -26,6 +26,9 @@ int run(const RunOptions& options);
 /// The members that every submit carries: the caller's environment. Fault::malformed where it is not UTF-8.
 Result<std::string> environment_json();
 
+/// The folder that we are in. Fault::malformed where it cannot be named to others.
+Result<std::string> callers_folder();
+
 /// Posts what must be done once, under a key of its own: where the reply breaks off, or the control plane goes down
 /// meanwhile, it is asked for again until one is there to tell. The error says so when it may have been accepted all
 /// the same.

@@ -5,12 +5,9 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <cerrno>
 #include <charconv>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
-#include <filesystem>
 #include <fstream>
 #include <limits>
 #include <memory>
@@ -21,6 +18,7 @@
 #include "base/utf8.hpp"
 #include "cli/client.hpp"
 #include "cli/complaint.hpp"
+#include "cli/job_source.hpp"
 #include "cli/listings.hpp"
 #include "cli/run.hpp"
 #include "cli/table.hpp"
@@ -106,30 +104,14 @@ std::string job_target(const Asked& asked, std::string_view verb = {}) {
 }
 
 int submit(Asked& asked) {
-    std::error_code failed;
-    const auto path = std::filesystem::canonical(asked.file, failed);
-    if (!failed && std::filesystem::is_directory(path, failed)) {
-        print_error("stargate: {}: is a folder; name a job file\n", asked.file);
-        return 2;
-    }
-    std::ifstream file{path, std::ios::binary};
-    if (failed || !file) {
-        const auto why = failed ? failed.message() : std::string{std::strerror(errno)};
-        print_error("stargate: {}: cannot be read: {}; name a job file\n", asked.file, why);
-        return 2;
-    }
-    constexpr std::size_t longest = 256U << 10;  // the server refuses more; do not read a disk to find out
-    std::string text(longest + 1, '\0');
-    file.read(text.data(), static_cast<std::streamsize>(text.size()));
-    text.resize(static_cast<std::size_t>(file.gcount()));
+    const auto source = read_job_source(asked.file);
+    if (!source) return fail_with(source.error());
+    asked.file = source->name;  // as the control plane's sentences name it
+    const auto& text = source->text;
     if (const auto bad = first_bad_utf8(text); bad != text.size()) {
         const auto line = 1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(bad), '\n');
         print_error("{}:{}: file: not UTF-8; save the file as UTF-8\n", asked.file, line);
         return 2;
-    }
-    const auto folder = path.parent_path().string();
-    if (!is_utf8(asked.file) || !is_utf8(folder)) {
-        return fail_with({Fault::malformed, "the job file's name or folder is not UTF-8; rename it"});
     }
     const auto environment = environment_json();
     if (!environment) return fail_with(environment.error());
@@ -138,7 +120,7 @@ int submit(Asked& asked) {
     body += ",\"file\":";
     json_string(body, asked.file);
     body += ",\"folder\":";
-    json_string(body, folder);
+    json_string(body, source->folder);
     body += ",\"environment\":" + *environment + "}";
     return tell(asked, post_once(asked.state, "/api/v1/jobs", body), [&](const std::string& reply, const Json& job) {
         const auto name = job["name"].text;
@@ -355,7 +337,8 @@ void add_verbs(CLI::App& app, std::function<int()>& action, const std::vector<st
     });
 
     auto* submit_verb = output(verb("submit", "hand in a job file", "submit train.yaml", [&a] { return submit(a); }));
-    submit_verb->add_option("file", a.file, "the job file (docs/job-file.md)")->required();
+    submit_verb->add_option("file", a.file, "the job file (docs/job-file.md); - reads it from standard input")
+        ->required();
 
     auto* jobs = output(verb("jobs", "list jobs, newest first", "jobs --active", [&a] {
         return list(a, fmt::format("/api/v1/jobs?limit={}&active={}", a.limit, a.active ? 1 : 0), job_columns());

@@ -102,15 +102,8 @@ std::optional<net::Reply> Front::admit(const net::RequestHead& head) {
 }
 
 const KeyEntry* Front::key_of(const net::RequestHead& head) const {
-    constexpr std::string_view scheme = "bearer ";
-    auto text = net::field(head.fields, "Authorization");
-    const bool is_bearer = text.size() > scheme.size() &&
-                           std::equal(scheme.begin(), scheme.end(), text.begin(),
-                                      [](char a, char b) { return a == (b >= 'A' && b <= 'Z' ? b - 'A' + 'a' : b); });
-    if (!is_bearer) return nullptr;
-    text.remove_prefix(scheme.size());
-    while (text.starts_with(' ')) text.remove_prefix(1);
-    return table_.key_of(text);
+    const auto secret = net::bearer_token(net::field(head.fields, "Authorization"));
+    return secret.empty() ? nullptr : table_.key_of(secret);
 }
 
 void Front::serve(const ExchangePtr& exchange) {

@@ -56,6 +56,15 @@ TEST_F(GatewayFront, TellsEachTenantItsModels) {
     EXPECT_EQ(ask("", "other", "/v1/models/chat", "GET").status, 404);
 }
 
+TEST_F(GatewayFront, TheSchemeOfAKeyMayBeWrittenInAnyCase) {
+    tell(chat({engine()}));
+    for (const auto* credentials : {"bearer key", "BEARER key", "Bearer   key"}) {
+        EXPECT_EQ(ask(small, "", "/v1/chat/completions", "POST", {{"Authorization", credentials}}).status, 200)
+            << credentials;
+    }
+    EXPECT_EQ(ask(small, "", "/v1/chat/completions", "POST", {{"Authorization", "Bearerkey"}}).status, 401);
+}
+
 TEST_F(GatewayFront, RefusesInOpenAIsForm) {
     tell(chat({engine()}));
     struct Case {

@@ -67,6 +67,13 @@ std::size_t count_of(const Fields& fields, std::string_view name) {
     return count;
 }
 
+std::string_view bearer_token(std::string_view credentials) {
+    constexpr std::string_view scheme = "Bearer ";
+    if (!beast::iequals(credentials.substr(0, scheme.size()), scheme)) return {};
+    credentials.remove_prefix(std::min(credentials.find_first_not_of(' ', scheme.size()), credentials.size()));
+    return credentials;
+}
+
 std::string_view phrase_of(int status) {
     const auto words = http::obsolete_reason(static_cast<http::status>(status));
     return {words.data(), words.size()};

@@ -17,6 +17,10 @@ using Fields = std::vector<std::pair<std::string, std::string>>;
 [[nodiscard]] std::string_view field(const Fields& fields, std::string_view name);
 [[nodiscard]] std::size_t count_of(const Fields& fields, std::string_view name);
 
+/// The token in what stands behind `Authorization:` as `Bearer TOKEN`, the scheme in any case (RFC 9110, section 11.1);
+/// empty when there is none.
+[[nodiscard]] std::string_view bearer_token(std::string_view credentials);
+
 struct RequestHead {
     std::string method;
     std::string target;

@@ -21,6 +21,15 @@ std::string feed(RequestReader& reader, std::string_view bytes, std::size_t size
     }
 }
 
+TEST(BearerToken, StandsBehindItsSchemeInAnyCase) {
+    for (const auto* credentials : {"Bearer a=b", "bearer a=b", "BEARER a=b", "Bearer  a=b"}) {
+        EXPECT_EQ(bearer_token(credentials), "a=b") << credentials;
+    }
+    for (const auto* none : {"", "Bearer", "Bearer ", "bearer  ", "Basic a=b", "Bearera=b", "a=b"}) {
+        EXPECT_EQ(bearer_token(none), "") << none;
+    }
+}
+
 TEST(RequestReader, ReadsARequestHoweverItComes) {
     const std::string wire =
         "POST /v1/chat/completions HTTP/1.1\r\nHost: a:1\r\nX-Id: 7\r\nContent-Length: 5\r\n\r\nhelloGET / "

@@ -12,6 +12,12 @@ namespace stargate::twin {
 
 namespace {
 
+constexpr Range chance{0, 1};
+constexpr Range counted{0, most_number};  // events, facts
+constexpr Range one_or_more{1, 1e9};
+constexpr Range nodes{1, 1e6};
+constexpr Range gpus_of_node{0, 64};
+
 /// Where the type stands among those of the fleet.
 std::uint32_t index_of(const Section& in, const std::string& type, const std::vector<std::string>& types) {
     const auto found = std::find(types.begin(), types.end(), type);
@@ -33,19 +39,13 @@ void read_fleet(Section& section, Scenario& scenario) {
         std::int32_t gpus = 8;
         group.shape.cpus = cpus(64);
         group.shape.memory = gibibytes(512);
-        in.read("nodes", group.nodes);
-        in.read("gpus", gpus);
+        in.read("nodes", group.nodes, nodes);
+        in.read("gpus", gpus, gpus_of_node);
         in.read("gpu_type", type);
         in.read("cpus", group.shape.cpus);
         in.read("memory", group.shape.memory);
-        in.read("nodes_per_rack", group.nodes_per_rack);
-        in.read("racks_per_pod", group.racks_per_pod);
-        if (gpus < 0 || gpus > 64) in.refuse("gpus", "a node has 0 to 64 GPUs; write one of them");
-        for (const auto& [key, count] : {std::pair{"nodes", group.nodes},
-                                         {"nodes_per_rack", group.nodes_per_rack},
-                                         {"racks_per_pod", group.racks_per_pod}}) {
-            if (count < 1) in.refuse(key, "fewer than one; write 1 or more");
-        }
+        in.read("nodes_per_rack", group.nodes_per_rack, nodes);
+        in.read("racks_per_pod", group.racks_per_pod, nodes);
         group.shape.gpus = GpuCount{gpus};
         group.shape.gpu_type = index_of(in, type, types);
         scenario.fleet.push_back(group);
@@ -59,26 +59,26 @@ JobKind read_kind(Section& in, const Settings& settings) {
     in.read("name", kind.name);
     in.read("load", kind.load);
     in.read_range("gpus", spec.min_gpus, spec.max_gpus);
-    in.read("share", spec.share);
+    in.read("share", spec.share, {0, 999});
     if (spec.share > 0) spec.min_gpus = spec.max_gpus = GpuCount{0};
     in.read("priority", spec.priority);
     in.read("cpus", spec.cpus_per_rank);
     in.read("memory", spec.memory_per_rank);
     in.read("require", spec.require);
-    in.read("count", kind.count);
+    in.read("count", kind.count, one_or_more);
     in.read("mean", kind.mean);
     in.read("spread", kind.spread);
     spec.time_limit = kind.mean * 4;
     spec.grace = std::chrono::seconds{5};
     in.read("limit", spec.time_limit);
     in.read("grace", spec.grace);
-    in.read("retries", spec.retries);
+    in.read("retries", spec.retries, {0, 1000});
     in.read("one_rank_a_node", spec.one_rank_a_node);
     in.read("in_place", spec.resize_in_place);
-    in.read("fails", kind.fails);
-    in.read("never_starts", kind.never_starts);
-    in.read("after", kind.after);
-    in.read("held", kind.held);
+    in.read("fails", kind.fails, chance);
+    in.read("never_starts", kind.never_starts, chance);
+    in.read("after", kind.after, chance);
+    in.read("held", kind.held, chance);
     in.words("gpu_type", types);
     for (const auto& type : types) spec.gpu_types |= GpuTypeBits{1} << index_of(in, type, settings.gpu_types);
     if (spec.time_limit <= Duration{}) in.refuse("limit", "no time at all; write more than 0s");
@@ -86,16 +86,11 @@ JobKind read_kind(Section& in, const Settings& settings) {
 }
 
 void read_replicas(Section& in, ServiceSpec& service) {
-    in.read("min", service.min);
+    in.read("min", service.min, {0, max_replicas});
     service.max = std::max(1, service.min);
-    in.read("max", service.max);
-    in.read("standby", service.standby);
-    if (service.min < 0 || service.max < std::max(1, service.min) || service.max > max_replicas) {
-        in.refuse("max", fmt::format("{} to {} replicas; write 0 or more for `min`, and for `max` 1 to {} and no less "
-                                     "than `min`",
-                                     service.min, service.max, max_replicas));
-    }
-    if (service.standby < 0) in.refuse("standby", "fewer than none; write 0 or more");
+    in.read("max", service.max, {1, max_replicas});
+    in.read("standby", service.standby, {0, max_replicas});
+    if (service.max < service.min) in.refuse("max", "fewer than `min`; write no less than that");
 }
 
 ServicePlan read_service(Section& in, const Scenario& scenario) {
@@ -109,62 +104,58 @@ ServicePlan read_service(Section& in, const Scenario& scenario) {
     spec.grace = std::chrono::seconds{5};
     in.read("name", plan.name);
     in.read("tenant", plan.tenant);
-    in.read("gpus", gpus);
+    in.read("gpus", gpus, {1, gpus_of_node.most});
     in.read("cpus", spec.cpus_per_rank);
     in.read("memory", spec.memory_per_rank);
     in.read("grace", spec.grace);
     in.section("replicas", [&](Section& replicas) { read_replicas(replicas, plan.service); });
-    in.read("max_concurrency", plan.service.max_concurrency);
+    in.read("max_concurrency", plan.service.max_concurrency, {1, 100'000});
     in.read("slo", plan.service.slo);
     in.read("rate", plan.rate);
     in.read("burst_rate", plan.burst_rate);
     in.read("burst_every", plan.burst_every);
     in.read("burst_for", plan.burst_for);
-    in.read("tokens", plan.tokens);
+    in.read("tokens", plan.tokens, one_or_more);
     in.read("tokens_per_s", plan.tokens_per_s);
     in.read("start", plan.start);
     in.read("wake", plan.wake);
     in.read("sleep", plan.sleep);
-    in.read("cannot_sleep", plan.cannot_sleep);
+    in.read("cannot_sleep", plan.cannot_sleep, chance);
     spec.name = plan.name;
     spec.min_gpus = spec.max_gpus = GpuCount{gpus};
-    if (gpus < 1) in.refuse("gpus", "a replica computes on GPUs; write 1 or more");
-    if (plan.service.max_concurrency < 1) in.refuse("max_concurrency", "no request at all; write 1 or more");
-    if (plan.tokens < 1) in.refuse("tokens", "less than one; write 1 or more");
     if (plan.tokens_per_s <= 0) in.refuse("tokens_per_s", "no pace at all; write more than 0");
-    if (plan.rate < 0 || plan.burst_rate < 0) in.refuse("rate", "less than none; write 0 or more");
     if (plan.burst_for > plan.burst_every) in.refuse("burst_for", "longer than `burst_every`; write no more than that");
     return plan;
 }
 
 void read_faults(Section& in, FaultPlan& plan) {
     in.read("node_loss", plan.node_loss);
-    in.read("loss_is_crash", plan.loss_is_crash);
+    in.read("loss_is_crash", plan.loss_is_crash, chance);
     in.read("back_after", plan.back_after);
-    in.read("proven_dead", plan.proven_dead);
+    in.read("proven_dead", plan.proven_dead, chance);
     in.read("control_plane_death", plan.control_plane_death);
     in.read("control_plane_down", plan.control_plane_down);
     in.read("store_full", plan.store_full);
     in.read("full_for", plan.full_for);
     in.read("store_unknown", plan.store_unknown);
-    in.read("report_late", plan.report_late);
-    in.read("report_lost", plan.report_lost);
-    in.read("report_doubled", plan.report_doubled);
+    in.read("report_late", plan.report_late, chance);
+    in.read("report_lost", plan.report_lost, chance);
+    in.read("report_doubled", plan.report_doubled, chance);
     in.read("late_by", plan.late_by);
-    in.read("start_refused", plan.start_refused);
-    in.read("report_reordered", plan.report_reordered);
-    in.read("command_stale", plan.command_stale);
-    in.read("never_back", plan.never_back);
-    in.read("node_reshaped", plan.node_reshaped);
-    in.read("settings_changed", plan.settings_changed);
-    in.read("replica_hangs", plan.replica_hangs);
-    in.read("replica_stops", plan.replica_stops);
-    in.read("replica_dies", plan.replica_dies);
+    in.read("start_refused", plan.start_refused, chance);
+    in.read("report_reordered", plan.report_reordered, chance);
+    in.read("command_stale", plan.command_stale, chance);
+    in.read("never_back", plan.never_back, chance);
+    in.read("node_reshaped", plan.node_reshaped, chance);
+    in.read("settings_changed", plan.settings_changed, chance);
+    in.read("replica_hangs", plan.replica_hangs, chance);
+    in.read("replica_stops", plan.replica_stops, chance);
+    in.read("replica_dies", plan.replica_dies, chance);
     in.read("gateway_silent", plan.gateway_silent);
     in.read("silent_for", plan.silent_for);
     in.read("gateway_restart", plan.gateway_restart);
-    in.read("demand_doubled", plan.demand_doubled);
-    in.read("demand_reordered", plan.demand_reordered);
+    in.read("demand_doubled", plan.demand_doubled, chance);
+    in.read("demand_reordered", plan.demand_reordered, chance);
 }
 
 void read_settings(Section& in, Settings& settings) {
@@ -174,11 +165,11 @@ void read_settings(Section& in, Settings& settings) {
     in.read("retry_backoff", settings.retry_backoff);
     in.read("retention", settings.retention);
     in.read("max_finished", settings.max_finished);
-    in.read("max_waiting", settings.max_waiting);
-    in.read("max_array", settings.max_array);
+    in.read("max_waiting", settings.max_waiting, one_or_more);
+    in.read("max_array", settings.max_array, one_or_more);
     in.read("max_victims", settings.max_victims);
-    in.read("pass_steps", settings.pass_steps);
-    in.read("max_waiting_of_one", settings.max_waiting_of_one);
+    in.read("pass_steps", settings.pass_steps, one_or_more);
+    in.read("max_waiting_of_one", settings.max_waiting_of_one, one_or_more);
     in.read("ready_limit", settings.ready_limit);
     in.read("service_quiet", settings.service_quiet);
 }
@@ -187,15 +178,15 @@ Scenario read_all(const YamlNode& root) {
     Scenario scenario;
     Section top{&root, root.line, ""};
     top.read("duration", scenario.duration);
-    top.read("check_every", scenario.check_every);
-    top.read("snapshot_every", scenario.snapshot_every);
+    top.read("check_every", scenario.check_every, counted);
+    top.read("snapshot_every", scenario.snapshot_every, counted);
     top.read("keep_log", scenario.keep_log);
     top.section("fleet", [&](Section& in) { read_fleet(in, scenario); });
     top.list("tenants", [&](Section& in) {
         TenantPlan tenant;
         in.read("name", tenant.name);
-        in.read("quota", tenant.quota_gpus);
-        in.read("weight", tenant.weight);
+        in.read("quota", tenant.quota_gpus, {-1, 1e9});
+        in.read("weight", tenant.weight, {1, 1e6});
         in.read("load", tenant.load);
         scenario.tenants.push_back(tenant);
     });
@@ -206,8 +197,7 @@ Scenario read_all(const YamlNode& root) {
         in.list("kinds", [&](Section& one) { scenario.kinds.push_back(read_kind(one, scenario.settings)); });
     });
     top.list("services", [&](Section& in) { scenario.services.push_back(read_service(in, scenario)); });
-    top.read("gateways", scenario.gateways);
-    if (scenario.gateways < 1) top.refuse("gateways", "nobody would take requests; write 1 or more");
+    top.read("gateways", scenario.gateways, {1, 1000});
     top.section("people", [&](Section& in) {
         in.read("cancel", scenario.people.cancel);
         in.read("hold", scenario.people.hold);

@@ -78,8 +78,8 @@ Section::Section(const YamlNode* node, int line, std::string path)
     }
 }
 
-void Section::read(const char* key, double& into) {
-    if (const auto got = plain_number(key, -most_number, most_number)) into = *got;
+void Section::read(const char* key, double& into, Range range) {
+    if (const auto got = plain_number(key, range)) into = *got;
 }
 
 void Section::read(const char* key, Duration& into) {
@@ -95,7 +95,8 @@ void Section::read(const char* key, Duration& into) {
                       : unit == "d"                                 ? 8.64e10
                                                                     : -1;
     if (us < 0) refuse_text(key, form);
-    if (std::abs(count * us) > most_number) refuse_text(key, "is out of range; write a shorter time");
+    if (count < 0) refuse_text(key, "is out of range; write 0s or more");
+    if (count * us > most_number) refuse_text(key, "is out of range; write a shorter time");
     into = Duration{static_cast<std::int64_t>(count * us)};
 }
 
@@ -106,12 +107,13 @@ void Section::read(const char* key, Bytes& into) {
     const auto& [count, unit] = *number;
     const double bytes = unit == "GB" ? 1 << 30 : unit == "MB" ? 1 << 20 : unit.empty() ? 1 : -1;
     if (bytes < 0) refuse_text(key, form);
-    if (std::abs(count * bytes) > most_number) refuse_text(key, "is out of range; write a smaller size");
+    if (count < 0) refuse_text(key, "is out of range; write 0MB or more");
+    if (count * bytes > most_number) refuse_text(key, "is out of range; write a smaller size");
     into = Bytes{static_cast<std::int64_t>(count * bytes)};
 }
 
 void Section::read(const char* key, MilliCpus& into) {
-    const auto got = plain_number(key, -most_number / 1000, most_number / 1000);
+    const auto got = plain_number(key, {});
     if (got) into = MilliCpus{static_cast<std::int64_t>(*got * 1000)};
 }
 
@@ -128,9 +130,12 @@ void Section::read_range(const char* key, GpuCount& least, GpuCount& most) {
     if (node == nullptr) return;
     const std::string_view text = text_of(key, *node);
     const auto dots = text.find("..");
+    constexpr std::int32_t most_gpus = 10'000'000;  // as in a job file
     const auto low = whole<std::int32_t>(text.substr(0, dots));
     const auto high = dots == std::string_view::npos ? low : whole<std::int32_t>(text.substr(dots + 2));
-    if (!low || !high || *low < 0 || *low > *high) refuse_text(key, "is no number of GPUs; write 4 or 1..8");
+    if (!low || !high || *low < 0 || *low > *high || *high > most_gpus) {
+        refuse_text(key, fmt::format("is no number of GPUs; write 4 or 1..8, each of 0 to {}", most_gpus));
+    }
     least = GpuCount{*low};
     most = GpuCount{*high};
 }
@@ -192,13 +197,13 @@ std::optional<Section::Number> Section::read_number(const char* key, std::string
     return Number{count, end};
 }
 
-std::optional<double> Section::plain_number(const char* key, double least, double most) {
+std::optional<double> Section::plain_number(const char* key, Range range) {
     constexpr auto form = "is no number; write one, as 4 or 0.5";
     const auto number = read_number(key, form);
     if (!number) return std::nullopt;
     if (!number->unit.empty()) refuse_text(key, form);
-    if (number->count < least || number->count > most) {
-        refuse_text(key, fmt::format("is out of range; write {:.0f} to {:.0f}", least, most));
+    if (number->count < range.least || number->count > range.most) {
+        refuse_text(key, fmt::format("is out of range; write {:.0f} to {:.0f}", range.least, range.most));
     }
     return number->count;
 }

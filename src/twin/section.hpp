@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <concepts>
 #include <cstdint>
-#include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -26,6 +25,14 @@ struct Bad {
 /// Sets the value at a path (words and list numbers between dots) of the tree: `text` is PATH=VALUE.
 void override_value(YamlNode& root, const std::string& text);
 
+constexpr double most_number = 9e15;  // whole numbers up to here are exact
+
+/// What a number may be, both ends included.
+struct Range {
+    double least = 0;
+    double most = 1e9;  // more than any fleet has of anything
+};
+
 /// One group of fields of the file. Knows which of its keys have been read, so that an unknown one is found. What is
 /// not there leaves the variable as it is.
 class Section {
@@ -36,13 +43,12 @@ public:
     Section(const Section&) = delete;
     Section& operator=(const Section&) = delete;
 
+    /// range  the field's own, within what a T holds
     template <std::integral T>
-    void read(const char* key, T& into) {
-        constexpr auto least = std::max(-most_number, static_cast<double>(std::numeric_limits<T>::min()));
-        constexpr auto most = std::min(most_number, static_cast<double>(std::numeric_limits<T>::max()));
-        if (const auto got = plain_number(key, least, most)) into = static_cast<T>(*got);
+    void read(const char* key, T& into, Range range = {}) {
+        if (const auto got = plain_number(key, range)) into = static_cast<T>(*got);
     }
-    void read(const char* key, double& into);
+    void read(const char* key, double& into, Range range = {});
     void read(const char* key, Duration& into);
     void read(const char* key, Bytes& into);
     void read(const char* key, MilliCpus& into);
@@ -82,8 +88,6 @@ public:
     [[noreturn]] void refuse(std::string_view key, const std::string& what) const;
 
 private:
-    static constexpr double most_number = 9e15;  // whole numbers up to here are exact
-
     struct Number {
         double count = 0;
         std::string unit;  // what stands behind it
@@ -95,7 +99,7 @@ private:
     const std::string& text_of(std::string_view key, const YamlNode& node) const;
     /// A number with its unit. form: what else to write, as `a number with its unit, as 10s`.
     std::optional<Number> read_number(const char* key, std::string_view form);
-    std::optional<double> plain_number(const char* key, double least, double most);
+    std::optional<double> plain_number(const char* key, Range range);
     const std::string* read_choice(const char* key, const std::vector<std::string_view>& words);
     [[noreturn]] void refuse_text(std::string_view key, std::string_view form) const;
 

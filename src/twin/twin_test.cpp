@@ -357,12 +357,52 @@ TEST(ScenarioFile, SaysInWhichLineItIsWrong) {
               "my.yaml:6: workload.kinds.0.gpu_type: fleet.gpu_types has no `h100`; it has cpu");
     EXPECT_EQ(said("fleet:\n  gpu_types: []\n"), "my.yaml:2: fleet.gpu_types: 0 types; write 1 to 32");
     EXPECT_EQ(said("fleet:\n  groups:\n    - {nodes: 1, gpus: 65}\n"),
-              "my.yaml:3: fleet.groups.0.gpus: a node has 0 to 64 GPUs; write one of them");
+              "my.yaml:3: fleet.groups.0.gpus: `65` is out of range; write 0 to 64");
     EXPECT_EQ(said("# none\n" + work),
               "my.yaml:2: fleet.groups: no nodes; write at least one group, as `[{nodes: 4, gpus: 8}]`");
     EXPECT_EQ(said(fleet),
               "my.yaml:1: workload.kinds: no jobs; write at least one kind, as `[{name: a, gpus: 1, mean: 60s}]`");
     EXPECT_EQ(said(fleet + "fleet: {}\n"), "my.yaml:3: fleet: stands here and in line 1; remove one of them");
+}
+
+TEST(ScenarioFile, ANumberOutOfRangeIsToldTheRangeOfItsField) {
+    const std::string good =
+        "fleet:\n  groups: [{nodes: 1}]\nworkload:\n  kinds: [{name: a}]\nservices: [{name: s}]\n"
+        "tenants: [{name: default}]\n";
+    const auto said = [&](const std::string& path, const std::string& value) {
+        const auto read = read_scenario(good, {path + "=" + value});
+        return read ? std::string{} : read.error().detail;
+    };
+    ASSERT_EQ(said("gateways", "1"), "");
+    for (const auto& [path, value, range] : std::vector<std::array<std::string, 3>>{
+             {"fleet.groups.0.nodes", "5000000000", "1 to 1000000"},
+             {"fleet.groups.0.nodes", "0", "1 to 1000000"},
+             {"fleet.groups.0.nodes_per_rack", "-1", "1 to 1000000"},
+             {"fleet.groups.0.gpus", "5000000000", "0 to 64"},
+             {"fleet.groups.0.cpus", "-1", "0 to 1000000000"},
+             {"fleet.groups.0.memory", "-1GB", "0MB or more"},
+             {"tenants.0.weight", "0", "1 to 1000000"},
+             {"workload.kinds.0.share", "1000", "0 to 999"},
+             {"workload.kinds.0.retries", "1001", "0 to 1000"},
+             {"workload.kinds.0.fails", "1.5", "0 to 1"},
+             {"workload.kinds.0.mean", "-5s", "0s or more"},
+             {"workload.kinds.0.count", "0", "1 to 1000000000"},
+             {"workload.at_start", "-1", "0 to 1000000000"},
+             {"services.0.gpus", "65", "1 to 64"},
+             {"services.0.replicas.min", "5000000000", "0 to 1000"},
+             {"services.0.replicas.max", "0", "1 to 1000"},
+             {"services.0.replicas.standby", "-1", "0 to 1000"},
+             {"services.0.max_concurrency", "0", "1 to 100000"},
+             {"services.0.rate", "-1", "0 to 1000000000"},
+             {"gateways", "5000000000", "1 to 1000"},
+             {"faults.report_lost", "2", "0 to 1"},
+             {"settings.pass_steps", "0", "1 to 1000000000"},
+         }) {
+        EXPECT_EQ(said(path, value), "--set: " + path + ": `" + value + "` is out of range; write " + range);
+    }
+    EXPECT_EQ(
+        said("workload.kinds.0.gpus", "5000000000"),
+        "--set: workload.kinds.0.gpus: `5000000000` is no number of GPUs; write 4 or 1..8, each of 0 to 10000000");
 }
 
 TEST(ScenarioFile, WhatIsNoScenarioIsSaidToBeNone) {

@@ -4,13 +4,16 @@
 import contextlib
 import json
 import os
+import pty
 import re
 import shutil
 import socket
 import subprocess
+import tempfile
 import unittest
 
 from machine import IS_ROOT, Machine, listening_ports
+from harness import BINARY, give_to_job_user
 
 
 @unittest.skipUnless(shutil.which("strace"), "strace is not installed")
@@ -159,6 +162,18 @@ class BadRequests(Machine):
         self.assertEqual(len(self.stargate.jobs()), 1)
         self.assert_error(self.ask("POST", f"/api/v1/jobs/{first[1]['id']}/resize", {"gpus": -3}), 422, "gpus")
 
+    def test_of_a_variable_that_the_environment_holds_twice_the_first_is_sent(self):
+        class Twice(dict):
+            def items(self):
+                return [*super().items(), ("WORD", "first"), ("WORD", "second")]
+        self.stargate.up()
+        done = self.stargate.run("run", "--", "true", cwd=self.folder, env=Twice(os.environ), check=False)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        if not IS_ROOT:  # root's jobs run as another user, with that one's environment
+            told = self.stargate.run("run", "--", "printenv", "WORD", cwd=self.folder, env=Twice(os.environ))
+            self.assertEqual(told.stdout, "first\n")
+        self.assert_error(self.post('{"argv": ["true"], "folder": "/", "gpus": 1, "gpus": 2}'), 400, "gpus")
+
     def test_the_loopback_is_for_holders_of_a_token(self):
         self.stargate.up()
         ports = listening_ports(self.stargate.pid())
@@ -176,6 +191,87 @@ class BadRequests(Machine):
                         {"Origin": "http://127.0.0.1.evil.example"}):
             self.assert_error(ask({**bearer, **headers}), 403)
         self.assertEqual(ask({**bearer, "Host": f"localhost:{ports[0]}"})[0], 200)
+
+
+class JobFiles(Machine):
+    """What `submit` takes in the place of a file."""
+
+    def hand_in(self, path, **keywords):
+        """Runs `submit PATH` in our folder, whatever its standard input is."""
+        command = [str(BINARY), "submit", "--state", str(self.state), "-o", "name", path]
+        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=60, check=False, **keywords)
+
+    def text(self, name, more=""):
+        return f"kind: batch\nname: {name}\n{more}run: pwd\n"
+
+    def assert_ran_in_our_folder(self, done, name):
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, f"{name}\n", ""))
+        self.stargate.wait_for(name, "succeeded")
+        self.assertEqual(self.stargate.run("logs", name).stdout.strip(), str(self.folder))
+
+    def test_it_may_come_through_a_pipe_and_starts_in_the_callers_folder(self):
+        self.stargate.up()
+        self.assert_ran_in_our_folder(self.hand_in("-", input=self.text("dash")), "dash")
+        self.assert_ran_in_our_folder(self.hand_in("/dev/stdin", input=self.text("stdin")), "stdin")
+        read, write = os.pipe()
+        os.write(write, self.text("substituted").encode())
+        os.close(write)
+        self.assert_ran_in_our_folder(self.hand_in(f"/dev/fd/{read}", pass_fds=[read]), "substituted")
+        os.close(read)
+        named = self.folder / "named"
+        os.mkfifo(named)
+        with subprocess.Popen(["sh", "-c", 'printf %s "$1" > "$2"', "sh", self.text("fifo"), str(named)]):
+            self.assert_ran_in_our_folder(self.hand_in(str(named)), "fifo")
+        with tempfile.TemporaryFile("w+") as gone:  # as the shell's here-documents
+            gone.write(self.text("unlinked"))
+            gone.seek(0)
+            self.assert_ran_in_our_folder(self.hand_in("/dev/stdin", stdin=gone), "unlinked")
+
+    def test_a_file_as_standard_input_has_a_folder_only_where_it_is_named(self):
+        self.stargate.up()
+        folder = self.folder / "its own"
+        folder.mkdir()
+        (folder / "job.yaml").write_text(self.text("own"))
+        give_to_job_user(folder)
+        with open(folder / "job.yaml", encoding="utf-8") as file:
+            self.assertEqual(self.hand_in("/dev/stdin", stdin=file).returncode, 0)
+            self.stargate.wait_for("own", "succeeded")
+            self.assertEqual(self.stargate.run("logs", "own").stdout.strip(), str(folder))
+            file.seek(0)
+            self.assert_ran_in_our_folder(self.hand_in("-", stdin=file), "own")
+
+    def test_what_is_wrong_with_it_names_it_as_it_was_given(self):
+        self.stargate.up()
+        for path, name in (("-", "standard input"), ("/dev/stdin", "/dev/stdin")):
+            done = self.hand_in(path, input=self.text("x", "gpus: many\n"))
+            self.assertEqual((done.returncode, done.stderr[:len(name) + 9]), (2, f"{name}:3: gpus:"), done.stderr)
+            done = self.hand_in(path, input="# " + "x" * (300 << 10))
+            self.assertEqual(done.returncode, 2)
+            self.assertTrue(done.stderr.startswith(f"{name}:1: file: larger than 256 KiB"), done.stderr)
+        done = self.hand_in("-", input="")
+        self.assertEqual((done.returncode, done.stderr[:29]), (2, "standard input:1: file: holds"), done.stderr)
+        done = self.hand_in("-", preexec_fn=lambda: os.close(0))
+        self.assertEqual((done.returncode, done.stderr),
+                         (2, "stargate: standard input: cannot be read: Bad file descriptor; name a job file\n"))
+        done = self.hand_in("nowhere.yaml")
+        self.assertEqual((done.returncode, done.stderr),
+                         (2, "stargate: nowhere.yaml: cannot be read: No such file or directory; name a job file\n"))
+        self.assertEqual(self.stargate.jobs(), [])
+
+    def test_of_a_terminal_it_says_that_it_waits_for_it(self):
+        self.stargate.up()
+        ours, theirs = pty.openpty()
+        self.addCleanup(os.close, ours)
+        command = [str(BINARY), "submit", "--state", str(self.state), "-o", "name", "-"]
+        with subprocess.Popen(command, cwd=self.folder, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              text=True) as client:
+            os.close(theirs)
+            self.addCleanup(client.kill)
+            self.assertIn("reading the job file from the terminal", client.stderr.readline())
+            os.write(ours, self.text("typed").encode() + b"\x04")
+            out, _ = client.communicate(timeout=30)
+        self.assertEqual((client.returncode, out), (0, "typed\n"))
+
 
 if __name__ == "__main__":
     unittest.main(verbosity=2)

@@ -151,11 +151,10 @@ class Damage(Machine):
 class Down(Machine):
     def test_it_does_not_wait_for_an_answer_of_one_that_is_gone(self):
         self.state.mkdir()
-        body = b'{"running":0}'
         with socket.socket(socket.AF_UNIX) as server, subprocess.Popen(["sleep", "2.2"]) as going:
             server.bind(str(self.state / "stargate.sock"))
             server.listen()
-            (self.state / "stargate.pid").write_text(f"{going.pid}\n")
+            body = b'{"pid":%d,"running":0}' % going.pid
             with subprocess.Popen([str(BINARY), "down", "--state", str(self.state)], stdout=subprocess.PIPE,
                                   text=True) as client:
                 self.addCleanup(client.kill)
@@ -169,6 +168,31 @@ class Down(Machine):
                 finally:
                     client.kill()
         self.assertEqual((client.returncode, out), (0, "the control plane is down; nothing was running\n"))
+
+    def downs_at_once(self, *words):
+        pid = self.stargate.pid()
+        downs = [subprocess.Popen([str(BINARY), "down", "--state", str(self.state), *words], stdout=subprocess.PIPE,
+                                  stderr=subprocess.PIPE, text=True) for _ in range(4)]
+        for each in downs:
+            out, err = each.communicate(timeout=60)
+            self.assertEqual(each.returncode, 0, out + err)
+            self.assertFalse(is_alive(pid), "it is down when any of them says so")
+
+    def test_of_several_at_once_all_succeed(self):
+        for words in ((), ("--jobs",), ()):
+            self.stargate.up()
+            self.downs_at_once(*words)
+
+    def test_of_several_at_once_that_end_jobs_without_a_control_plane_all_succeed(self):
+        self.stargate.up()
+        self.submit("saves", "trap 'sleep 3; exit 0' TERM; echo ready; while :; do sleep 0.05; done",
+                    "checkpoint: {grace: 30s}\n")
+        wait_until("it has begun", lambda: "ready" in self.stargate.run("logs", "saves", check=False).stdout)
+        self.stargate.kill()
+        self.downs_at_once("--jobs")
+        self.assertEqual([each.name for each in (self.state / "attempts").glob("[0-9]*")], ["1"])
+        self.stargate.up()
+        self.assertEqual(self.stargate.wait_for("saves", "cancelled")["state"], "cancelled")
 
     def test_with_jobs_it_starts_nothing_of_the_queue_and_leaves_a_drain_alone(self):
         self.stargate.up()

@@ -36,7 +36,7 @@ def nginx():
     unpacked = ROOT / "build" / "nginx" / "usr" / "sbin"
     path = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin:{unpacked}")
     if path is None:
-        raise Failed(f"there is no nginx, in {unpacked} neither; run `make ensure`")
+        raise Failed(f"there is no nginx, in {unpacked} neither; run `tools/ensure_packages.sh nginx`")
     return path
 
 
