@@ -3,6 +3,7 @@
 
 import contextlib
 import io
+import json
 import os
 import pathlib
 import shutil
@@ -18,6 +19,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tools"))
 import bars  # noqa: E402
 import harness  # noqa: E402
 import mutants  # noqa: E402
+import tour_live  # noqa: E402
 from measure import MEASUREMENTS, kills, machine, plane, served  # noqa: E402
 from measure.figure import Measurement, Row  # noqa: E402
 
@@ -163,6 +165,43 @@ class Packages(unittest.TestCase):
     def test_only_who_measures_needs_nginx(self):
         self.assertEqual(self.installed_for(), [])
         self.assertEqual(self.installed_for("nginx")[-1], "download nginx")
+
+
+class Tour(unittest.TestCase):
+    def test_warning_checkpoint_and_loan_are_told_as_they_come(self):
+        live = tour_live.Live(mock.Mock(), "train")
+        parts = lambda gpus: [{"gpus": (1 << gpus) - 1}]  # noqa: E731
+        story = [{"type": "submitted", "first": 1, "count": 1, "spec": {"name": "train"}},
+                 {"type": "submitted", "first": 2, "count": 2, "spec": {"name": "chat"}},
+                 {"type": "started", "job": 1, "attempt": 7, "parts": parts(3)},
+                 {"type": "started", "job": 3, "attempt": 8, "parts": parts(1)},
+                 {"type": "running", "attempt": 7, "generation": 1},
+                 {"type": "warned", "at": 1_000_000, "attempt": 7, "ending": {"cause": "resize", "next": parts(2)}, "for_job": 3},
+                 {"type": "part_ended", "at": 1_100_000, "attempt": 7, "acknowledged": True, "step": 52},
+                 {"type": "resized", "attempt": 7, "gpus": 2},
+                 {"type": "lent", "lender": 1, "borrower": 3, "gpus": 1},
+                 {"type": "running", "at": 1_200_000, "attempt": 7, "generation": 2},
+                 {"type": "returned", "lender": 1, "borrower": 3, "gpus": 1},
+                 {"type": "warned", "at": 2_000_000, "attempt": 7, "ending": {"cause": "resize", "next": parts(3)}, "for_job": 0},
+                 {"type": "warned", "at": 3_000_000, "attempt": 8, "ending": {"cause": "cancel", "next": []}, "for_job": 0},
+                 {"type": "pass_cut_off"}]
+        _, told = printed(lambda: [live.tell_event(json.dumps(event)) for event in story])
+        live.tell_output("step 3 loss 2\n")
+        _, said = printed(live.tell_output, "resumed from step 52 with 2 ranks\n")
+        self.assertEqual([line.split("] ")[1].strip() for line in (told + said).splitlines()],
+                         ["train is warned: it shall go on with 2 GPUs instead of 3, for chat[1]",
+                          "train has left, with a checkpoint of step 52, 100 ms after the warning",
+                          "1 GPU of train lent to chat[1]",
+                          "its ranks are up again, on 2 GPUs, 200 ms after the warning",
+                          "1 GPU given back to train by chat[1]",
+                          "train is warned: it shall go on with 3 GPUs instead of 2: GPUs are spare",
+                          "train prints: resumed from step 52 with 2 ranks"])
+
+    def test_a_process_that_is_another_one_is_not_the_same(self):
+        who = [("train", rank) for rank in range(3)]
+        _, told = printed(tour_live.show_ranks, {who[0]: (10, 5), who[1]: (11, 5), who[2]: (12, 5)}, {who[0]: (10, 5), who[1]: (11, 6)})
+        self.assertEqual(["same" in line for line in told.splitlines()], [False, True, False, False])
+        self.assertIn("gone", told.splitlines()[3])
 
 
 class Processes(unittest.TestCase):

@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 """The tour: real jobs on this machine, from an empty state to a replay of its own log.
 
-It only submits, cancels and kills; every decision it shows is Stargate's own, and the table at the end is read from
-`stargate events`.
+It only submits, cancels and kills; every decision it shows is Stargate's own. What it tells as it comes, and the tables at
+the end, are read from `stargate events` and from what the training prints.
 """
 
 import argparse
@@ -19,25 +19,23 @@ import time
 
 from harness import (BINARY, ROOT, Failed, Stargate, copy_for_jobs, give_to_job_user, process_table, scratch_folder, shims_of,
                      wait_until, with_descendants)
+from tour_live import PRINTING, Live, counted, ranks, say, show_ranks
 
 KEPT_STATE = ROOT / "build" / "tour-state"  # of `make run`, which stays up on it
 
-STARTED = time.monotonic()
 
-
-def say(text=""):
-    print(f"[{time.monotonic() - STARTED:6.1f} s] {text}" if text else "", flush=True)
-
-
-def show(stargate, *words):
-    print(f"           $ stargate {' '.join(words)}", flush=True)
-    for line in stargate.run(*words).stdout.rstrip("\n").splitlines():
-        print(f"           {line}", flush=True)
+def show(stargate, *words, folder=None):
+    """A command and its output. folder: where it is typed."""
+    with PRINTING:
+        print(f"           $ stargate {' '.join(words)}", flush=True)
+        for line in stargate.run(*words, cwd=folder).stdout.rstrip("\n").splitlines():
+            print(f"           {line}", flush=True)
 
 
 def step(title):
-    print(flush=True)
-    say(f"--- {title}")
+    with PRINTING:
+        print(flush=True)
+        say(f"--- {title}")
 
 
 def training_log(stargate):
@@ -48,7 +46,7 @@ def steps_of(log):
     return [(int(m[1]), float(m[2]), int(m[3])) for m in re.finditer(r"step (\d+) loss ([\d.]+) ranks (\d+)", log)]
 
 
-def wait_for_training(stargate, ranks, seconds, after=0, step=0):
+def wait_for_training(stargate, count, seconds, after=0, step=0):
     """Waits until training with so many ranks has reached a step, and tells how it goes meanwhile; returns (step, loss, ranks)
     of its newest line. `after`: lines that it had printed before are passed over."""
     told = time.monotonic()
@@ -56,12 +54,12 @@ def wait_for_training(stargate, ranks, seconds, after=0, step=0):
     def newest():
         nonlocal told
         rows = steps_of(training_log(stargate))[after:]
-        if rows and time.monotonic() - told >= 3:
+        found = [row for row in rows if row[2] == count and row[0] >= step]
+        if rows and not found and time.monotonic() - told >= 3:
             told = time.monotonic()
-            say(f"  training: step {rows[-1][0]}, loss {rows[-1][1]}, {rows[-1][2]} ranks")
-        found = [row for row in rows if row[2] == ranks and row[0] >= step]
+            say(f"  training: step {rows[-1][0]}, loss {rows[-1][1]}, {counted(rows[-1][2], 'rank')}")
         return found[-1] if found else None
-    return wait_until(f"training makes step {step} or later with {ranks} ranks", newest, seconds, pause=0.3)
+    return wait_until(f"training makes step {step} or later with {counted(count, 'rank')}", newest, seconds, pause=0.3)
 
 
 def processes_by_job(stargate):
@@ -158,27 +156,29 @@ def tour(fast, stay):
 
 
 def run_steps(stargate, example, fast):
-    step("1. start the control plane on 4 GPUs of type cpu")
+    step("1. start the control plane: four shares of this machine's CPU count as GPUs, of type cpu")
     stargate.up()
     show(stargate, "fleet")
-    attempt = train_until_the_loss_falls(stargate, example, fast)
-    higher_class_takes_two(stargate, example, fast)
-    with_a_service(stargate, example, fast)
+    with Live(stargate, "tiny-gpt") as live:
+        attempt = train_until_the_loss_falls(stargate, example, fast, live)
+        higher_class_takes_two(stargate, example, fast)
+        with_a_service(stargate, example, fast)
 
-    step("9. cancel what is left")
-    stargate.run("cancel", "tiny-chat")
-    stargate.run("cancel", "tiny-gpt")
-    stargate.wait_for("tiny-gpt", "cancelled")
-    show(stargate, "jobs", "--limit", "4")
+        step("9. cancel what is left")
+        show(stargate, "cancel", "tiny-chat")
+        show(stargate, "cancel", "tiny-gpt")
+        stargate.wait_for("tiny-gpt", "cancelled")
+    show(stargate, "jobs")
 
     step("10. what the log has of it (stargate events -o jsonl)")
+    say("each resize of the training, from its warning to its ranks' running again:")
     events = stargate.events()
     rows = [row for row in resize_rows(events, attempt) if "running" in row]
     print_table(rows)
     sizes = [(row["resized"]["gpus_before"], row["resized"]["gpus"]) for row in rows]
     if not any(after < before for before, after in sizes) or not any(after > before for before, after in sizes):
         raise Failed(f"a shrink and a growth were expected, the log has {sizes}")
-    print()
+    say("each loan, from the demand that was seen to the GPUs that were given back:")
     print_loans(events)
 
     step("11. replay: decide the whole log again from its inputs and compare every fact")
@@ -187,11 +187,12 @@ def run_steps(stargate, example, fast):
     say("the tour is over")
 
 
-def train_until_the_loss_falls(stargate, example, fast):
+def train_until_the_loss_falls(stargate, example, fast, live):
     """Returns the attempt."""
-    step("2. submit an elastic training of a small GPT, 1 to 3 GPUs")
-    show(stargate, "submit", str(example / "train.yaml"))
+    step("2. submit an elastic training of a small GPT: it takes 1 to 3 GPUs, as many as it can have")
+    show(stargate, "submit", "train.yaml", folder=example)
     row = stargate.wait_for("tiny-gpt", "running")
+    live.follow_output()
     first = wait_for_training(stargate, 3, 90)
     say(f"training runs with {first[2]} ranks: step {first[0]}, loss {first[1]}")
     last = wait_for_training(stargate, 3, 120, step=50 if fast else 150)
@@ -202,7 +203,7 @@ def train_until_the_loss_falls(stargate, example, fast):
 
 
 def higher_class_takes_two(stargate, example, fast):
-    step("3. a job of a higher class needs 2 GPUs: training shrinks, the job runs, training grows back")
+    step("3. a job of a higher class needs 2 GPUs and 1 is free: training checkpoints, and goes on with 2")
     urgent = example / "urgent.yaml"
     urgent.write_text("kind: batch\nname: urgent\npriority: production\ngpus: 2\nranks: per_node\ntime: 10m\n"
                       "run: echo \"urgent work on $STARGATE_GPUS GPUs\"; until [ -e work-is-done ]; do sleep 0.2; done\n")
@@ -210,13 +211,13 @@ def higher_class_takes_two(stargate, example, fast):
     waiting.write_text("kind: batch\nname: big\npriority: opportunistic\ngpus: 4\ntime: 10m\nrun: hostname\n")
     give_to_job_user(example)
     printed = len(steps_of(training_log(stargate)))
-    show(stargate, "submit", str(urgent))
+    show(stargate, "submit", "-o", "name", "urgent.yaml", folder=example)
     stargate.wait_for("urgent", "running")
     shrunk = wait_for_training(stargate, 2, 60, printed)
-    say(f"training goes on with 2 ranks from its latest step: step {shrunk[0]}, loss {shrunk[1]}")
+    say(f"training has gone on from its checkpoint with 2 ranks: step {shrunk[0]}, loss {shrunk[1]}")
 
-    step("4. why must another job wait?")
-    show(stargate, "submit", str(waiting))
+    step("4. why must another job wait? And when `urgent` has ended its GPUs go back")
+    show(stargate, "submit", "-o", "name", "big.yaml", folder=example)
     show(stargate, "why", "big")
     stargate.run("cancel", "big")
     if not fast:
@@ -244,13 +245,15 @@ def wait_for_replicas(stargate, serving, asleep, seconds=120):
         now = (row["serving"], row["starting"], row["asleep"], row["lent_gpus"], training["gpus"])
         if now != told:
             told = now
-            say(f"  replicas: {now[0]} serve, {now[1]} start or wake, {now[2]} sleep; {now[3]} GPUs lent; training has {now[4]}")
+            say(f"  replicas: {now[0]} serve, {now[1]} start or wake, {now[2]} sleep; {counted(now[3], 'GPU')} lent; "
+                f"training has {now[4]}")
         return (now[0], now[2], now[4]) == (serving, asleep, 3) and training["state"] == "running"
     wait_until(f"{serving} replica serves, {asleep} sleep, and training has 3 GPUs", holds, seconds, pause=0.1)
 
 
 def start_burst(stargate, key, seconds):
     address = (stargate.state / "gateway.address").read_text().strip()
+    say(f"12 requests a second for {seconds} s, by stargate bench-serve")
     return subprocess.Popen([str(BINARY), "bench-serve", "--url", f"http://{address}/v1", "--key", key, "--model", "tiny-chat",
                              "--rate", "12", "--duration", f"{seconds}s", "--tokens", "96", "--slo", "5s", "-o", "json"],
                             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
@@ -276,12 +279,13 @@ def ask(stargate, key, text):
     reply = peer.getresponse()
     if reply.status != 200:
         raise Failed(f"the service answered {reply.status}: {reply.read().decode()}")
-    print(f"           {text}", end="", flush=True)
-    for line in reply:
-        if line.startswith(b"data: {"):
-            for choice in json.loads(line[6:])["choices"]:
-                print(choice["delta"].get("content", "").replace("\n", "\n           "), end="", flush=True)
-    print(flush=True)
+    with PRINTING:
+        print(f"           {text}", end="", flush=True)
+        for line in reply:
+            if line.startswith(b"data: {"):
+                for choice in json.loads(line[6:])["choices"]:
+                    print(choice["delta"].get("content", "").replace("\n", "\n           "), end="", flush=True)
+        print(flush=True)
     peer.close()
 
 
@@ -291,9 +295,14 @@ def wait_for_loans(stargate, count):
     return wait_until("training has lent GPUs", lambda: len(found := lent()) >= count and found, 60, pause=0.1)
 
 
+def has_lent_and_runs(stargate):
+    training = stargate.job("tiny-gpt")
+    return training["state"] == "running" and training["gpus"] + service_row(stargate)["lent_gpus"] == 3
+
+
 def with_a_service(stargate, example, fast):
     step("5. a service over its checkpoints: 1 replica serves, 2 sleep in seats that training computes over")
-    show(stargate, "submit", str(example / "serve.yaml"))
+    show(stargate, "submit", "-o", "name", "serve.yaml", folder=example)
     wait_for_replicas(stargate, 1, 2)
     show(stargate, "services")
     if any(event["type"] == "lent" for event in stargate.events()):
@@ -302,23 +311,32 @@ def with_a_service(stargate, example, fast):
     step("6. ask it, with a key of the gateway")
     key = stargate.run("token", "create", "--gateway").stdout.strip()
     ask(stargate, key, "This program is free software; ")
+    say(f"that is a tiny model after {stargate.job('tiny-gpt').get('step', 'a few')} steps: the look of words, not yet their sense")
 
-    step("7. a burst: training lends two GPUs, the standbys wake; when it is quiet the GPUs go back")
+    step("7. a burst of requests: training lends its GPUs, the sleepers wake; when it is quiet the GPUs go back")
     burst = start_burst(stargate, key, 5 if fast else 10)
     wait_for_loans(stargate, 1)
     end_burst(burst)
     wait_for_replicas(stargate, 1, 2)
 
-    step("8. kill -9 the control plane in a second burst: no stream breaks, the loan is completed or undone")
+    step("8. kill -9 the control plane while GPUs are lent: what runs does not notice, no stream breaks, the GPUs go back")
     before = len(wait_for_loans(stargate, 1))
     processes = processes_by_job(stargate)
     burst = start_burst(stargate, key, 5 if fast else 10)
     wait_for_loans(stargate, before + 1)
+    wait_until("training runs on what it has not lent", lambda: has_lent_and_runs(stargate), 30, pause=0.05)
+    ranks_before, generation = ranks(stargate), stargate.job("tiny-gpt")["generation"]
     stargate.kill()
-    say("the control plane is dead; the burst goes on")
+    say("the control plane is dead; training and the burst go on")
     time.sleep(1)
     stargate.up()
-    say("another control plane is up")
+    say("another control plane is up, and has adopted what runs:")
+    ranks_after = ranks(stargate)
+    show_ranks(ranks_before, ranks_after)
+    if stargate.job("tiny-gpt")["generation"] != generation:
+        say("training has been resized meanwhile, by the new control plane: its ranks are new ones")
+    elif not ranks_before or any(ranks_after.get(who) != process for who, process in ranks_before.items()):
+        raise Failed(f"not the same processes: {ranks_before} before the kill, {ranks_after} after it")
     alive = processes_by_job(stargate)
     for name, own in processes.items():
         if name.startswith("tiny-chat") and not own <= alive.get(name, set()):
@@ -330,7 +348,7 @@ def with_a_service(stargate, example, fast):
     returned = sorted((e["lender"], e["attempt"]) for e in events if e["type"] == "returned")
     if lent != returned:
         raise Failed(f"lent were {lent}, returned {returned}")
-    say(f"{len(lent)} loans, all returned; training goes on: step {stargate.job('tiny-gpt').get('step', '?')}")
+    say(f"{len(lent)} loans so far, all returned; training goes on: step {stargate.job('tiny-gpt').get('step', '?')}")
 
 
 def print_loans(events):
