@@ -122,6 +122,7 @@ ServicePlan read_service(Section& in, const Scenario& scenario) {
     in.read("burst_for", plan.burst_for);
     in.read("tokens", plan.tokens);
     in.read("tokens_per_s", plan.tokens_per_s);
+    in.read("replica_tokens_per_s", plan.replica_tokens_per_s);
     in.read("start", plan.start);
     in.read("wake", plan.wake);
     in.read("sleep", plan.sleep);
@@ -131,6 +132,7 @@ ServicePlan read_service(Section& in, const Scenario& scenario) {
     if (gpus < 1) in.refuse("gpus", "a replica computes on GPUs; write 1 or more");
     if (plan.service.max_concurrency < 1) in.refuse("max_concurrency", "no request at all; write 1 or more");
     if (plan.tokens < 1) in.refuse("tokens", "less than one; write 1 or more");
+    if (plan.replica_tokens_per_s < 0) in.refuse("replica_tokens_per_s", "less than none; write 0 or more");
     if (plan.tokens_per_s <= 0) in.refuse("tokens_per_s", "no pace at all; write more than 0");
     if (plan.rate < 0 || plan.burst_rate < 0) in.refuse("rate", "less than none; write 0 or more");
     if (plan.burst_for > plan.burst_every) in.refuse("burst_for", "longer than `burst_every`; write no more than that");
