@@ -238,8 +238,7 @@ Wanted bounded(Wanted by_tokens, std::int64_t load, std::int64_t places) {
 }  // namespace
 
 Wanted wanted_by_tokens(const ServiceDemand& told) {
-    constexpr std::int64_t most =
-        1'000'000'000'000;  // tokens a second: far above what is, and its product with 100 fits
+    constexpr std::int64_t most = 1'000'000'000'000;  // a second, far above what is: its product with 100 fits
     if (told.replica_tokens_per_s <= 0) return {};
     return filled_by(std::clamp<std::int64_t>(told.wanted_tokens_per_s, 0, most),
                      std::min(told.replica_tokens_per_s, most));
