@@ -152,6 +152,9 @@ void add_mock_engine(CLI::App& app, std::function<int()>& action) {
     verb->add_option("--tokens-per-s", options.tokens_per_s, "the pace of one stream")
         ->capture_default_str()
         ->check(CLI::Range(0.01, 100'000.0));
+    verb->add_option("--batch-tokens-per-s", options.batch_tokens_per_s, "of all its streams together; 0: any number")
+        ->capture_default_str()
+        ->check(CLI::Range(0.0, 1'000'000.0));
     cli::check_whole(
         verb->add_option("--max-batch", options.max_batch, "streams that are computed at once")->capture_default_str(),
         1, 100'000);

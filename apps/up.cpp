@@ -261,6 +261,7 @@ Result<Served> serve(const UpOptions& options, const std::optional<Account>& job
         for (auto& each : steward->endpoints_of(service)) seen.push_back({each.is_serving, std::move(each.detail)});
         return seen;
     };
+    setting.look_at_demand = [&plane](JobId service) { return plane.demand_of(service); };
     setting.version = STARGATE_VERSION;
     setting.state = folder;
     setting.job_user = job_user;

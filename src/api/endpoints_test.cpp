@@ -83,6 +83,7 @@ protected:
         setting.look_at_endpoints = [](JobId) {
             return std::vector<EndpointSight>{{true, ""}, {false, "Connection refused"}};
         };
+        setting.look_at_demand = [this](JobId) { return demand_; };
         api_ = std::make_unique<Api>(control_, *tokens_, std::move(setting));
         NewJob added;
         added.input.tenant = "default";
@@ -107,9 +108,24 @@ protected:
 
     ScratchFolder folder_;
     FakeControl control_;
+    ServiceDemand demand_;
     std::unique_ptr<Tokens> tokens_;
     std::unique_ptr<Api> api_;
 };
+
+TEST_F(ExternalServiceTest, TokensASecondAreShownAsFarAsTheyAreKnown) {
+    const auto rates = [this] {
+        const auto row = ask("GET", "/api/v1/services").items.at(0);
+        return std::pair{row["wanted_tokens_per_s"].word(), row["replica_tokens_per_s"].word()};
+    };
+    using Both = std::pair<std::string, std::string>;
+    EXPECT_EQ(rates(), (Both{"", ""})) << "null";
+    demand_.is_known = true;
+    EXPECT_EQ(rates(), (Both{"0", ""}));
+    demand_.wanted_tokens_per_s = 300;
+    demand_.replica_tokens_per_s = 450;
+    EXPECT_EQ(rates(), (Both{"300", "450"}));
+}
 
 TEST_F(ExternalServiceTest, EveryFaceSaysThatItRunsAndWhereRequestsGo) {
     const auto service = ask("GET", "/api/v1/services").items.at(0);

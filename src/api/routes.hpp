@@ -43,6 +43,7 @@ struct ApiSetting {
     GatewayKeys* gateway_keys = nullptr;                        // outlives the API; null: there is no gateway
     std::function<Result<std::vector<UsageRow>>()> read_usage;  // ordered by tenant and service; empty: none
     LookAtEndpoints look_at_endpoints;                          // from any thread; empty: nothing is known
+    std::function<ServiceDemand(JobId)> look_at_demand;         // the same
 };
 
 /// What the server counts for /metrics.

@@ -66,8 +66,16 @@ Places places_of_endpoints(const State& state, const Service& service, const Loo
     return places;
 }
 
+/// As gateways told last; State has only how many replicas follow from them.
+void append_rates(std::string& out, const ServiceDemand& demand) {
+    const auto known = [](bool is_known, std::int64_t rate) { return is_known ? std::to_string(rate) : "null"; };
+    out += fmt::format(R"("wanted_tokens_per_s":{},"replica_tokens_per_s":{})",
+                       known(demand.is_known, demand.wanted_tokens_per_s),
+                       known(demand.is_known && demand.replica_tokens_per_s > 0, demand.replica_tokens_per_s));
+}
+
 void append_service(std::string& out, const State& state, const Service& service, const Places& places,
-                    const LookAtEndpoints& look) {
+                    const LookAtEndpoints& look, const ServiceDemand& demand) {
     const auto& spec = state.at<Spec>(service.first).spec;
     out += fmt::format(R"({{"id":{},"name":)", service.first.value);
     json_string(out, spec.name);
@@ -80,9 +88,11 @@ void append_service(std::string& out, const State& state, const Service& service
     const auto most = service.spec.is_external() ? endpoints : service.spec.max;
     out += fmt::format(R"(,"min":{},"max":{},"standby":{},"wanted":{},"serving":{},"starting":{},"asleep":{},)", least,
                        most, service.spec.standby, places.wanted, places.serving, places.starting, places.asleep);
-    out += fmt::format(R"("ending":{},"waiting":{},"lent_gpus":{},"demand":{},"over_limit":{},"trouble":)",
-                       places.ending, places.waiting, places.lent,
-                       service.is_known ? std::to_string(service.need) : "null", service.over_limit);
+    out += fmt::format(R"("ending":{},"waiting":{},"lent_gpus":{},"demand":{},"over_limit":{},)", places.ending,
+                       places.waiting, places.lent, service.is_known ? std::to_string(service.need) : "null",
+                       service.over_limit);
+    append_rates(out, demand);
+    out += ",\"trouble\":";
     if (service.troubles.empty()) {
         out += "null";
     } else {
@@ -106,7 +116,8 @@ Response Api::services(const Request& request) {
                 service.spec.is_external() ? places_of_endpoints(state, service, look) : places_of(state, service);
             if (places.is_over || !sight.may_use(state.at<Spec>(service.first).spec.tenant)) return;
             rows.item();
-            append_service(reply.body, state, service, places, look);
+            const auto demand = setting_.look_at_demand ? setting_.look_at_demand(service.first) : ServiceDemand{};
+            append_service(reply.body, state, service, places, look, demand);
         });
     });
     rows.close();

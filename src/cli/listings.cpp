@@ -126,6 +126,8 @@ std::string endpoints_of(const Json& row) {
     for (const auto& endpoint : row["endpoints"].items) words += (words.empty() ? "" : ", ") + endpoint_of(endpoint);
     return words.empty() ? "-" : words;
 }
+
+std::string or_unknown(const Json& value) { return value.kind == Json::Kind::null ? "?" : value.word(); }
 }  // namespace
 
 std::vector<Column> service_columns() {
@@ -137,8 +139,9 @@ std::vector<Column> service_columns() {
         {"STARTING", [](const Json& row) { return row["starting"].word(); }, true},
         {"ASLEEP", [](const Json& row) { return row["asleep"].word(); }, true},
         {"MIN..MAX", [](const Json& row) { return row["min"].word() + ".." + row["max"].word(); }, true},
-        {"DEMAND", [](const Json& row) { return row["demand"].kind == Json::Kind::null ? "?" : row["demand"].word(); },
-         true},
+        {"DEMAND", [](const Json& row) { return or_unknown(row["demand"]); }, true},
+        {"TOKENS/S", [](const Json& row) { return or_unknown(row["wanted_tokens_per_s"]); }, true, true},
+        {"A REPLICA'S", [](const Json& row) { return or_unknown(row["replica_tokens_per_s"]); }, true, true},
         {"LENT GPUS", [](const Json& row) { return row["lent_gpus"].word(); }, true},
         {"TROUBLE", [](const Json& row) { return row["trouble"].text.empty() ? "-" : row["trouble"].text; }},
         {"ENDPOINTS", endpoints_of, false, true},

@@ -267,6 +267,7 @@ void note_demand(State& state, const DemandNoted& fact) {
         row.need = fact.need;
         row.keep = fact.keep;
         row.over_limit = fact.over_limit;
+        row.by_tokens = fact.by_tokens;
     });
 }
 

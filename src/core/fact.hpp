@@ -246,12 +246,13 @@ struct DemandNoted {
     std::int32_t need = 0;
     std::int32_t keep = 0;
     bool over_limit = false;
+    bool by_tokens = false;  // tokens fill more than requests do
 };
-BOOST_DESCRIBE_STRUCT(DemandNoted, (), (service, is_known, need, keep, over_limit))
+BOOST_DESCRIBE_STRUCT(DemandNoted, (), (service, is_known, need, keep, over_limit, by_tokens))
 
 /// Why another number of replicas is to serve.
-enum class ScaleCause : std::uint8_t { minimum, demand, over_limit, quiet };
-BOOST_DESCRIBE_ENUM(ScaleCause, minimum, demand, over_limit, quiet)
+enum class ScaleCause : std::uint8_t { minimum, demand, over_limit, quiet, tokens };
+BOOST_DESCRIBE_ENUM(ScaleCause, minimum, demand, over_limit, quiet, tokens)
 
 /// So many replicas are to serve from now on.
 struct Scaled {

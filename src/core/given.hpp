@@ -177,6 +177,11 @@ public:
         decide_now(ServiceDemand{id(name), true, queued, in_flight, over_limit});
         return pass();
     }
+    /// As many tokens a second are wanted as that, and a full replica gives as many as this.
+    Given& tokens(const std::string& name, std::int64_t in_flight, std::int64_t wanted, std::int64_t replica) {
+        decide_now(ServiceDemand{id(name), true, 0, in_flight, false, wanted, replica});
+        return pass();
+    }
     /// Every replica does what it is told: those that are to start run and prove it, those that are to sleep do.
     Given& replicas_obey(const std::string& name) {
         for (int round = 0; round < 3; ++round) {

@@ -172,6 +172,15 @@ Given endpoints_are_held_and_released() {
     return given;
 }
 
+/// Tokens ask for more than requests do.
+Given tokens_wake_a_replica() {
+    Given given;
+    given.node("n", 3).waiting(service("chat", {1, 3, 1, 8})).replicas_obey("chat");
+    given.tokens("chat", 6, 900, 400).replicas_obey("chat").tokens("chat", 2, 100, 400).later(seconds{6});
+    given.replicas_obey("chat");
+    return given;
+}
+
 void write_golden(const std::filesystem::path& path, const Given& given) {
     std::ofstream file{path};
     for (const auto& entry : given.log()) {
@@ -198,6 +207,7 @@ TEST(GoldenLog, IsReadAsItWasWritten) {
         write_once("log_v1_services.txt", a_service_lends_and_returns());
         write_once("log_v1_passes.txt", more_waits_than_a_pass_tries());
         write_once("log_v1_endpoints.txt", endpoints_are_held_and_released());
+        write_once("log_v1_tokens.txt", tokens_wake_a_replica());
     }
     std::set<std::string> covered;
     for (const auto& path : golden_logs()) {

@@ -99,8 +99,9 @@ Input input_to_services(const State& state, const Happens& happens) {
         case 25:
         case 26:
             if (const auto* service = some<Service>(state, happens.which, [](const Service&) { return true; })) {
-                return ServiceDemand{service->first, happens.much % 6 != 0, happens.much % 17, happens.which % 9,
-                                     happens.much % 4 == 1};
+                return ServiceDemand{service->first,        happens.much % 6 != 0, happens.much % 17,
+                                     happens.which % 9,     happens.much % 4 == 1, happens.much % 700,
+                                     happens.which % 5 * 40};
             }
             return Due{};
         case 27: {  // an engine obeys a start

@@ -115,6 +115,8 @@ struct DemandLevel {
     std::int64_t queued = 0;
     std::int64_t in_flight = 0;
     bool over_limit = false;
+    std::int64_t wanted_tokens_per_s = 0;
+    std::int64_t replica_tokens_per_s = 0;
     friend bool operator==(const DemandLevel&, const DemandLevel&) = default;
 };
 
@@ -122,12 +124,15 @@ struct DemandLevel {
 /// changes nothing in State is lost without harm.
 struct ServiceDemand {
     JobId service;
-    bool is_known = false;       // false: a gateway has been silent for too long
-    std::int64_t queued = 0;     // requests that wait in gateways
-    std::int64_t in_flight = 0;  // requests that replicas have
-    bool over_limit = false;     // one waits longer than the objective
+    bool is_known = false;                  // false: a gateway has been silent for too long
+    std::int64_t queued = 0;                // requests that wait in gateways
+    std::int64_t in_flight = 0;             // requests that replicas have
+    bool over_limit = false;                // one waits longer than the objective
+    std::int64_t wanted_tokens_per_s = 0;   // that answers are asked to have
+    std::int64_t replica_tokens_per_s = 0;  // that one replica computes when it is full; 0: not known
 };
-BOOST_DESCRIBE_STRUCT(ServiceDemand, (), (service, is_known, queued, in_flight, over_limit))
+BOOST_DESCRIBE_STRUCT(ServiceDemand, (),
+                      (service, is_known, queued, in_flight, over_limit, wanted_tokens_per_s, replica_tokens_per_s))
 
 using Input = std::variant<TakeOffice, SetTenant, NodeUp, NodeSilent, NodeDead, Drain, Submit, Cancel, Hold, Resize,
                            Due, Pass, RanksRunning, RanksEnded, AttemptLost, Progress, ForeignFound, ServiceDemand,

@@ -263,11 +263,12 @@ struct Service {
     bool cannot_sleep = false;
     Instant help_at{};  // when one more is to serve, if somebody waits too long until then; zero: not planned
     std::vector<Trouble> troubles{};  // at most one a replica, the newest last
+    bool by_tokens = false;           // when `need` or `keep` changed last, tokens filled more than requests did
     friend bool operator==(const Service&, const Service&) = default;
 };
 BOOST_DESCRIBE_STRUCT(Service, (),
-                      (first, spec, awake, is_known, need, keep, over_limit, shrink_at, cannot_sleep, help_at,
-                       troubles))
+                      (first, spec, awake, is_known, need, keep, over_limit, shrink_at, cannot_sleep, help_at, troubles,
+                       by_tokens))
 
 /// One GPU cut into shares, all of one tenant.
 struct SharedGpu {

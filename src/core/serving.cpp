@@ -79,7 +79,8 @@ void scale(Core& core, Instant now, JobId id) {
     const auto& service = core.state().at<Service>(id);
     const auto need = service.is_known ? std::min(service.need, service.spec.max) : 0;
     if (service.awake < service.spec.min || service.awake < need) {
-        const auto why = service.awake < need ? ScaleCause::demand : ScaleCause::minimum;
+        const auto by_demand = service.by_tokens ? ScaleCause::tokens : ScaleCause::demand;
+        const auto why = service.awake < need ? by_demand : ScaleCause::minimum;
         return core.apply(now, Scaled{id, std::max(service.spec.min, need), why});
     }
     help(core, now, id);
@@ -223,7 +224,25 @@ void serve_one(Core& core, Instant now, JobId id) {
 
 std::int64_t divided_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
+/// How often `load` fills what one replica carries.
+Wanted filled_by(std::int64_t load, std::int64_t one_carries) {
+    return {divided_up(load, one_carries), divided_up(load * 100, one_carries * carried_percent)};
+}
+
+/// Tokens wake nobody before half of the places are taken: what came within seconds says little where there is room for
+/// long. And of a service that nobody asks anything right now they keep no replica.
+Wanted bounded(Wanted by_tokens, std::int64_t load, std::int64_t places) {
+    return {std::min(by_tokens.need, divided_up(load, divided_up(places, 2))), load > 0 ? by_tokens.keep : 0};
+}
+
 }  // namespace
+
+Wanted wanted_by_tokens(const ServiceDemand& told) {
+    constexpr std::int64_t most = 1'000'000'000'000;  // a second, far above what is: its product with 100 fits
+    if (told.replica_tokens_per_s <= 0) return {};
+    return filled_by(std::clamp<std::int64_t>(told.wanted_tokens_per_s, 0, most),
+                     std::min(told.replica_tokens_per_s, most));
+}
 
 Answer service_demand(Core& core, Instant now, const ServiceDemand& told) {
     const auto* service = core.state().find<Service>(told.service);
@@ -234,18 +253,23 @@ Answer service_demand(Core& core, Instant now, const ServiceDemand& told) {
     if (told.is_known) {
         const auto load = std::clamp<std::int64_t>(told.queued, 0, INT32_MAX) +
                           std::clamp<std::int64_t>(told.in_flight, 0, INT32_MAX);
-        const auto most = std::int64_t{service->spec.max_concurrency};
+        const auto places = std::int64_t{service->spec.max_concurrency};
+        const auto by_requests = filled_by(load, places);
+        const auto by_tokens = bounded(wanted_by_tokens(told), load, places);
         const auto at_most = [](std::int64_t replicas) {
             return static_cast<std::int32_t>(std::min<std::int64_t>(replicas, max_replicas));
         };
         fact.is_known = true;
-        fact.need = at_most(divided_up(load, most));
-        fact.keep = at_most(divided_up(load * 100, most * carried_percent));
+        fact.need = at_most(std::max(by_requests.need, by_tokens.need));
+        fact.keep = at_most(std::max(by_requests.keep, by_tokens.keep));
         fact.over_limit = told.over_limit;
+        fact.by_tokens = by_tokens.need > by_requests.need;
     } else {
         fact.need = service->need;
         fact.keep = service->keep;
+        fact.by_tokens = service->by_tokens;
     }
+    // Whether tokens or requests ask for more may change often, and changes nothing.
     const bool same = std::tie(fact.is_known, fact.need, fact.keep, fact.over_limit) ==
                       std::tie(service->is_known, service->need, service->keep, service->over_limit);
     if (!same) core.apply(now, fact);

@@ -10,6 +10,16 @@ namespace stargate {
 /// A replica counts as able to carry so much of what it can have under way, in percent, when fewer are to serve.
 constexpr std::int64_t carried_percent = 80;
 
+/// How many replicas a load asks for.
+struct Wanted {
+    std::int64_t need = 0;  // that it fills: so many are wanted at once
+    std::int64_t keep = 0;  // that could carry it with room to spare, >= need: no fewer are to serve
+    friend bool operator==(const Wanted&, const Wanted&) = default;
+};
+
+/// By the tokens that are asked for, whatever the number of requests; none where the pace of a replica is not known.
+Wanted wanted_by_tokens(const ServiceDemand& told);
+
 /// So long after one more replica serves those that wait should have been taken.
 constexpr Duration time_to_help = std::chrono::milliseconds{250};
 

@@ -1,5 +1,8 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <limits>
+
 #include "core/given.hpp"
 
 // Services: replicas that serve, sleep and wake as demand asks, and the GPUs that training lends them meanwhile.
@@ -168,6 +171,89 @@ TEST(Service, ShrinksOnlyToWhatCouldCarryTheLoad) {
     lab.demand("chat", 0, 8);  // fills one replica to the brim: two carry it with room to spare
     lab.later(seconds{1}).later(seconds{6}).replicas_obey("chat");
     EXPECT_EQ(lab.replicas("chat"), "asleep 1 serving 2");
+}
+
+const Service& row_of(const Given& lab) { return lab.state().at<Service>(lab.id("chat")); }
+
+/// What a load comes to for a service whose replicas have eight places.
+std::pair<std::int32_t, std::int32_t> need_and_keep(std::int64_t queued, std::int64_t in_flight, std::int64_t wanted,
+                                                    std::int64_t replica) {
+    Given lab;
+    lab.node("n", 1).waiting(service("chat", {0, 1, 0, 8}));
+    lab.decide_now(ServiceDemand{lab.id("chat"), true, queued, in_flight, false, wanted, replica});
+    return {row_of(lab).need, row_of(lab).keep};
+}
+
+TEST(ServiceTokens, WantedAsManyReplicasAsComputeThem) {
+    using Both = std::pair<std::int32_t, std::int32_t>;
+    EXPECT_EQ(need_and_keep(0, 16, 900, 0), (Both{2, 3})) << "places alone, where no pace is known";
+    EXPECT_EQ(need_and_keep(0, 16, 900, 300), (Both{3, 4}));
+    EXPECT_EQ(need_and_keep(0, 16, 901, 300), (Both{4, 4}));
+    EXPECT_EQ(need_and_keep(0, 16, 300, 900), (Both{2, 3})) << "places are what there is too little of";
+    EXPECT_EQ(need_and_keep(0, 16, 0, 300), (Both{2, 3}));
+    EXPECT_EQ(need_and_keep(20, 4, 300, 300), (Both{3, 4})) << "who waits needs a place";
+}
+
+TEST(ServiceTokens, WantedWakeNobodyWhileHalfOfThePlacesAreFree) {
+    using Both = std::pair<std::int32_t, std::int32_t>;
+    EXPECT_EQ(need_and_keep(0, 4, 700, 300), (Both{1, 3}));
+    EXPECT_EQ(need_and_keep(0, 5, 700, 300), (Both{2, 3}));
+    EXPECT_EQ(need_and_keep(0, 9, 700, 300), (Both{3, 3}));
+}
+
+TEST(ServiceTokens, WantedKeepNobodyWithoutARequest) {
+    using Both = std::pair<std::int32_t, std::int32_t>;
+    EXPECT_EQ(need_and_keep(0, 1, 700, 300), (Both{1, 3}));
+    EXPECT_EQ(need_and_keep(0, 0, 700, 300), (Both{0, 0}));
+}
+
+TEST(ServiceTokens, OfAnyNumberHaveAnAnswer) {
+    const auto huge = std::numeric_limits<std::int64_t>::max();
+    using Both = std::pair<std::int32_t, std::int32_t>;
+    EXPECT_EQ(need_and_keep(huge, huge, huge, 1), (Both{max_replicas, max_replicas}));
+    EXPECT_EQ(need_and_keep(0, 8, 1, huge), (Both{1, 2}));
+    EXPECT_EQ(need_and_keep(0, 8, huge, huge), (Both{1, 2}));
+    EXPECT_EQ(need_and_keep(0, 8, -huge, -huge), (Both{1, 2}));
+    EXPECT_EQ(need_and_keep(-huge, -huge, huge, 300), (Both{0, 0}));
+}
+
+/// Six streams at two replicas are not many, but one replica does not compute what they ask for.
+TEST(ServiceTokens, TakeNoReplicaAwayThatTheOthersCannotComputeFor) {
+    auto lab = at_rest();
+    lab.demand("chat", 8, 8).leaves("train").replicas_obey("chat").runs("train");
+    lab.tokens("chat", 6, 500, 400).later(minutes{1});
+    EXPECT_EQ(lab.replicas("chat"), "asleep 1 serving 2");
+    lab.tokens("chat", 6, 330, 400).later(minutes{1});
+    EXPECT_EQ(lab.replicas("chat"), "asleep 1 serving 2") << "one could, without room to spare";
+    lab.tokens("chat", 6, 320, 400).later(seconds{4});
+    lab.tokens("chat", 6, 330, 400).tokens("chat", 6, 320, 400).later(seconds{4});
+    EXPECT_EQ(lab.replicas("chat"), "asleep 1 serving 2") << "the quiet time begins anew";
+    lab.later(seconds{2});
+    EXPECT_EQ(lab.replicas("chat"), "asleep 1 falling_asleep 1 serving 1");
+}
+
+TEST(ServiceTokens, WakeAReplicaBeforeAnybodyWaits) {
+    auto lab = at_rest();
+    lab.tokens("chat", 6, 900, 400);
+    EXPECT_EQ(row_of(lab).awake, 2);
+    const auto is_scale = [](const LogEntry& entry) { return std::holds_alternative<Scaled>(entry.fact); };
+    const auto last = std::find_if(lab.log().rbegin(), lab.log().rend(), is_scale);
+    EXPECT_EQ(std::get<Scaled>(last->fact).why, ScaleCause::tokens);
+    lab.demand("chat", 20, 6);
+    EXPECT_EQ(row_of(lab).awake, 3);
+    EXPECT_EQ(std::get<Scaled>(std::find_if(lab.log().rbegin(), lab.log().rend(), is_scale)->fact).why,
+              ScaleCause::demand);
+}
+
+TEST(ServiceTokens, ThatAskForAsManyReplicasAsBeforeAreNoFact) {
+    auto lab = at_rest();
+    lab.tokens("chat", 6, 500, 400);
+    const auto facts = lab.facts();
+    lab.tokens("chat", 6, 490, 410).tokens("chat", 7, 450, 400);
+    EXPECT_EQ(lab.facts(), facts);
+    const auto before = lab.state().rows();
+    lab.tokens("chat", 6, 320, 400);
+    EXPECT_NE(lab.state().rows(), before);
 }
 
 TEST(Service, AReplicaThatEndsIsStartedAnewAfterABackOff) {

@@ -214,6 +214,7 @@ Found illegal_scale(const State& state, Instant at, const Scaled& f) {
     if (!service->is_known || service->over_limit) return of("a service shrinks on demand unknown:", f.service.value);
     if (service->shrink_at == Instant{} || service->shrink_at > at)
         return of("a service shrinks too soon:", f.service.value);
+    if (f.awake < service->keep) return of("a service shrinks below what could carry its demand:", f.service.value);
     return std::nullopt;
 }
 

@@ -19,6 +19,7 @@ public:
 
     std::string tenant;                  // who asks
     std::int64_t tokens = 1;             // estimated, of prompt and answer
+    std::int64_t answer_tokens = 1;      // that its answer is expected to have: what a client allows is seldom used up
     std::int64_t bytes = 0;              // that it holds while it waits
     std::int64_t since_us = 0;           // when it arrived, by Loop::now_us()
     Duration patience{};                 // after which it waits no longer

@@ -41,9 +41,10 @@ bool has_usage(std::string_view data) {
 std::optional<TokenUsage> usage_of(std::string_view answer) {
     const auto usage = member_of(answer, "usage");
     if (!usage || !is_json_object(*usage)) return std::nullopt;
+    constexpr std::int64_t most = 1'000'000'000;  // that a replica is believed, so that sums and averages fit
     TokenUsage told;
     for_each_member(*usage, [&](const JsonMember& member) {
-        const auto count = std::max<std::int64_t>(json_whole_of(member.value).value_or(0), 0);
+        const auto count = std::clamp<std::int64_t>(json_whole_of(member.value).value_or(0), 0, most);
         if (member.is_named("prompt_tokens")) told.prompt_tokens = count;
         if (member.is_named("completion_tokens")) told.completion_tokens = count;
     });

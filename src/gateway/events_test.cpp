@@ -44,6 +44,8 @@ TEST(Events, UsageIsFoundAndToldFromWhatOnlyLooksLikeIt) {
     ASSERT_TRUE(alone.usage);
     EXPECT_EQ(alone.usage->prompt_tokens, 5);
     EXPECT_EQ(alone.usage->completion_tokens, 7);
+    EXPECT_EQ(usage_of(R"({"usage":{"completion_tokens":9000000000000000000}})")->completion_tokens, 1'000'000'000)
+        << "nobody is believed any number";
     const auto beside = look_at("data: {\"choices\": [{\"delta\":{}}], \"usage\" : {\"prompt_tokens\": 5}}\n\n");
     EXPECT_FALSE(beside.is_usage_alone);
     EXPECT_TRUE(beside.is_delta);

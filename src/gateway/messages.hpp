@@ -147,11 +147,13 @@ struct ServiceDemand {
     std::uint64_t rejected = 0;         // since the boot: 429 and 503
     std::int64_t oldest_ms = 0;         // that the one that waits longest has waited
     bool over_limit = false;
+    std::int64_t wanted_tokens_per_s = 0;   // that answers are asked to have, of late
+    std::int64_t replica_tokens_per_s = 0;  // that a replica gives while it is full; 0: not known
     friend bool operator==(const ServiceDemand&, const ServiceDemand&) = default;
 };
 BOOST_DESCRIBE_STRUCT(ServiceDemand, (),
                       (name, queued, queued_tokens, in_flight, in_flight_tokens, arrived, rejected, oldest_ms,
-                       over_limit))
+                       over_limit, wanted_tokens_per_s, replica_tokens_per_s))
 
 struct Demand {
     static constexpr std::string_view type = "demand";

@@ -40,7 +40,7 @@ TEST(Messages, ReportsComeBackAsTheyWent) {
              Report{Have{3}},
              Report{Draining{7, 2}},
              Report{Drained{7}},
-             Report{Demand{9, {{"chat", 1, 20, 3, 40, 5, 6, 70, true}}}},
+             Report{Demand{9, {{"chat", 1, 20, 3, 40, 5, 6, 70, true, 800, 900}}}},
              Report{Refused{"why\nnot"}},
              Report{Seen{{7, 8}, {9}}},
          }) {
@@ -63,6 +63,16 @@ TEST(Messages, WhatANewerSideSaysIsPassedOver) {
         R"({"type":"table","version":1,"services":[{"name":"a","tenant":"t","model":"m","replicas":[{"id":1,"host":"h","port":1,"state":"dreaming"}]}]})");
     ASSERT_TRUE(state);
     EXPECT_EQ(std::get<WholeTable>(std::get<Order>(*state)).services[0].replicas[0].state, ReplicaState::starting);
+}
+
+TEST(Messages, AnOlderGatewayTellsNoTokensASecond) {
+    const auto read =
+        read_report(R"({"type":"demand","seq":1,"services":[{"name":"a","queued":2,"over_limit":true}]})");
+    ASSERT_TRUE(read);
+    const auto& told = std::get<Demand>(std::get<Report>(*read)).services.front();
+    EXPECT_EQ(told.queued, 2);
+    EXPECT_EQ(told.wanted_tokens_per_s, 0);
+    EXPECT_EQ(told.replica_tokens_per_s, 0);
 }
 
 TEST(Messages, HostileLinesAreMalformed) {

@@ -88,6 +88,10 @@ std::string metrics_text(const Pool& pool, const std::map<int, std::uint64_t>& r
     each_service(text, pool, "stargate_gateway_queued_tokens", "gauge", demand(&ServiceDemand::queued_tokens));
     each_service(text, pool, "stargate_gateway_in_flight", "gauge", demand(&ServiceDemand::in_flight));
     each_service(text, pool, "stargate_gateway_in_flight_tokens", "gauge", demand(&ServiceDemand::in_flight_tokens));
+    each_service(text, pool, "stargate_gateway_wanted_tokens_per_second", "gauge",
+                 demand(&ServiceDemand::wanted_tokens_per_s));
+    each_service(text, pool, "stargate_gateway_replica_tokens_per_second", "gauge",
+                 demand(&ServiceDemand::replica_tokens_per_s));
     each_service(text, pool, "stargate_gateway_prompt_tokens_total", "counter", meter(&Meters::prompt_tokens));
     each_service(text, pool, "stargate_gateway_completion_tokens_total", "counter", meter(&Meters::completion_tokens));
     each_service(text, pool, "stargate_gateway_bytes_in_total", "counter", meter(&Meters::bytes_in));

@@ -46,7 +46,10 @@ bool is_error_answer(std::string_view body) {
 Relay::Relay(RelayNeeds needs) : needs_{std::move(needs)} {
     since_us = net::Loop::now_us();
     bytes = static_cast<std::int64_t>(needs_.exchange->body.size());
-    tokens = needs_.request.prompt_tokens + needs_.request.limit.value_or(needs_.service->usual_answer());
+    const auto usual = needs_.service->usual_answer();
+    const auto most = needs_.request.limit.value_or(usual);
+    tokens = needs_.request.prompt_tokens + most;
+    answer_tokens = std::min(most, usual);
 }
 
 void Relay::begin() {
@@ -289,6 +292,8 @@ void Relay::settle(bool is_interrupted) {
     meters.completion_tokens += static_cast<std::uint64_t>(answer.completion_tokens);
     meters.bytes_out += sent_bytes_;
     needs_.usage->ended(needs_.account, answer);
+    given_tokens_ = answer.completion_tokens;
+    if (!is_interrupted) load_->finished(given_tokens_);
     load_.reset();
 }
 
@@ -297,6 +302,7 @@ void Relay::over(int status) {
     let_go_of_call();
     load_.reset();
     ++needs_.service->meters().requests[status];
+    needs_.service->put_right(answer_tokens, given_tokens_);
     needs_.exchange->when_gone = nullptr;
     needs_.exchange->when_taken = nullptr;
 }

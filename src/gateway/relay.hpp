@@ -77,6 +77,7 @@ private:
     std::string last_error_;  // JSON of a replica that refused, which is told when nobody else can take it
     TokenUsage told_{};
     std::int64_t deltas_ = 0;
+    std::int64_t given_tokens_ = 0;  // of the answer, when it is over
     std::int64_t moved_us_ = 0;
     std::uint64_t sent_bytes_ = 0;
     bool has_told_usage_ = false;

@@ -6,6 +6,7 @@
 
 #include "gateway/errand.hpp"
 #include "gateway/messages.hpp"
+#include "gateway/pace.hpp"
 #include "net/client.hpp"
 
 namespace stargate::gateway {
@@ -15,8 +16,9 @@ struct Replica {
     ReplicaEntry entry;
     std::shared_ptr<net::Client> client;
     std::int64_t in_flight = 0;
-    std::int64_t tokens = 0;          // estimated, still to be computed
-    std::set<Errand*> errands{};      // that it has
+    std::int64_t tokens = 0;      // estimated, still to be computed
+    std::set<Errand*> errands{};  // that it has
+    FullTime full{};
     std::int32_t failures = 0;        // in a row: while there are any, it is tried with one request at a time
     std::int64_t rests_until_us = 0;  // failed or asleep: it is not asked before
 

@@ -19,9 +19,16 @@ constexpr Duration sleeper_rest = std::chrono::seconds{1};
 
 }  // namespace
 
-Load::Load(std::shared_ptr<Service> service, std::shared_ptr<Replica> replica, Errand& errand)
-    : service_{std::move(service)}, replica_{std::move(replica)}, errand_{&errand}, tokens_{errand.tokens} {
+Load::Load(std::shared_ptr<Service> service, std::shared_ptr<Replica> replica, Errand& errand, std::int64_t now_us)
+    : service_{std::move(service)},
+      replica_{std::move(replica)},
+      errand_{&errand},
+      tokens_{errand.tokens},
+      pace_{service_->pace_},
+      began_us_{now_us} {
     ++replica_->in_flight;
+    replica_->full.set(replica_->in_flight >= pace_->places(), now_us);
+    full_before_us_ = replica_->full.total_us(now_us);
     replica_->tokens += tokens_;
     replica_->errands.insert(errand_);
     ++service_->in_flight_;
@@ -30,6 +37,9 @@ Load::Load(std::shared_ptr<Service> service, std::shared_ptr<Replica> replica, E
 
 Load::~Load() {
     --replica_->in_flight;
+    if (replica_->full.is_full()) {  // else the clock need not be read
+        replica_->full.set(replica_->in_flight >= service_->pace_->places(), net::Loop::now_us());
+    }
     replica_->tokens -= tokens_;
     replica_->errands.erase(errand_);
     --service_->in_flight_;
@@ -40,6 +50,8 @@ Load::~Load() {
 }
 
 void Load::progress() {
+    ++deltas_;
+    deltas_while_full_ += replica_->full.is_full() ? 1 : 0;
     if (tokens_ == 0) return;
     --tokens_;
     --replica_->tokens;
@@ -61,16 +73,37 @@ void Load::asleep() {
     replica_->rests_until_us = net::Loop::now_us() + sleeper_rest.count();
 }
 
+/// A delta may have several tokens. An answer in one piece is taken to have grown evenly.
+void Load::finished(std::int64_t tokens) {
+    const auto now = net::Loop::now_us();
+    const auto full_us = replica_->full.total_us(now) - full_before_us_;
+    if (full_us <= 0) return;
+    const auto share = [](std::int64_t part, std::int64_t of) {
+        return static_cast<double>(part) / static_cast<double>(of);
+    };
+    const auto while_full = deltas_ > 0 ? share(deltas_while_full_, deltas_) : share(full_us, now - began_us_);
+    pace_->note(static_cast<double>(tokens) * while_full, full_us, now);
+}
+
 Service::~Service() {
     loop_.cancel(limit_timer_);
     loop_.cancel(wake_timer_);
 }
 
 void Service::update(const ServiceEntry& entry, std::vector<std::shared_ptr<Replica>> replicas) {
+    const bool is_same = entry.max_concurrency == pace_->places() && entry.model == entry_.model;
     entry_ = entry;
     replicas_ = std::move(replicas);
+    if (!is_same) forget_pace();
     changed();
     pump();
+}
+
+/// What is under way adds to the pace as it was, which nobody asks for any more.
+void Service::forget_pace() {
+    pace_ = std::make_shared<Pace>(entry_.max_concurrency);
+    const auto now = net::Loop::now_us();
+    for (const auto& replica : replicas_) replica->full.set(replica->in_flight >= pace_->places(), now);
 }
 
 void Service::drop(const Refusal& refusal) {
@@ -84,6 +117,7 @@ void Service::drop(const Refusal& refusal) {
 
 void Service::submit(std::shared_ptr<Errand> errand) {
     ++arrived_;
+    wanted_.note(errand->since_us, static_cast<double>(errand->answer_tokens));
     if (queue_.size() == 0) {
         if (auto replica = place_for(*errand)) return put_to_work(errand, std::move(replica));
     }
@@ -177,8 +211,9 @@ std::shared_ptr<Replica> Service::place_for(const Errand& errand) const {
 }
 
 void Service::put_to_work(const std::shared_ptr<Errand>& errand, std::shared_ptr<Replica> replica) {
-    starts_.note(net::Loop::now_us());
-    errand->start(std::make_unique<Load>(shared_from_this(), std::move(replica), *errand));
+    const auto now = net::Loop::now_us();
+    starts_.note(now);
+    errand->start(std::make_unique<Load>(shared_from_this(), std::move(replica), *errand, now));
     changed();
 }
 
@@ -219,6 +254,7 @@ void Service::wake_later() {
 }
 
 ServiceDemand Service::demand() const {
+    const auto now = net::Loop::now_us();
     ServiceDemand told;
     told.name = entry_.name;
     told.queued = queue_.size();
@@ -231,10 +267,12 @@ ServiceDemand Service::demand() const {
     for (const auto& replica : replicas_) places += replica->is_serving() ? entry_.max_concurrency : 0;
     told.over_limit = told.queued > 0 && told.queued + told.in_flight > places;
     if (told.queued > 0) {
-        const auto waited = Duration{net::Loop::now_us() - queue_.oldest_us()};
+        const auto waited = Duration{now - queue_.oldest_us()};
         told.oldest_ms = std::chrono::duration_cast<std::chrono::milliseconds>(waited).count();
         told.over_limit = told.over_limit || waited > limit();
     }
+    told.wanted_tokens_per_s = static_cast<std::int64_t>(std::max(wanted_.per_second(now), 0.0));
+    told.replica_tokens_per_s = pace_->tokens_per_s(now);
     return told;
 }
 
@@ -251,6 +289,10 @@ Duration Service::wait_for_room() {
 void Service::note_answer(std::int64_t tokens) {
     constexpr std::int64_t weight = 8;  // of what was, to one of what is new
     usual_answer_ = std::max<std::int64_t>((usual_answer_ * (weight - 1) + tokens) / weight, 1);
+}
+
+void Service::put_right(std::int64_t expected, std::int64_t tokens) {
+    wanted_.note(net::Loop::now_us(), static_cast<double>(tokens - expected));
 }
 
 }  // namespace stargate::gateway

@@ -17,7 +17,7 @@ class Service;
 /// A request's place at a replica: every path on which the request ends gives it back.
 class Load {
 public:
-    Load(std::shared_ptr<Service> service, std::shared_ptr<Replica> replica, Errand& errand);
+    Load(std::shared_ptr<Service> service, std::shared_ptr<Replica> replica, Errand& errand, std::int64_t now_us);
     Load(const Load&) = delete;
     Load& operator=(const Load&) = delete;
     ~Load();
@@ -29,12 +29,19 @@ public:
     void heard();        // something of a good answer has come
     void unreachable();  // it could not be reached, or broke off
     void asleep();
+    /// The whole answer is there, of so many tokens.
+    void finished(std::int64_t tokens);
 
 private:
     std::shared_ptr<Service> service_;
     std::shared_ptr<Replica> replica_;
     Errand* errand_;
-    std::int64_t tokens_;  // of ours among the replica's
+    std::int64_t tokens_;         // of ours among the replica's
+    std::shared_ptr<Pace> pace_;  // that it adds to: the service may have another by then
+    std::int64_t began_us_;
+    std::int64_t full_before_us_ = 0;  // of the replica
+    std::int64_t deltas_ = 0;          // 0 of an answer that comes in one piece
+    std::int64_t deltas_while_full_ = 0;
 };
 
 /// What of a service's life others want to hear.
@@ -74,6 +81,8 @@ public:
     /// An answer's length as answers have been of late, for requests that set no limit. Tokens.
     [[nodiscard]] std::int64_t usual_answer() const { return usual_answer_; }
     void note_answer(std::int64_t tokens);
+    /// A request is over whose answer was expected to have so many tokens: it came to as many as these.
+    void put_right(std::int64_t expected, std::int64_t tokens);
 
 private:
     friend class Load;
@@ -87,6 +96,7 @@ private:
     void lost_patience(Errand& errand);
     void watch_limit();
     void wake_later();
+    void forget_pace();
     void changed() const {
         if (events_.changed) events_.changed();
     }
@@ -98,6 +108,8 @@ private:
     FairQueue queue_;
     Meters meters_;
     Rate starts_;  // of requests that got a place
+    Rate wanted_;  // of answers' tokens: as expected when they are asked for, and put right when they are over
+    std::shared_ptr<Pace> pace_ = std::make_shared<Pace>(entry_.max_concurrency);
     std::int64_t in_flight_ = 0;
     std::int64_t in_flight_tokens_ = 0;
     std::int64_t usual_answer_ = 256;

@@ -76,6 +76,8 @@ public:
                                                                     std::size_t most) const override;
     [[nodiscard]] api::Figures figures() const override;
     void shut_down(api::RunningWork work) override;
+    /// What gateways say is asked of it now. From any thread.
+    [[nodiscard]] ServiceDemand demand_of(JobId service) const;
 
 private:
     explicit ControlPlane(Wiring wiring) : wiring_{std::move(wiring)} {}
@@ -104,7 +106,7 @@ private:
     std::atomic<Engine*> engine_ready_{nullptr};
     std::unique_ptr<Serving> serving_;
     std::atomic<Serving*> serving_ready_{nullptr};
-    std::mutex demand_mutex_;
+    mutable std::mutex demand_mutex_;
     DemandMerge demand_;
 
     mutable std::mutex reader_mutex_;  // the reading connection is for one thread at a time

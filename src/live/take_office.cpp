@@ -141,6 +141,11 @@ void ControlPlane::tell_demand() {
     for (auto& demand : demand_.changed(services, clock_->now())) writer_->report(demand);
 }
 
+ServiceDemand ControlPlane::demand_of(JobId service) const {
+    const std::lock_guard lock{demand_mutex_};
+    return demand_.total(service, clock_->now());
+}
+
 /// Finds the work that outlived the last control plane; returns what is there beside it.
 Result<std::vector<Unknown>> ControlPlane::adopt(NodeId here) {
     std::vector<Believed> believed;

@@ -3,14 +3,17 @@
 #include <algorithm>
 #include <tuple>
 
+#include "core/serving.hpp"
+
 namespace stargate {
 
 namespace {
+/// Rates differ from word to word. What they say is how many replicas they ask for.
 bool says_the_same(const ServiceDemand& a, const ServiceDemand& b) {
     const auto all = [](const ServiceDemand& of) {
         return std::tie(of.service, of.is_known, of.queued, of.in_flight, of.over_limit);
     };
-    return all(a) == all(b);
+    return all(a) == all(b) && wanted_by_tokens(a) == wanted_by_tokens(b);
 }
 }  // namespace
 
@@ -34,6 +37,8 @@ ServiceDemand DemandMerge::total(JobId service, Instant now) const {
             sum.queued += level.queued;
             sum.in_flight += level.in_flight;
             sum.over_limit = sum.over_limit || level.over_limit;
+            sum.wanted_tokens_per_s += level.wanted_tokens_per_s;
+            sum.replica_tokens_per_s = std::max(sum.replica_tokens_per_s, level.replica_tokens_per_s);
         }
     }
     return sum;

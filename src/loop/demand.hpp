@@ -29,12 +29,15 @@ public:
     /// This gateway was stopped on purpose: it has nothing any more and nobody waits for its word.
     void drop(const std::string& gateway) { gateways_.erase(gateway); }
 
+    /// Requests and the tokens they want add up. A replica's pace is the largest that is known: a gateway sees only its
+    /// own share of what a replica does, so none sees more than it gives.
     [[nodiscard]] ServiceDemand total(JobId service, Instant now) const;
 
     /// When the next gateway will have been silent for too long; `never` when all of them have or there is none.
     [[nodiscard]] Instant next_silence(Instant now) const;
 
-    /// Of these services the totals that differ from what the last call gave; before the first call each was unknown.
+    /// Of these services the totals that say something else than what the last call gave; before the first call each
+    /// was unknown. Rates that ask for as many replicas as before say the same.
     std::vector<ServiceDemand> changed(const std::vector<JobId>& services, Instant now);
 
 private:

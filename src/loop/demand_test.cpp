@@ -84,6 +84,40 @@ TEST(Demand, OfAGatewayThatWasDroppedNobodyWaitsFor) {
     EXPECT_FALSE(merge.total(chat, noon + seconds{9}).is_known) << "nobody is left who could know";
 }
 
+/// Four requests are under way, so many tokens a second wanted, and a replica gives so many.
+std::vector<DemandLevel> wants(std::int64_t wanted, std::int64_t replica) {
+    return {{chat, 0, 4, false, wanted, replica}};
+}
+
+TEST(Demand, InTokensAddsUpAndTheFastestReplicaIsWhatOneGives) {
+    DemandMerge merge;
+    merge.told("a", 1, 1, wants(300, 0), noon);
+    EXPECT_EQ(merge.total(chat, noon).replica_tokens_per_s, 0) << "nobody knows";
+    merge.told("b", 1, 1, wants(200, 150), noon);
+    merge.told("c", 1, 1, wants(100, 400), noon);
+    EXPECT_EQ(merge.total(chat, noon).wanted_tokens_per_s, 600);
+    EXPECT_EQ(merge.total(chat, noon).replica_tokens_per_s, 400) << "b sees a part of a replica that c fills, too";
+    EXPECT_EQ(merge.total(chat, noon + seconds{2}).replica_tokens_per_s, 0) << "they are silent";
+}
+
+TEST(Demand, InTokensIsNoNewsWhereItAsksForAsManyReplicas) {
+    DemandMerge merge;
+    std::uint64_t seq = 0;
+    const auto news_of = [&](std::int64_t wanted, std::int64_t replica) {
+        merge.told("a", 1, ++seq, wants(wanted, replica), noon);
+        return merge.changed({chat}, noon).size();
+    };
+    EXPECT_EQ(news_of(300, 0), 1U);
+    EXPECT_EQ(news_of(900, 0), 0U) << "nobody knows what a replica gives";
+    EXPECT_EQ(news_of(500, 400), 1U);
+    for (std::int64_t wanted = 400; wanted < 640; wanted += 10) news_of(wanted + 1, 400 + wanted % 7);
+    EXPECT_EQ(news_of(500, 401), 0U);
+    EXPECT_EQ(news_of(641, 400), 1U) << "two could carry it no more with room to spare";
+    EXPECT_EQ(news_of(700, 400), 0U);
+    EXPECT_EQ(news_of(801, 400), 1U);
+    EXPECT_EQ(news_of(801, 801), 1U);
+}
+
 TEST(Demand, IsGivenOnOnlyWhenItChanges) {
     DemandMerge merge;
     EXPECT_TRUE(merge.changed({chat}, noon).empty()) << "it was unknown before";

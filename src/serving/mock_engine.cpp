@@ -193,11 +193,17 @@ private:
         }
         rest();
         if (in_flight() == 0) return;
-        const auto period_us = static_cast<std::int64_t>(1e6 / options_.tokens_per_s);
+        const auto period_us = period_of_step_us();
         last_step_us_ += period_us;
         const auto now = net::Loop::now_us();
         last_step_us_ = std::max(last_step_us_, now - period_us);  // what was not kept up with is not made up for
         step_timer_ = loop_.after(Duration{last_step_us_ - now}, [this] { step(); });
+    }
+    /// A step takes longer the more streams it computes for, where their sum is bounded.
+    [[nodiscard]] std::int64_t period_of_step_us() const {
+        const auto streams = static_cast<double>(batch_.size());
+        const auto together = options_.batch_tokens_per_s > 0 ? streams / options_.batch_tokens_per_s : 0;
+        return static_cast<std::int64_t>(1e6 * std::max(1 / options_.tokens_per_s, together));
     }
     /// All is computed: who asked it to sleep is told.
     void rest() {

@@ -26,8 +26,9 @@ struct MockEngineOptions {
     std::string host = "127.0.0.1";
     std::uint16_t port = 0;
     std::string model = "mock";
-    double tokens_per_s = 50;    // the pace of one stream
-    std::int32_t max_batch = 8;  // streams that are computed at once; the others wait in order
+    double tokens_per_s = 50;       // the pace of one stream
+    double batch_tokens_per_s = 0;  // of all streams together, at most; 0: any number of them
+    std::int32_t max_batch = 8;     // streams that are computed at once; the others wait in order
     std::int32_t longest_queue = 1'000;
     Duration wake_time{};  // from /wake_up to its answer
     MockFault fault = MockFault::none;

@@ -87,6 +87,12 @@ TEST_F(Serving, PacesEachStreamAndLetsNoMoreThanABatchRun) {
     EXPECT_GT(result.ttft_ms.longest, 80) << "two of them waited for the others";
 }
 
+TEST_F(Serving, StreamsAreSlowerTogetherWhereTheirSumIsBounded) {
+    start({.tokens_per_s = 100, .batch_tokens_per_s = 200});
+    EXPECT_NEAR(load({{{}, 1, 10}}).tpot_ms.p50, 10, 5);
+    EXPECT_NEAR(load(std::vector<Arrival>(8, Arrival{{}, 1, 10})).tpot_ms.p50, 40, 8);
+}
+
 TEST_F(Serving, ASleeperRefusesWithItsMarkAndServesWhatItHasFirst) {
     start({.tokens_per_s = 100, .wake_time = milliseconds{20}});
     EXPECT_EQ(ask("POST", "/sleep").status, 200);

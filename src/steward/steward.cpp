@@ -207,7 +207,8 @@ private:
         for (const auto& service : demand.services) {
             const auto id = ids_.find(service.name);
             if (id == ids_.end()) continue;
-            told.levels.push_back({id->second, service.queued, service.in_flight, service.over_limit});
+            told.levels.push_back({id->second, service.queued, service.in_flight, service.over_limit,
+                                   service.wanted_tokens_per_s, service.replica_tokens_per_s});
         }
         needs_.on_demand(std::move(told));
     }

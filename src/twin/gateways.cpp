@@ -14,6 +14,8 @@ constexpr Duration sign_of_life_every = std::chrono::milliseconds{500};
 constexpr Duration patience = std::chrono::milliseconds{200};
 /// Requests that wait at one gateway for one service; more are refused.
 constexpr std::size_t most_waiting = 2'000;
+/// Over this a gateway counts what is asked for.
+constexpr std::chrono::seconds of_late{10};
 }  // namespace
 
 Gateways::Gateways(EventQueue& queue, const Scenario& scenario, std::uint64_t seed, Machines& machines, Ports ports)
@@ -29,6 +31,8 @@ Gateways::Gateways(EventQueue& queue, const Scenario& scenario, std::uint64_t se
         gateway.name = fmt::format("gateway-{}", i);
         gateway.waiting.resize(scenario.services.size());
         gateway.in_flight.resize(scenario.services.size());
+        gateway.arrivals.resize(scenario.services.size());
+        gateway.pace.resize(scenario.services.size());
         gateway.routes.of.resize(scenario.services.size());
         gateways_.push_back(std::move(gateway));
     }
@@ -82,6 +86,9 @@ void Gateways::arrive(Instant now, std::size_t service) {
     const auto which = rng_.below(gateways_.size());
     auto& gateway = gateways_[which];
     ++counts_["asked"];
+    auto& arrivals = gateway.arrivals[service];
+    arrivals.push_back(now);
+    while (arrivals.front() + of_late <= now) arrivals.pop_front();
     if (!ids_[service] || gateway.waiting[service].size() >= most_waiting) {
         ++counts_["refused"];
         return;
@@ -155,6 +162,21 @@ std::optional<RouteTable::Replica> Gateways::choose(Gateway& gateway, std::size_
     return best == nullptr ? std::nullopt : std::optional{*best};
 }
 
+/// Tokens a second of one of so many streams at a replica.
+double Gateways::pace_beside(std::size_t service, std::int32_t streams) const {
+    const auto& plan = scenario_.services[service];
+    const auto together = plan.replica_tokens_per_s > 0 ? plan.replica_tokens_per_s : plan.tokens_per_s * streams;
+    return std::min(plan.tokens_per_s, together / streams);
+}
+
+/// It has seen a full replica, and measures more or less what one computes.
+void Gateways::note_pace(Gateway& gateway, std::size_t service, AttemptId attempt) {
+    const auto places = scenario_.services[service].service.max_concurrency;
+    if (machines_.streams_of(attempt) < places) return;
+    const auto share = 0.5 + static_cast<double>(rng_.below(1'000)) / 1'000;
+    gateway.pace[service] = static_cast<std::int64_t>(pace_beside(service, places) * places * share);
+}
+
 void Gateways::pump(Instant now, std::size_t service) {
     for (std::size_t gateway = 0; gateway < gateways_.size(); ++gateway) pump_one(now, gateway, service);
 }
@@ -179,7 +201,9 @@ void Gateways::pump_one(Instant now, std::size_t which, std::size_t service) {
         request.begun = now;
         request.attempt = replica->attempt;
         ++gateway.in_flight[service];
-        const auto lasts = rng_.exponential(Duration{static_cast<std::int64_t>(1e6 * plan.tokens / plan.tokens_per_s)});
+        const auto pace = pace_beside(service, machines_.streams_of(replica->attempt));
+        const auto lasts = rng_.exponential(Duration{static_cast<std::int64_t>(1e6 * plan.tokens / pace)});
+        note_pace(gateway, service, replica->attempt);
         queue_.push(now + lasts, Happening::request_done, {}, id, replica->attempt.value);
         touch(now, which);
     }
@@ -210,6 +234,12 @@ std::vector<DemandLevel> Gateways::levels_of(Instant now, const Gateway& gateway
         const auto most = std::int64_t{scenario_.services[service].service.max_concurrency};
         const auto replicas = std::max<std::int64_t>(1, static_cast<std::int64_t>(gateway.routes.of[service].size()));
         level.over_limit = limit_of(gateway, service) <= now || level.queued > most * replicas;
+        const auto& arrivals = gateway.arrivals[service];
+        const auto asked = arrivals.end() - std::upper_bound(arrivals.begin(), arrivals.end(), now - of_late);
+        level.wanted_tokens_per_s =
+            static_cast<std::int64_t>(static_cast<double>(asked) * scenario_.services[service].tokens) /
+            of_late.count();
+        level.replica_tokens_per_s = gateway.pace[service];
         levels.push_back(level);
     }
     return levels;
@@ -283,6 +313,8 @@ void Gateways::restart(Instant now) {
     }
     for (auto& waiting : gateway.waiting) waiting.clear();
     for (auto& in_flight : gateway.in_flight) in_flight = 0;
+    for (auto& arrivals : gateway.arrivals) arrivals.clear();
+    for (auto& pace : gateway.pace) pace = 0;
     for (auto& replicas : gateway.routes.of) replicas.clear();
     gateway.routes.term = gateway.routes.version = 0;
     ++gateway.boot;

@@ -90,6 +90,8 @@ private:
         RouteTable routes;
         std::vector<std::deque<std::uint64_t>> waiting;  // by service: requests, the oldest first
         std::vector<std::int64_t> in_flight;             // by service
+        std::vector<std::deque<Instant>> arrivals;       // by service, of late
+        std::vector<std::int64_t> pace;                  // by service: of a full replica, as it was seen last; 0: never
         std::vector<DemandLevel> told;
         Instant told_at{};
         Instant speaks_at = never;
@@ -100,6 +102,8 @@ private:
     void pump(Instant now, std::size_t service);
     void pump_one(Instant now, std::size_t gateway, std::size_t service);
     [[nodiscard]] std::optional<RouteTable::Replica> choose(Gateway& gateway, std::size_t service);
+    void note_pace(Gateway& gateway, std::size_t service, AttemptId attempt);
+    [[nodiscard]] double pace_beside(std::size_t service, std::int32_t streams) const;
     void touch(Instant now, std::size_t gateway);
     void speak_by(Instant at, std::size_t gateway);
     [[nodiscard]] Instant limit_of(const Gateway& gateway, std::size_t service) const;

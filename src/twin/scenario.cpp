@@ -117,6 +117,7 @@ ServicePlan read_service(Section& in, const Scenario& scenario) {
     in.read("burst_for", plan.burst_for);
     in.read("tokens", plan.tokens, one_or_more);
     in.read("tokens_per_s", plan.tokens_per_s);
+    in.read("replica_tokens_per_s", plan.replica_tokens_per_s);
     in.read("start", plan.start);
     in.read("wake", plan.wake);
     in.read("sleep", plan.sleep);

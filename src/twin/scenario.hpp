@@ -53,6 +53,7 @@ struct ServicePlan {
     Duration burst_every{}, burst_for{};
     double tokens = 100;                              // of a request, mean
     double tokens_per_s = 50;                         // of one stream
+    double replica_tokens_per_s = 0;                  // of all streams of a replica together, at most; 0: any number
     Duration start = std::chrono::seconds{10};        // from the process to its first answer, mean
     Duration wake = std::chrono::milliseconds{500};   // mean
     Duration sleep = std::chrono::milliseconds{300};  // from the last request's end, mean

@@ -91,6 +91,21 @@ void World::note_demand() {
     queue_.push(silence, Happening::demand_silence);
 }
 
+/// Fewer serve only where they have room for what is under way, and can compute what is asked for, with room to spare.
+void World::check_scaled(const Scaled& scaled) {
+    if (scaled.why != ScaleCause::quiet) return;
+    const auto asked = demand_.total(scaled.service, now_);
+    const auto places = control_plane_->state().at<Service>(scaled.service).spec.max_concurrency;
+    const auto requests = asked.queued + asked.in_flight;
+    const auto carries = [&](std::int64_t one) { return scaled.awake * one * 4 / 5; };
+    const bool computes = asked.replica_tokens_per_s == 0 || requests == 0 ||
+                          carries(asked.replica_tokens_per_s) >= asked.wanted_tokens_per_s;
+    if (!asked.is_known || (carries(places) >= requests && computes)) return;
+    broken(fmt::format("service {} shrinks to {} for {} requests, {} tokens/s wanted and {} of a replica",
+                       scaled.service.value, scaled.awake, requests, asked.wanted_tokens_per_s,
+                       asked.replica_tokens_per_s));
+}
+
 // ---------------------------------------------------------------------------------------------------------- routes
 
 /// Whether this fact makes somebody serve, or serve no more.

@@ -422,6 +422,7 @@ void World::committed(Instant at, const store::Batch& batch, const std::vector<F
     for (const auto& row : batch.facts) digest_.add(row.body);
     for (const auto& fact : facts) {
         note_routes(fact);
+        if (const auto* scaled = std::get_if<Scaled>(&fact)) check_scaled(*scaled);
         ++facts_by_type_[fact.index()];
         if (const auto* submitted = std::get_if<Submitted>(&fact)) {
             report_.jobs += static_cast<std::uint64_t>(submitted->count);

@@ -65,6 +65,7 @@ private:
     void tell_demand(DemandWord word);
     void hear_demand(const Event& event);
     void note_demand();
+    void check_scaled(const Scaled& scaled);
     void note_routes(const Fact& fact);
     void send_routes_if_changed();
     void send_routes(std::size_t gateway);

@@ -31,6 +31,36 @@ class Services(Serving):
         self.assertEqual({e["lender"] for e in lent}, {train["id"]})
         self.assertEqual(self.stargate.run("twin", "replay", str(self.state)).returncode, 0)
 
+    def test_a_replica_stays_whose_tokens_the_other_could_not_compute(self):
+        run = f"exec {BINARY} mock-engine --port $PORT --tokens-per-s 100 --batch-tokens-per-s 200"
+        self.serve("{min: 1, max: 2, standby: 1}", run, "max_concurrency: 8\n")
+        self.at_rest(asleep=1, training=0)
+        self.assertIsNone(self.service()["replica_tokens_per_s"])
+        self.ask_many(24, 60)  # so that one is full for a while
+        row = self.service()
+        self.assertEqual(row["wanted"], 2)
+        self.assertTrue(120 <= row["replica_tokens_per_s"] <= 220, row)
+        over = threading.Event()
+
+        def asks_on():
+            while not over.is_set():
+                self.ask(60)
+        # Four streams of 100 tokens a second: half of one replica's places, and twice what it computes.
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            asking = [pool.submit(asks_on) for _ in range(4)]
+            try:
+                time.sleep(14)
+                row = self.service()
+            finally:
+                over.set()
+            for each in asking:
+                each.result()
+        self.assertEqual((row["wanted"], row["serving"]), (2, 2), row)
+        self.assertTrue(250 <= row["wanted_tokens_per_s"] <= 450, row)
+        self.assertEqual([event for event in self.events("scaled") if event["why"] == "quiet"], [])
+        self.assertIn("TOKENS/S", self.stargate.run("services", "-o", "wide").stdout)
+        self.at_rest(asleep=1, training=0)
+
     def test_no_stream_breaks_when_the_control_plane_dies_in_a_burst(self):
         self.train()
         self.serve()
