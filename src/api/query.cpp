@@ -53,7 +53,7 @@ std::optional<Reply> check_query(const Target& target, const std::vector<Paramet
         const auto& [name, value] = *at;
         const auto is_same = [&name = name](const auto& other) { return other.first == name; };
         const auto known =
-            std::find_if(taken.begin(), taken.end(), [&](const auto& each) { return each.name == name; });
+            std::find_if(taken.begin(), taken.end(), [&name = name](const auto& each) { return each.name == name; });
         if (known == taken.end()) return unknown(name, taken);
         if (std::any_of(target.query.begin(), at, is_same)) return refusal(name, "is given twice", "give it once");
         if (auto wrong = check_value(*known, value)) return wrong;
