@@ -49,7 +49,8 @@ class Lenders(Serving):
         self.train(run, "1..4", "checkpoint: {grace: 1s}\n")
         self.assertEqual(self.stargate.job("train")["gpus"], 4)
         self.serve("{min: 0, max: 1}", "date +%s%N > started; " + ENGINE)
-        self.assertEqual(self.ask()[1][-1], "[DONE]")
+        status, frames = wait_until("the gateway has heard of it", lambda: (it := self.ask())[0] != 404 and it)
+        self.assertEqual((status, frames[-1]), (200, "[DONE]"), frames)
         lent = self.events("lent")
         self.assertEqual([(loan["lender"], loan["gpus"]) for loan in lent], [(self.stargate.job("train")["id"], 1)])
         wait_until("training goes on with three", lambda: (row := self.stargate.job("train"))["state"] == "running" and
