@@ -70,11 +70,12 @@ public:
     Control& operator=(const Control&) = delete;
     virtual ~Control() = default;
 
+    /// A submit has come and is about to be read: whoever decides on it may get ready meanwhile. Cheap.
+    virtual void get_ready() {}
+
     /// Hands a job to the writer and returns. `done` is called once, when the outcome is durable and the view shows
     /// it, or with the reason why it is not: Fault::full when the store cannot be written, Fault::unavailable when
     /// the control plane goes down. It runs on a thread of the control plane and must not block.
-    /// A submit has come and is about to be read: whoever decides on it may get ready meanwhile. Cheap.
-    virtual void get_ready() {}
     virtual void submit(NewJob job, Done<Answer> done) = 0;
 
     /// What a submit with this key and body was answered, without deciding anything; nothing when the key is new. May

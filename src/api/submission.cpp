@@ -106,7 +106,6 @@ void Api::submit(const Request& request, const Finish& finish) {
     const auto pending = std::make_shared<Submission>();
     pending->request = request;
     pending->finish = finish;
-    control_.get_ready();
     with_account(request.caller, finish, [this, pending](const Result<Account>& account) {
         if (!account) return pending->finish(malformed(account.error().detail));
         read_job(pending, *account);
@@ -114,6 +113,7 @@ void Api::submit(const Request& request, const Finish& finish) {
 }
 
 void Api::read_job(const Pending& pending, const Account& account) {
+    control_.get_ready();
     const auto& request = pending->request;
     JobFileSetting setting;
     setting.account = account;

@@ -22,6 +22,9 @@ constexpr std::size_t most_waiting_requests = 20'000;
 constexpr std::size_t most_in_a_batch = 2'000;
 /// How long the writer waits without sleep for a submit that is being read, which takes some 40 us.
 constexpr Duration readiness = std::chrono::microseconds{100};
+/// What no decision waits for is written with what comes next, or after this: so the start and the end of a short job
+/// cost one commit.
+constexpr Duration patience = std::chrono::milliseconds{1};
 constexpr Duration between_looks_at_disk = std::chrono::milliseconds{10};
 constexpr Duration key_life = std::chrono::hours{24 * 7};
 constexpr Duration retry_after_full = std::chrono::seconds{1};
@@ -86,6 +89,7 @@ bool Writer::post(std::vector<Request> requests) {
         const std::lock_guard lock{mutex_};
         if (stopping_ || inbox_.size() >= most_waiting_requests) return false;
         std::move(requests.begin(), requests.end(), std::back_inserter(inbox_));
+        inbox_waits_until_ = {};
         has_posted_ = true;
     }
     arrived_.notify_one();
@@ -94,9 +98,12 @@ bool Writer::post(std::vector<Request> requests) {
 
 void Writer::report(Report report) {
     Request request;
+    const bool may_wait = std::holds_alternative<RanksRunning>(report) || std::holds_alternative<Progress>(report);
     std::visit([&](auto& what) { request.input = std::move(what); }, report);
     {
         const std::lock_guard lock{mutex_};
+        if (!may_wait) inbox_waits_until_ = {};
+        if (may_wait && inbox_.empty()) inbox_waits_until_ = parts_.clock.now() + patience;
         inbox_.push_back(std::move(request));
     }
     arrived_.notify_one();
@@ -137,7 +144,8 @@ bool Writer::wait_for_work(std::deque<Request>& taken, std::vector<Chore>& chore
         if (!deferred_.empty()) wake = std::min(wake, try_again_);
         const bool due = may_try && (wake <= now || pass_goes_on_ || pass_is_due_);
         const bool looks_for_room = is_full() && look_for_room_at_ <= now;
-        if (!inbox_.empty() || !chores_.empty() || due || looks_for_room || send_owed_ || stopping_) {
+        const bool has_mail = !inbox_.empty() && (inbox_waits_until_ <= now || stopping_);
+        if (has_mail || !chores_.empty() || due || looks_for_room || send_owed_ || stopping_) {
             if (stopping_ && inbox_.empty() && chores_.empty()) return false;
             if (may_try) {
                 taken = std::move(deferred_);
@@ -160,6 +168,7 @@ bool Writer::wait_for_work(std::deque<Request>& taken, std::vector<Chore>& chore
             continue;
         }
         if (is_full()) wake = std::min(wake, look_for_room_at_);
+        if (!inbox_.empty()) wake = std::min(wake, inbox_waits_until_);
         if (wake == never) {
             arrived_.wait(lock);
         } else {

@@ -34,7 +34,8 @@ struct Request {
 };
 
 /// The one thread that touches State: drains its inbox, decides, commits the batch, then answers and lets commands go.
-/// Group commit without a timer: while one batch is being written, the next piles up.
+/// Group commit: while one batch is being written, the next piles up. Nothing waits for a timer but what nobody waits
+/// for, which is that ranks run and how far they are: 1 ms at most.
 class Writer {
 public:
     struct Parts {
@@ -123,6 +124,7 @@ private:
     mutable std::mutex mutex_;
     std::condition_variable arrived_;
     std::deque<Request> inbox_;
+    Instant inbox_waits_until_{};  // all that is in it may wait until then
     std::vector<Chore> chores_;
     bool send_owed_ = false;
     bool schedules_ = false;  // send_owed() was called

@@ -185,6 +185,15 @@ TEST_F(WriterTest, APassThatWasCutOffGoesOnByItself) {
     trace_.until("run");
 }
 
+TEST_F(WriterTest, WhatNoDecisionWaitsForIsWrittenAllTheSame) {
+    ASSERT_TRUE(ask(a_job()));
+    trace_.until("run");
+    trace_.take();
+    writer_->report(RanksRunning{AttemptId{1}, NodeId{1}, 1});  // and then nothing
+    trace_.until("written");
+    on_the_writer([&] { EXPECT_EQ(writer_->figures().facts, 6U); });
+}
+
 TEST_F(WriterTest, AnAttemptIsForgottenOnlyOnceItsEndIsWritten) {
     one_job_runs();
     writer_->report(RanksEnded{AttemptId{1}, NodeId{1}, 1, {ExitKind::exited, 0, {}}, false, -1, 0});
