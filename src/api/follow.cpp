@@ -3,13 +3,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
+#include <limits>
 #include <optional>
 #include <utility>
 #include <variant>
 
 #include "api/frame.hpp"
 #include "api/job_rows.hpp"
+#include "api/query.hpp"
 #include "base/json_text.hpp"
 
 namespace stargate::api {
@@ -30,6 +31,32 @@ struct Seen {
     std::string detail;
 };
 
+std::optional<Heard> read_one(std::string_view text, std::size_t count) {
+    const auto take = [&](char mark) {  // what stands before it, or all there is
+        const auto end = std::min(text.find(mark), text.size());
+        const auto word = text.substr(0, end);
+        text.remove_prefix(std::min(end + 1, text.size()));
+        return word;
+    };
+    auto tasks = take(':');
+    const auto dash = tasks.find('-');
+    const auto first = whole_number(tasks.substr(0, dash));
+    const auto last = dash == std::string_view::npos ? first : whole_number(tasks.substr(dash + 1));
+    if (!first || !last || *last < *first || *last >= count) return std::nullopt;
+    Heard heard{.first = *first, .last = *last};
+    if (text == "done") {
+        heard.done = true;
+        return heard;
+    }
+    const auto attempt = whole_number(take(':'));
+    const auto offset = whole_number(text);
+    constexpr std::uint64_t most = std::numeric_limits<std::int64_t>::max();
+    if (dash != std::string_view::npos || !attempt || !offset || *offset > most) return std::nullopt;
+    heard.attempt = AttemptId{*attempt};
+    heard.offset = static_cast<std::int64_t>(*offset);
+    return heard;
+}
+
 class JobStream final : public Stream {
 public:
     JobStream(const Control& control, JobId first, std::int32_t count, const FollowOptions& options)
@@ -38,7 +65,7 @@ public:
             elements_.push_back(
                 {JobId{first.value + static_cast<std::uint64_t>(task)}, static_cast<std::uint32_t>(task)});
         }
-        resume(options.resume);
+        for (const auto& heard : options.heard) go_on_from(heard);
         elements_.erase(std::remove_if(elements_.begin(), elements_.end(), [](const Element& e) { return e.done; }),
                         elements_.end());
     }
@@ -94,36 +121,12 @@ private:
         Seen seen{};
     };
 
-    void resume(std::string_view where) {
-        while (!where.empty()) {
-            const auto end = std::min(where.find(','), where.size());
-            resume_one(where.substr(0, end));
-            where.remove_prefix(std::min(end + 1, where.size()));
+    void go_on_from(const Heard& heard) {
+        for (auto i = heard.first; i <= heard.last; ++i) {
+            elements_[i].done = heard.done;
+            elements_[i].attempt = heard.attempt;
+            elements_[i].offset = heard.offset;
         }
-    }
-    void resume_one(std::string_view where) {
-        const auto number = [&](auto& value) {
-            const auto [end, error] = std::from_chars(where.data(), where.data() + where.size(), value);
-            if (error != std::errc{}) return false;
-            where.remove_prefix(static_cast<std::size_t>(end - where.data()));
-            if (!where.empty()) where.remove_prefix(1);
-            return true;
-        };
-        std::size_t task = 0;
-        const auto dash = where.find('-');
-        if (!number(task) || task >= elements_.size()) return;
-        auto last = task;
-        if (dash != std::string_view::npos && !number(last)) return;
-        if (where == "done") {
-            for (auto i = task; i <= std::min(last, elements_.size() - 1); ++i) elements_[i].done = true;
-            return;
-        }
-        auto& element = elements_[task];
-        std::uint64_t attempt = 0;
-        std::int64_t offset = 0;
-        if (!number(attempt) || !number(offset) || offset < 0) return;
-        element.attempt = AttemptId{attempt};
-        element.offset = offset;
     }
 
     /// Looks at a window of the elements, and at all that were active at the last look; returns their places.
@@ -308,6 +311,23 @@ private:
 };
 
 }  // namespace
+
+Result<std::vector<Heard>> read_heard(std::string_view text, std::int32_t count) {
+    std::vector<Heard> all;
+    while (!text.empty()) {
+        const auto end = std::min(text.find(','), text.size());
+        const auto one = read_one(text.substr(0, end), static_cast<std::size_t>(count));
+        if (!one) {
+            return fail(Fault::malformed,
+                        fmt::format("resume: {:.40} is no place in {} tasks; write TASK:ATTEMPT:OFFSET, TASK:done or "
+                                    "FIRST-LAST:done, commas between, tasks from 0",
+                                    text.substr(0, end), count));
+        }
+        all.push_back(*one);
+        text.remove_prefix(std::min(end + 1, text.size()));
+    }
+    return all;
+}
 
 std::unique_ptr<Stream> follow_jobs(const Control& control, JobId first, std::int32_t count,
                                     const FollowOptions& options) {

@@ -14,13 +14,25 @@ namespace stargate::api {
 
 enum class Framing : std::uint8_t { plain, frames };
 
+/// Where an earlier stream of some jobs broke off.
+struct Heard {
+    std::size_t first = 0;  // elements first to last, from 0
+    std::size_t last = 0;
+    bool done = false;  // to their ends; else:
+    AttemptId attempt{};
+    std::int64_t offset = 0;  // bytes of its output
+};
+
+/// Reads `TASK:ATTEMPT:OFFSET`, `TASK:done` or `FIRST-LAST:done`, commas between, of `count` elements; `what; remedy`
+/// (Fault::malformed) where it is none of these.
+[[nodiscard]] Result<std::vector<Heard>> read_heard(std::string_view text, std::int32_t count);
+
 struct FollowOptions {
     Framing framing = Framing::frames;
-    bool until_end = true;  // wait for more until all have ended, else give what there is
-    std::string accepted;   // JSON of the first frame; empty: none
-    AttemptId attempt;      // read this one instead of the newest
-    std::string resume;     // where an earlier stream broke off: `TASK:ATTEMPT:OFFSET`, `TASK:done` or
-                            // `FIRST-LAST:done`, commas between
+    bool until_end = true;     // wait for more until all have ended, else give what there is
+    std::string accepted;      // JSON of the first frame; empty: none
+    AttemptId attempt;         // read this one instead of the newest
+    std::vector<Heard> heard;  // by who takes it up
 };
 
 /// The output and the end of `count` jobs from `first` on.

@@ -94,5 +94,22 @@ TEST_F(ServerTest, WhatARouteTakesInItsQueryIsTaken) {
     }
 }
 
+TEST_F(ServerTest, AStreamIsTakenUpOnlyWhereItsTasksAre) {
+    start();
+    auto w = wire();
+    w.ask("POST", "/api/v1/jobs", command);
+    for (const auto* heard :
+         {"0", "0:", "0:done:", "1:done", "0-1:done", "1-0:done", "-1:done", "0-0:1:0", "0:1", "0:1:", "0:1:-1",
+          "0:1:x", "0:x:1", "0:1:1:1", "0:1:9999999999999999999", ",", "0:done,x"}) {
+        const auto got = w.ask("GET", std::string{"/api/v1/jobs/1/logs?resume="} + heard);
+        EXPECT_EQ(got.status, 400) << heard;
+        EXPECT_NE(got.body.find("write TASK:ATTEMPT:OFFSET"), std::string::npos) << got.body;
+        EXPECT_EQ(w.ask("POST", "/api/v1/jobs/1/follow", std::string{R"({"resume":")"} + heard + R"("})").status, 422);
+    }
+    for (const auto* heard : {"", "0:done", "0-0:done", "0:1:7", "0:1:7,"}) {
+        EXPECT_EQ(w.ask("GET", std::string{"/api/v1/jobs/1/logs?resume="} + heard).status, 200) << heard;
+    }
+}
+
 }  // namespace
 }  // namespace stargate::api

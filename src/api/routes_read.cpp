@@ -348,7 +348,13 @@ Response Api::logs(const Request& request) {
     options.until_end = request.target.is_set("follow");
     options.framing = request.target.is_set("frames") ? Framing::frames : Framing::plain;
     options.attempt = attempt;
-    options.resume = request.target.value("resume");
+    auto heard = read_heard(request.target.value("resume"), 1);
+    if (!heard) {
+        auto reply = malformed(heard.error().detail);
+        reply.status = 400;  // as all that is wrong with a query
+        return reply;
+    }
+    options.heard = std::move(*heard);
     // A name may mean another job when the client asks again after a break: it is told which one this is.
     options.accepted = fmt::format(R"({{"id":{},"count":1}})", id->value);
     return follow_jobs(control_, *id, 1, options);
@@ -389,7 +395,9 @@ Response Api::follow(const Request& request) {
     if (!may_see) return no_job(reference);
     if (!may_act) return forbidden("this job's output is its owner's");
     FollowOptions options;
-    options.resume = resume.text;
+    auto heard = read_heard(resume.text, count);
+    if (!heard) return malformed(heard.error().detail);
+    options.heard = std::move(*heard);
     return follow_jobs(control_, first, count, options);
 }
 

@@ -42,9 +42,9 @@ TEST_F(ServerTest, WhatCanNeverRunIsRefusedAtOnce) {
     };
     EXPECT_EQ(message(R"({"argv":["true"],"folder":"/","gpus":99})"), "it needs 99 GPUs, more than there are: 4");
     EXPECT_EQ(message(R"({"argv":["no-such-program"],"folder":"/"})"),
-              "run: no-such-program is not found in /usr/local/bin:/usr/bin:/bin");
-    EXPECT_EQ(message(R"({"argv":["/etc/passwd"],"folder":"/"})").substr(0, 30), "run: /etc/passwd is no program");
-    EXPECT_EQ(message(R"({"argv":["true"],"folder":"/no/such"})").substr(0, 31), "dir: /no/such cannot be entered");
+              "command: no-such-program is not found in /usr/local/bin:/usr/bin:/bin");
+    EXPECT_EQ(message(R"({"argv":["/etc/passwd"],"folder":"/"})").substr(0, 34), "command: /etc/passwd is no program");
+    EXPECT_EQ(message(R"({"argv":["true"],"folder":"/no/such"})").substr(0, 34), "folder: /no/such cannot be entered");
     EXPECT_EQ(message(R"({"argv":["true"],"folder":"x"})").substr(0, 7), "folder:");
     EXPECT_EQ(message(R"({"argv":["true"],"folder":"/","tenant":"lab"})"), "there is no tenant `lab`");
     EXPECT_EQ(message(R"({"argv":["true"],"folder":"/","gpuz":1})"), "gpuz: no such member (did you mean `gpus`?)");

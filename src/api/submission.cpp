@@ -37,10 +37,13 @@ Result<void> is_startable(const ParsedJob& job, const std::string& state) {
     return fits && job.submit.after.empty() ? can_mount(job.launch, state) : fits;
 }
 
-/// `dir: what; remedy` with the line where the file says so.
+/// `dir: what; remedy` with the line where the file says so; of a command, which has no file, with its own words.
 std::string with_line(const ParsedJob& job, const std::string& detail) {
     const auto colon = detail.find(": ");
-    const auto where = job.where(detail.substr(0, colon));
+    const auto field = detail.substr(0, colon);
+    auto where = job.where(field);
+    if (where.empty() && field == "run") where = "command: ";
+    if (where.empty() && field == "dir") where = "folder: ";
     return where.empty() ? detail : where + detail.substr(colon + 2);
 }
 

@@ -38,12 +38,23 @@ std::string did_you_mean(std::string_view word, const std::vector<std::string_vi
     return best.empty() ? std::string{} : " (did you mean `" + std::string{best} + "`?)";
 }
 
+std::string without_controls(std::string_view text) {
+    std::string out;
+    out.reserve(text.size());
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        const auto c = static_cast<unsigned char>(text[i]);
+        const auto next = i + 1 < text.size() ? static_cast<unsigned char>(text[i + 1]) : 0U;
+        const bool is_c1 = c == 0xC2 && next >= 0x80 && next < 0xA0;  // U+0080 to U+009F in UTF-8
+        if (is_c1) ++i;
+        out += is_c1 || c < 0x20 || c == 0x7F ? '?' : static_cast<char>(c);
+    }
+    return out;
+}
+
 std::string presentable(std::string text) {
     constexpr std::size_t longest = 400;
     if (text.size() > longest) text = text.substr(0, longest) + "...";
-    std::replace_if(
-        text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; }, '?');
-    return text;
+    return without_controls(text);
 }
 
 std::string shell_word(std::string_view word) {

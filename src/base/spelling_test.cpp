@@ -15,5 +15,13 @@ TEST(ShellWord, IsQuotedWhereItMustBe) {
     EXPECT_EQ(shell_word(""), "''");
 }
 
+TEST(WithoutControls, MovesNoCursor) {
+    EXPECT_EQ(without_controls("a\x1B[31m\tb\x7F\n"), "a?[31m?b??");
+    EXPECT_EQ(without_controls("a\xC2\x9B"
+                               "31m\xC2\xA0\xC3\xA9"),
+              "a?31m\xC2\xA0\xC3\xA9");
+    EXPECT_EQ(without_controls("\xC2"), "\xC2");
+}
+
 }  // namespace
 }  // namespace stargate

@@ -7,11 +7,18 @@
 #include <ctime>
 #include <set>
 
+#include "base/spelling.hpp"
+
 namespace stargate::cli {
 
 using api::Json;
 
 namespace {
+
+template <class... Args>
+void print_line(fmt::format_string<Args...> text, Args&&... args) {
+    fmt::print("{}\n", without_controls(fmt::format(text, std::forward<Args>(args)...)));
+}
 
 std::string clock_of(std::int64_t microseconds) {
     const auto seconds = static_cast<time_t>(microseconds / 1'000'000);
@@ -164,27 +171,24 @@ std::string amounts_of(const Json& holder) {
 
 void print_why(const Json& why) {
     const auto& state = why["state"].text;
-    fmt::print("{} (job {}) is {}", why["name"].text, why["id"].whole, state);
-    if (!why["detail"].text.empty()) fmt::print(": {}", why["detail"].text);
-    fmt::print("\n");
+    const auto after = [](const char* mark, const std::string& text) { return text.empty() ? text : mark + text; };
+    print_line("{} (job {}) is {}{}", why["name"].text, why["id"].whole, state, after(": ", why["detail"].text));
     if (state != "waiting") return;
     int number = 0;
     for (const auto& reason : why["reasons"].items) {
-        fmt::print("  {}. {}", ++number, reason["message"].text);
-        if (!reason["remedy"].text.empty()) fmt::print("; {}", reason["remedy"].text);
-        fmt::print("\n");
+        print_line("  {}. {}{}", ++number, reason["message"].text, after("; ", reason["remedy"].text));
     }
-    if (!why["holders"].items.empty()) fmt::print("  what it waits for is held by:\n");
+    if (!why["holders"].items.empty()) print_line("  what it waits for is held by:");
     for (const auto& holder : why["holders"].items) {
         if (holder["id"].kind == Json::Kind::null) {
-            fmt::print("    {}: {}\n", holder["name"].text, amounts_of(holder));
+            print_line("    {}: {}", holder["name"].text, amounts_of(holder));
             continue;
         }
-        fmt::print("    job {} {}: {}, {}, to end by {}\n", holder["id"].whole, holder["name"].text, amounts_of(holder),
+        print_line("    job {} {}: {}, {}, to end by {}", holder["id"].whole, holder["name"].text, amounts_of(holder),
                    holder["priority"].text, clock_of(holder["ends_by"].whole));
     }
     if (!why["starts_in"].text.empty())
-        fmt::print("  it starts in {} at the latest, by the others' time limits\n", why["starts_in"].text);
+        print_line("  it starts in {} at the latest, by the others' time limits", why["starts_in"].text);
 }
 
 namespace {
@@ -197,7 +201,7 @@ std::string owner_of(const Json& job) {
 
 void print_job(const Json& job) {
     const auto line = [](std::string_view name, const std::string& value) {
-        if (!value.empty()) fmt::print("{:<12} {}\n", name, value);
+        if (!value.empty()) print_line("{:<12} {}", name, value);
     };
     const auto when = [](const Json& at) { return at.kind == Json::Kind::number ? clock_of(at.whole) : std::string{}; };
     line("job", job["id"].word());
@@ -250,7 +254,7 @@ void print_event_line(const Json& event) {
                                                              : value.word());
     }
     const auto at = event["at"].whole;
-    fmt::print("{:>6}  {}.{:03}  {:<14} {:<14} {}\n", event["seq"].whole, clock_of(at), at / 1000 % 1000,
+    print_line("{:>6}  {}.{:03}  {:<14} {:<14} {}", event["seq"].whole, clock_of(at), at / 1000 % 1000,
                event["type"].text, event["cause"].text, rest);
 }
 

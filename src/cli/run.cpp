@@ -17,6 +17,7 @@
 #include "base/digest.hpp"
 #include "base/json_text.hpp"
 #include "base/print_error.hpp"
+#include "base/spelling.hpp"
 #include "base/utf8.hpp"
 #include "cli/client.hpp"
 #include "cli/follow.hpp"
@@ -76,7 +77,7 @@ public:
         const bool ordinary = state == "succeeded" || (state == "failed" && status < 126);
         if (ordinary || detail.empty()) return;
         const auto& said = detail == state ? state : state + ": " + detail;
-        std::fprintf(stderr, "stargate: job %s\n", said.c_str());
+        std::fprintf(stderr, "stargate: job %s\n", without_controls(said).c_str());
     }
     [[nodiscard]] int status() const { return status_; }
 

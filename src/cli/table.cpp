@@ -8,6 +8,7 @@
 #include <cstdio>
 
 #include "base/json_text.hpp"
+#include "base/spelling.hpp"
 #include "base/utf8.hpp"
 
 namespace stargate::cli {
@@ -17,13 +18,6 @@ using api::Json;
 namespace {
 
 void print(const std::string& text) { std::fwrite(text.data(), 1, text.size(), stdout); }
-
-/// Nothing that a job's name or a sentence may hold shall move the terminal's cursor.
-std::string printable(std::string text) {
-    std::replace_if(
-        text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; }, '?');
-    return text;
-}
 
 /// Columns of the terminal that standard output is; 0 when it is none.
 std::size_t terminal_width() {
@@ -52,7 +46,7 @@ void print_table(const Json& rows, const std::vector<Column>& all, bool wide) {
     for (const auto& column : columns) cells[0].push_back(column.heading);
     for (const auto& row : rows.items) {
         auto& line = cells.emplace_back();
-        for (const auto& column : columns) line.push_back(printable(column.text(row)));
+        for (const auto& column : columns) line.push_back(without_controls(column.text(row)));
     }
     std::vector<std::size_t> widths(columns.size());
     for (const auto& line : cells) {

@@ -209,7 +209,6 @@ public:
     [[nodiscard]] const SharedByUse& shared_by_use() const { return shared_by_use_; }
     /// Rises whenever something changes that placing a job looks at; an undo makes it rise too.
     [[nodiscard]] std::uint64_t placement_version() const { return placement_version_; }
-    /// Jobs at which a pass was cut off.
     /// Whole GPUs leased to attempts of this class, and of these what elastic ones hold above their minimum.
     [[nodiscard]] std::int32_t held_by(PriorityClass priority) const { return held_[rank_of(priority)]; }
     [[nodiscard]] std::int32_t surplus_of(PriorityClass priority) const { return surplus_[rank_of(priority)]; }

@@ -141,7 +141,7 @@ bool Writer::wait_for_work(std::deque<Request>& taken, std::vector<Chore>& chore
         const auto& deadlines = core_.state().deadlines();
         auto wake = deadlines.empty() || !schedules_ || starts_no_more_ ? never : deadlines.begin()->at;
         if (!may_try) wake = std::max(wake, try_again_);
-        if (!deferred_.empty()) wake = std::min(wake, try_again_);
+        if (!deferred_.empty() || pass_is_due_) wake = std::min(wake, try_again_);
         const bool due = may_try && (wake <= now || pass_goes_on_ || pass_is_due_);
         const bool looks_for_room = is_full() && look_for_room_at_ <= now;
         const bool has_mail = !inbox_.empty() && (inbox_waits_until_ <= now || stopping_);
@@ -218,8 +218,8 @@ void Writer::run_batch(std::deque<Request> requests) {
         (void)decide(core_, now, pass);
         log_facts(pending.batch, core_, now, pass, before_pass);
         pass_goes_on_ = !is_full() && core_.state().counters().left > 0;
-        pass_is_due_ = false;
     }
+    pass_is_due_ = false;
     commit(std::move(pending), now, std::move(requests));
 }
 
@@ -282,6 +282,7 @@ void Writer::commit(Pending pending, Instant now, std::deque<Request> requests) 
         if (committed.outcome == store::Outcome::not_written) {
             core_.undo_to({});
             pass_goes_on_ = false;
+            pass_is_due_ = true;
             launches_over_.resize(over_before);
             const bool wants_room = committed.error.fault == Fault::full;
             if (wants_room) note_full(now);

@@ -55,6 +55,10 @@ public:
         // A disk takes its time: what does not wait for it is seen to come first.
         std::this_thread::sleep_for(20ms);
         set_next_commit(fate.load());
+        if (written_before_one_is_busy-- == 0) {
+            trace_.add("not written");
+            return {store::Outcome::not_written, 0, 0, {Fault::unavailable, "planted: busy"}};
+        }
         const auto committed = MemoryStore::commit(batch);
         trace_.add(committed.outcome == store::Outcome::written ? "written" : "not written");
         return committed;
@@ -70,6 +74,7 @@ public:
         return MemoryStore::maintain();
     }
     std::atomic<Fate> fate{Fate::written};
+    std::atomic<int> written_before_one_is_busy{-1};
     std::atomic<bool> maintenance_fails{false};
     std::atomic<bool> uses_its_reserve{false};
     // Of the writer's thread alone, once it runs.
@@ -153,6 +158,25 @@ protected:
         trace_.take();
     }
 
+    /// The last of many jobs that one pass does not come to; it alone can start.
+    void post_more_than_one_pass_takes() {
+        Settings settings;
+        settings.pass_steps = 8;
+        ASSERT_TRUE(ask(TakeOffice{2, settings}));
+        one_job_runs();
+        std::vector<Request> requests;
+        for (int i = 0; i < 20; ++i) {  // all different, and none of them fits beside the one that runs
+            auto wide = a_job();
+            wide.spec.min_gpus = wide.spec.max_gpus = GpuCount{2};
+            wide.spec.memory_per_rank = mebibytes(1 + i);
+            requests.push_back({wide, {}, {}, {}, {}});
+        }
+        auto fits = a_job();
+        fits.spec.time_limit = 1min;  // it ends before the first of them can start
+        requests.push_back({fits, {}, {}, {}, {}});
+        ASSERT_TRUE(writer_->post(std::move(requests)));
+    }
+
     std::string folder_;
     Trace trace_;
     WatchedStore store_{trace_};
@@ -167,21 +191,14 @@ TEST_F(WriterTest, NothingIsAnsweredOrCommandedBeforeItIsWritten) {
 }
 
 TEST_F(WriterTest, APassThatWasCutOffGoesOnByItself) {
-    Settings settings;
-    settings.pass_steps = 8;
-    ASSERT_TRUE(ask(TakeOffice{2, settings}));
-    one_job_runs();
-    std::vector<Request> requests;
-    for (int i = 0; i < 20; ++i) {  // all different, and none of them fits beside the one that runs
-        auto wide = a_job();
-        wide.spec.min_gpus = wide.spec.max_gpus = GpuCount{2};
-        wide.spec.memory_per_rank = mebibytes(1 + i);
-        requests.push_back({wide, {}, {}, {}, {}});
-    }
-    auto fits = a_job();
-    fits.spec.time_limit = 1min;  // it ends before the first of them can start
-    requests.push_back({fits, {}, {}, {}, {}});
-    ASSERT_TRUE(writer_->post(std::move(requests)));
+    post_more_than_one_pass_takes();
+    trace_.until("run");
+}
+
+TEST_F(WriterTest, APassThatWasCutOffGoesOnAfterAStoreThatWasBusy) {
+    store_.written_before_one_is_busy = 5;  // of the five before the pass goes on
+    post_more_than_one_pass_takes();
+    trace_.until("not written");
     trace_.until("run");
 }
 
