@@ -72,10 +72,10 @@ public:
         auto status = static_cast<int>(end["exit_status"].whole);
         if (state != "succeeded" && status == 0) status = 1;
         status_ = std::max(status_, status);
-        // What the command itself said by its status needs no words of ours.
         const auto& detail = end["detail"].text;
-        const bool ordinary = state == "succeeded" || (state == "failed" && status < 126);
-        if (ordinary || detail.empty()) return;
+        // What the command itself said by its status needs no words of ours.
+        const bool is_its_own = status < 126 && detail.ends_with(fmt::format(" ended with status {}", status));
+        if (detail.empty() || is_its_own) return;
         const auto& said = detail == state ? state : state + ": " + detail;
         std::fprintf(stderr, "stargate: job %s\n", without_controls(said).c_str());
     }

@@ -235,6 +235,20 @@ TEST_P(EndTest, GrowsInPlaceWithoutAWordToTheLastGeneration) {
     EXPECT_EQ(ended->left, 0);
 }
 
+TEST_P(EndTest, TellsThoseThatStayWhereTheyMeetThoseThatJoin) {
+    auto launch =
+        job("until grep -o 'master_port.*' $STARGATE_NOTICE; do sleep 0.01; done; while :; do sleep 0.01; done");
+    launch.resize_in_place = true;
+    const auto attempt = start(launch, 1);
+    ASSERT_TRUE(reports_.next<RanksRunning>(attempt));
+    auto command = command_for(attempt, 2, 2);
+    command.port = 29501;
+    engine_->carry_out(command);
+    EXPECT_TRUE(prints(attempt, "master_port\":29501}"));
+    end(attempt, long_grace, 2);
+    ASSERT_TRUE(reports_.next<RanksEnded>(attempt));
+}
+
 TEST_P(EndTest, NothingTakesACancelBack) {
     const auto attempt = start(job("trap '' TERM; echo ready; while :; do sleep 0.01; done"));
     ASSERT_TRUE(prints(attempt, "ready"));

@@ -125,6 +125,18 @@ void FullDisk::lose_output_and_go_on() {
 
 TEST_F(FullDisk, OutputIsDroppedCountedAndTheJobGoesOn) { lose_output_and_go_on(); }
 
+TEST_F(FullDisk, WhatItsFileCannotSayIsSaidOfTheEnd) {
+    const auto attempt =
+        start(shell_job("echo begun; until [ -e full ]; do sleep 0.01; done; head -c 100000 /dev/zero"));
+    ASSERT_TRUE(prints(attempt, "begun"));
+    fill();
+    std::ofstream{submit_ / "full"}.close();
+    const auto ended = reports_.next<RanksEnded>(attempt);
+    ASSERT_TRUE(ended);
+    EXPECT_EQ(ended->exit.code, 0);
+    EXPECT_TRUE(ended->exit.detail.ends_with(" bytes of output were lost: the disk was full")) << ended->exit.detail;
+}
+
 /// A disk of which half is kept for root, full to its last block; the room that is made lies within that half.
 class FullDiskWithRootsPart : public FullDisk {
 protected:

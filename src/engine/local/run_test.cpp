@@ -300,6 +300,8 @@ TEST_F(Run, ProgressIsToldAndItsLastStepComesWithTheEnd) {
     const auto ended = reports_.next<RanksEnded>(attempt);
     ASSERT_TRUE(ended);
     EXPECT_EQ(ended->step, 42);
+    EXPECT_EQ(run(shell_job("echo 43junk > $STARGATE_PROGRESS")).step, -1);
+    EXPECT_EQ(run(shell_job("printf '  44\n\n' > $STARGATE_PROGRESS")).step, 44);
 }
 
 }  // namespace

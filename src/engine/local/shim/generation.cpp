@@ -103,7 +103,7 @@ void Generation::go_on(const Run& run) {
     was_killed_ = false;
     was_asked_to_kill_ = false;
     has_run_ = false;
-    write_notice(place_.job_folder, {"resized", 0, run.world_size, run.generation});
+    write_notice(place_.job_folder, {"resized", 0, run.world_size, run.generation, run.port});
     if (run.ranks > ranks_before) {
         standing_ = Standing::starting;
         start_ranks(ranks_before);

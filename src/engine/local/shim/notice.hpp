@@ -13,6 +13,7 @@ struct Notice {
     std::int64_t grace_us = 0;    // left when the notice is written
     std::int32_t next_world = 0;  // 0: no generation follows
     std::uint32_t generation = 1;
+    std::int32_t port = 0;  // MASTER_PORT of a generation that has begun; 0: none has
 };
 
 /// Replaces the notice as a whole, so that a reader never sees half of one. The folder belongs to the job, which may

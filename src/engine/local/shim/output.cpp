@@ -58,6 +58,10 @@ void Output::drain() {
     if (lost_ > 0) (void)note_lost(0);
 }
 
+std::string Output::untold_loss() const { return lost_ > 0 ? loss() : std::string{}; }
+
+std::string Output::loss() const { return std::to_string(lost_) + " bytes of output were lost: the disk was full"; }
+
 bool Output::take(Stream& stream) {
     // Not cleared: a page that nothing is read into is never touched, so a job that prints nothing costs none.
     if (!buffer_) buffer_ = std::make_unique_for_overwrite<char[]>(OutputFrameHead::longest);
@@ -93,7 +97,7 @@ bool Output::note_lost(std::int32_t rank) {
     const bool is_known = fstatvfs(file_.get(), &disk) == 0;
     const auto blocks = geteuid() == 0 ? disk.f_bfree : disk.f_bavail;  // root writes into what is reserved, too
     if (is_known && blocks * disk.f_frsize < room_to_go_on) return false;
-    const auto note = "\n" + std::to_string(lost_) + " bytes of output were lost: the disk was full\n";
+    const auto note = "\n" + loss() + "\n";
     if (!write_frame({Fd{}, rank, 2}, note.data(), note.size())) return false;
     lost_ = 0;
     return true;

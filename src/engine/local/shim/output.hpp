@@ -29,6 +29,8 @@ public:
     /// Everything that dead ranks left in their pipes. Does not wait for an end of file: a pipe may have been handed to
     /// a process that lives on.
     void drain();
+    /// What the file does not say is missing from it, as a sentence; empty when it says all.
+    [[nodiscard]] std::string untold_loss() const;
 
 private:
     struct Stream {
@@ -40,6 +42,7 @@ private:
     bool take(Stream& stream);
     void keep(const Stream& stream, const char* bytes, std::size_t length);
     [[nodiscard]] bool has_file();
+    [[nodiscard]] std::string loss() const;
     [[nodiscard]] bool note_lost(std::int32_t rank);
     [[nodiscard]] bool write_frame(const Stream& stream, const char* bytes, std::size_t length);
 

@@ -263,7 +263,11 @@ void Shim::settle() {
         links_.tell(*last_end_);
     } else if (standing == Standing::over) {
         output_.drain();
-        finish(generation_->outcome());
+        auto ended = generation_->outcome();
+        if (const auto loss = output_.untold_loss(); !loss.empty()) {
+            ended.detail += (ended.detail.empty() ? "" : "; ") + loss;
+        }
+        finish(std::move(ended));
     }
 }
 
