@@ -94,8 +94,10 @@ int run_gateway(const GatewayAsked& asked) {
     gateway::GatewaySetting setting;
     setting.state = asked.state;
     if (!read_loopback(asked.listen, setting.front)) {
-        print_error("stargate: --listen {}: not an address of this machine alone; write 127.0.0.1:7434\n",
-                    asked.listen);
+        print_error(
+            "stargate: {}: TLS is needed to be reached from other machines, and this version has none; listen on "
+            "127.0.0.1:7434 and put a proxy that speaks TLS in front\n",
+            asked.listen);
         return 2;
     }
     fill_standard_descriptors();

@@ -265,6 +265,7 @@ Result<Served> serve(const UpOptions& options, const std::optional<Account>& job
     setting.version = STARGATE_VERSION;
     setting.state = folder;
     setting.job_user = job_user;
+    setting.anyone_without_sandbox = options.allow_sandbox_none;
     served.api = std::make_unique<api::Api>(plane, *served.tokens, std::move(setting));
     api::ServerSetting listen;
     listen.socket = folder + "/stargate.sock";

@@ -13,6 +13,7 @@ struct UpOptions {
     std::string gateway = "127.0.0.1:7434";  // where clients find the services
     int cpu_gpus = 0;                        // 0: as many as this machine has cores
     std::string job_user = "stargate-job";   // whom root's own submissions run as
+    bool allow_sandbox_none = false;         // to everybody; operators may always
     bool detach = false;
     live::LogLimits log_limits;
 };

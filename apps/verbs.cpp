@@ -108,6 +108,17 @@ int wait_until_gone(const std::string& state, const std::string& reply, bool job
     return 0;
 }
 
+/// A control plane that is up and whose socket is gone, as one in a folder that is cleaned: it is told by signal.
+/// False: this is none.
+bool tell_by_signal(const std::string& state) {
+    long pid = 0;
+    std::ifstream{state + "/stargate.pid"} >> pid;  // is there while one is up
+    long holder = 0;
+    std::ifstream{state + "/lock"} >> holder;
+    const bool has_socket = std::filesystem::exists(state + "/stargate.sock");
+    return !has_socket && pid > 0 && pid == holder && ::kill(static_cast<pid_t>(pid), SIGTERM) == 0;
+}
+
 /// Others may do the same meanwhile: whoever took it down, it is down.
 int down(const std::string& state, bool jobs) {
     const auto until =
@@ -126,7 +137,9 @@ int down(const std::string& state, bool jobs) {
             return say_failed(
                 {Fault::timed_out, fmt::format("{}, and nobody answers; look at {}/stargate.log", why.detail, state)});
         }
-        if (!is_told) print_error("stargate: {}, and nobody answers: waiting until that changes\n", why.detail);
+        if (is_told) continue;
+        const auto what = tell_by_signal(state) ? "its socket is gone: told to end by SIGTERM" : "nobody answers";
+        print_error("stargate: {}, and {}: waiting until that changes\n", why.detail, what);
     }
 }
 
@@ -143,8 +156,9 @@ void say_foreign(cli::Client client, const Say& say) {
         say(false,
             fmt::format("{}: work runs that this state does not know: {} with {}", node["name"].text,
                         counted(running, "attempt"), counted(node["gpus_foreign"].whole, "GPU")),
-            "put back the state folder that knows them, or let them end; `stargate down --jobs` with the control "
-            "plane dead ends them");
+            "put back the state folder that knows them, or let them end; once the control plane is down, `stargate "
+            "down "
+            "--jobs` ends them");
     }
 }
 
@@ -175,7 +189,7 @@ int doctor(const std::string& state, bool only_store) {
     const auto closed = why_closed(state);
     const auto report = store::examine_store(state);
     if (!closed.empty()) {
-        well = false;
+        well = !only_store;  // who asks of the store alone is not told that it is well
         fmt::print("?    {}\n", closed);
     } else if (!report) {
         say(false, report.error().detail, "");
@@ -183,11 +197,12 @@ int doctor(const std::string& state, bool only_store) {
         for (const auto& finding : report->findings) say(false, finding.what, finding.remedy);
         if (report->findings.empty()) {
             say(true,
-                fmt::format(
-                    "store: {} inputs and {} facts, no gap, term {}; facts from {} on are in the log, older ones "
-                    "in {} segments",
-                    report->log.end_input - 1, report->log.end_fact - 1, report->identity.term, report->log.first_fact,
-                    report->segments),
+                fmt::format("store: {} inputs and {} facts, no gap, term {}; facts from {} on are in the log{}",
+                            report->log.end_input - 1, report->log.end_fact - 1, report->identity.term,
+                            report->log.first_fact,
+                            report->segments == 0
+                                ? ""
+                                : ", older ones in " + counted(static_cast<std::int64_t>(report->segments), "segment")),
                 "");
         }
     }
@@ -256,6 +271,8 @@ void add_up(CLI::App& app, std::function<int()>& action) {
                                     "shares of this machine's CPU that count as GPUs; 0: one a core");
     cli::check_whole(shares->capture_default_str(), 0, max_gpus_per_node);
     verb->add_option("--job-user", options->job_user, "whom root's own submissions run as")->capture_default_str();
+    verb->add_flag("--allow-sandbox-none", options->allow_sandbox_none,
+                   "let everybody ask for `sandbox: none`, not operators alone");
     verb->add_flag("--detach", options->detach, "return once it is ready, and leave it running");
     add_log_limits(*verb, options->log_limits);
     verb->callback([&action, options] { action = [options] { return up(*options); }; });

@@ -282,15 +282,16 @@ private:
         if (const auto fits = read_gpus(value, spec()); !fits) reject(node.line, "gpus", fits.error().detail);
     }
     void gpu_type(const YamlNode& node) {
-        for (const auto& type : words(node, "gpu_type")) {
-            if (failed_) return;
-            const auto& types = setting_.gpu_types;
+        const auto asked = words(node, "gpu_type");  // any of these
+        if (failed_) return;
+        const auto& types = setting_.gpu_types;
+        for (const auto& type : asked) {
             const auto at = std::find(types.begin(), types.end(), type);
-            if (at == types.end()) {
-                return reject(node.line, "gpu_type",
-                              fmt::format("this fleet has no `{}`; it has {}", type, fmt::join(types, ", ")));
-            }
-            spec().gpu_types |= GpuTypeBits{1} << (at - types.begin());
+            if (at != types.end()) spec().gpu_types |= GpuTypeBits{1} << (at - types.begin());
+        }
+        if (!asked.empty() && spec().gpu_types == 0) {
+            reject(node.line, "gpu_type",
+                   fmt::format("this fleet has no `{}`; it has {}", fmt::join(asked, "`, `"), fmt::join(types, ", ")));
         }
     }
     void cpus(const YamlNode& node) { spec().cpus_per_rank = word<MilliCpus>(node, "cpus", read_cpus); }

@@ -230,7 +230,8 @@ Result<ParsedJob> parse_submit(std::string_view body, JobFileSetting setting, bo
     if (!kinds) return tl::unexpected<Error>(kinds.error());
     setting.folder = (*json)["folder"].text;
     if (setting.folder.empty() || setting.folder[0] != '/' || setting.folder.find('\0') != std::string::npos) {
-        return refuse("folder", "is missing; give the absolute folder where the job starts");
+        const auto* what = setting.folder.empty() ? "is missing" : "is no absolute path";
+        return refuse("folder", fmt::format("{}; give the absolute folder where the job starts", what));
     }
     if (const auto* file = json->find("file"); file != nullptr && !file->text.empty()) setting.file = file->text;
     const auto* yaml = json->find("yaml");

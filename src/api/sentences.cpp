@@ -217,9 +217,9 @@ Sentence sentence_of(const Sight& sight, const Refusal& why, const Subject& subj
                                     count_words(static_cast<double>(why.need), "time")),
                         "look at its output; it starts anew by itself"};
             }
-            return {
-                fmt::format("it backs off after infrastructure failure {} of {} that it may have", why.need, why.have),
-                "wait; it tries again by itself"};
+            return {fmt::format("it backs off: failure {} of its infrastructure, of {} that it may have", why.need,
+                                why.have),
+                    "wait; it tries again by itself"};
         case Why::tenant_quota:
             return quota_is_used_up(state, why);
         case Why::no_gpus:

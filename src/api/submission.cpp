@@ -150,7 +150,7 @@ void Api::read_job(const Pending& pending, const Account& account) {
     if (pending->job.launch.sandbox == Sandbox::none && !may_go_without) {
         return refuse(
             pending, error_reply(403, "denied", pending->job.where("sandbox") + "`sandbox: none` is for operators here",
-                                 "leave it out, or ask an operator"));
+                                 "leave it out, or have the control plane started with --allow-sandbox-none"));
     }
     check_start(pending);
 }

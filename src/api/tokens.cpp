@@ -1,6 +1,7 @@
 #include "api/tokens.hpp"
 
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -22,6 +23,13 @@ Result<std::string> owner_token(const std::string& file) {
         if (!written) return tl::unexpected<Error>(written.error());
     }
     auto token = read_file(file, most_token_bytes);
+    struct stat status {};
+    if (token && ::stat(file.c_str(), &status) == 0 && (status.st_mode & 077U) != 0) {
+        return fail(Fault::denied,
+                    fmt::format("others than its owner can open {}, and with it all there is; remove it, "
+                                "and the next start makes a new one",
+                                file));
+    }
     while (token && !token->empty() && token->back() == '\n') token->pop_back();
     if (token && token->size() < 32) {
         return fail(Fault::malformed, file + " holds no token; remove it and start again to get a new one");

@@ -37,6 +37,11 @@ std::string surplus(const CLI::App& app, const std::string& path) {
     const auto words = app.remaining();
     const auto first = std::find_if(words.begin(), words.end(), [](const auto& word) { return !word.empty(); });
     const auto word = first == words.end() ? std::string{} : *first;
+    if (word.empty()) {
+        const auto before = app.get_parent() != nullptr ? app.get_parent()->remaining() : std::vector<std::string>{};
+        return fmt::format("{}: `{}` stands before the verb; options come after it: {} --help\n", path,
+                           before.empty() ? word : before.front(), path);
+    }
     if (word.size() < 2 || word[0] != '-') {
         return fmt::format("{}: `{}` is one word too many; see: {} --help\n", path, word, path);
     }

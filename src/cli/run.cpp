@@ -29,6 +29,8 @@ using api::Frame;
 
 namespace {
 
+constexpr std::chrono::seconds noted_absence{5};  // a restart takes less
+
 /// The first job of the array, once it is accepted; 0 before.
 std::atomic<std::uint64_t> accepted_job{0};
 std::atomic<int> accepted_count{0};
@@ -201,7 +203,8 @@ int run(const RunOptions& options) {
     followed.output = [&](const Frame& frame) {
         const int to = frame.kind == Frame::Kind::output ? STDOUT_FILENO : STDERR_FILENO;
         if (write_all(to, frame.bytes)) return;
-        if (errno != EPIPE) print_error("stargate: cancelled, for its output is not taken: {}\n", std::strerror(errno));
+        if (errno != EPIPE)
+            print_error("stargate: cancelled, because its output cannot be written: {}\n", std::strerror(errno));
         cancel_all(options.state);  // whoever read it has gone: as a pipe would tell the command itself
         std::_Exit(128 + SIGPIPE);
     };
@@ -212,9 +215,11 @@ int run(const RunOptions& options) {
     followed.finished = [&](std::uint32_t, const api::Json& end) { worst.add(end); };
     auto answered = std::chrono::steady_clock::now();
     bool may_be_in = false;
+    bool says_waiting = false;
     while (!all_ended(followed)) {
         const auto take = [&](std::string_view piece) {
             answered = std::chrono::steady_clock::now();
+            says_waiting = false;
             return followed.take(piece) && !all_ended(followed);
         };
         const auto first = accepted_job.load();
@@ -228,7 +233,12 @@ int run(const RunOptions& options) {
         // Without an answer the job may be in all the same: its key finds it.
         may_be_in = may_be_in || reply || reply.error().fault == Fault::unknown_outcome;
         const bool never_accepted = accepted_job.load() == 0;
-        if (std::chrono::steady_clock::now() - answered > longest_absence || (never_accepted && !may_be_in)) {
+        const auto absence = std::chrono::steady_clock::now() - answered;
+        if (!never_accepted && absence > noted_absence && !std::exchange(says_waiting, true)) {
+            print_error("stargate: no control plane answers; job {} goes on, and this waits to hear of it\n",
+                        accepted_job.load());
+        }
+        if (absence > longest_absence || (never_accepted && !may_be_in)) {
             if (reply) return explain_failure(reply->status, reply->body);
             const int status = fail_with(reply.error());
             say_left_behind();

@@ -176,9 +176,10 @@ int cancel(Asked& asked) {
 int token(Asked& asked) {
     std::ifstream file{asked.state + "/token"};
     std::string text;
-    if (!std::getline(file, text)) {
-        print_error("stargate: {}/token cannot be read; it is its owner's, made when the control plane first starts\n",
-                    asked.state);
+    if (!std::getline(file, text) || text.empty()) {
+        print_error("stargate: {0}/token {1}\n", asked.state,
+                    file.is_open() ? "is empty; remove it, and the next `stargate up` makes a new one"
+                                   : "cannot be read; it is its owner's, made when the control plane first starts");
         return 1;
     }
     fmt::print("{}\n", text);

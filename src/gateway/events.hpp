@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 /// Server-sent events as OpenAI's streams have them.
 namespace stargate::gateway {
@@ -32,10 +33,13 @@ class EventCutter {
 public:
     static constexpr std::size_t longest_event = 4U << 20;  // bytes
 
-    /// Calls for each event that is whole now, with its empty line. False when one is too long: the stream is broken.
+    /// Calls for each event that is whole now, with its empty line. What it is called with stays where it is until the
+    /// next put(), or until `bytes` go. False when an event is too long: the stream is broken.
     template <class Call>
     [[nodiscard]] bool put(std::string_view bytes, Call&& call) {
-        if (!held_.empty()) {
+        held_.erase(0, std::exchange(given_, 0));
+        const bool is_held = !held_.empty();
+        if (is_held) {
             const auto looked = held_.size();
             held_.append(bytes);
             bytes = held_;
@@ -47,22 +51,22 @@ public:
             from_ = 0;
         }
         from_ = 0;
-        if (bytes.size() > longest_event) return false;
-        if (bytes.empty()) {
-            held_.clear();
+        if (is_held) {
+            given_ = held_.size() - bytes.size();
         } else {
-            held_ = std::string{bytes};
+            held_ = bytes;
         }
-        return true;
+        return bytes.size() <= longest_event;
     }
     /// The beginning of one that is not whole.
-    [[nodiscard]] bool holds_some() const { return !held_.empty(); }
+    [[nodiscard]] bool holds_some() const { return held_.size() > given_; }
 
 private:
     /// Behind the first empty line; 0 when there is none.
     static std::size_t end_of_event(std::string_view bytes, std::size_t from);
 
-    std::string held_;
+    std::string held_;       // what was given last, then the beginning of an event
+    std::size_t given_ = 0;  // bytes
     std::size_t from_ = 0;
 };
 

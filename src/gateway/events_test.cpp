@@ -27,6 +27,23 @@ TEST(Events, AreWholeHoweverTheyCome) {
     EXPECT_EQ(cut("data: half\n", 3), std::vector<std::string>{"(rest)"});
 }
 
+TEST(Events, StayWhereTheyAreUntilTheNextPiece) {
+    std::string stream;
+    for (int i = 0; i < 40; ++i)
+        stream += "data: {\"choices\":[{\"delta\":{\"content\":\"" + std::to_string(i) + "\"}}]}\n\n";
+    for (const std::size_t piece : {1U, 7U, 50U, 51U, 120U, 1000U}) {
+        EventCutter cutter;
+        std::string all;
+        for (std::size_t at = 0; at < stream.size(); at += piece) {
+            std::vector<std::string_view> events;
+            EXPECT_TRUE(cutter.put(std::string_view{stream}.substr(at, piece),
+                                   [&](std::string_view event) { events.push_back(event); }));
+            for (const auto event : events) all += event;  // together and only now, as a relay sends them
+        }
+        EXPECT_EQ(all, stream) << piece;
+    }
+}
+
 TEST(Events, OneThatNeverEndsBreaksTheStream) {
     EventCutter cutter;
     const std::string piece(1U << 20, 'x');

@@ -159,6 +159,24 @@ TEST_F(GatewayRelay, AStreamThatEndsWithoutDoneHasBrokenToo) {
     EXPECT_TRUE(answer.body.starts_with("data: {\"choices\":[{}]}\n\ndata: {\"error\":")) << answer.body;
 }
 
+TEST_F(GatewayRelay, AStreamComesAsItWasSentHoweverItsPiecesFall) {
+    std::string stream;
+    for (int i = 0; i < 3'000; ++i) {
+        stream += "data: {\"choices\":[{\"delta\":{\"content\":\"" + std::to_string(i) + "\"}}]}\n\n";
+    }
+    stream += "data: [DONE]\n\n";
+    for (const std::size_t piece : {stream.size(), std::size_t{1'000}, std::size_t{333}}) {
+        tell(chat({server([&](const auto& exchange) {
+            exchange->begin(200, {{"Content-Type", "text/event-stream"}});
+            for (std::size_t at = 0; at < stream.size(); at += piece) {
+                exchange->write(std::string_view{stream}.substr(at, piece));
+            }
+            exchange->end();
+        })}));
+        EXPECT_TRUE(ask(streamed).body == stream) << piece;  // 150 KB of them say no more
+    }
+}
+
 TEST_F(GatewayRelay, WhoGoesAwayIsComputedNoFurther) {
     tell(chat({engine({.tokens_per_s = 100})}));
     const auto asked = begin(endless);

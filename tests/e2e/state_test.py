@@ -130,7 +130,7 @@ class Damage(Machine):
         def cut():
             (self.state / "stargate.db").write_bytes(whole[:len(whole) // 2])
 
-        remedy = "; stop the control plane, keep a copy of the folder, and restore the newest backup\n"
+        remedy = "; stop the control plane, keep a copy of the folder, and put back the newest copy from before\n"
         for damage in (cut, lambda: altered("UPDATE facts SET checksum = 1 WHERE seq = 3"),
                        lambda: altered("DELETE FROM facts WHERE seq = 3"), lambda: altered("DELETE FROM store")):
             damage()
