@@ -259,6 +259,11 @@ def start_burst(stargate, key, seconds):
                             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
 
+def wait_for_steps_on_all(stargate):
+    """Until training has come on with all its GPUs since now: so that what it is asked for next costs it a checkpoint."""
+    wait_for_training(stargate, 3, 90, len(steps_of(training_log(stargate))))
+
+
 def end_burst(burst):
     out, _ = burst.communicate(timeout=180)
     result = json.loads(out)
@@ -314,12 +319,17 @@ def with_a_service(stargate, example, fast):
     say(f"that is a tiny model after {stargate.job('tiny-gpt').get('step', 'a few')} steps: the look of words, not yet their sense")
 
     step("7. a burst of requests: training lends its GPUs, the sleepers wake; when it is quiet the GPUs go back")
+    wait_for_steps_on_all(stargate)
+    checkpoints = training_log(stargate).count("warned")
     burst = start_burst(stargate, key, 5 if fast else 10)
     wait_for_loans(stargate, 1)
     end_burst(burst)
     wait_for_replicas(stargate, 1, 2)
+    if training_log(stargate).count("warned") == checkpoints:
+        raise Failed("training lent its GPUs without a checkpoint")
 
     step("8. kill -9 the control plane while GPUs are lent: what runs does not notice, no stream breaks, the GPUs go back")
+    wait_for_steps_on_all(stargate)
     before = len(wait_for_loans(stargate, 1))
     processes = processes_by_job(stargate)
     burst = start_burst(stargate, key, 5 if fast else 10)

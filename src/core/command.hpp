@@ -73,9 +73,10 @@ struct EndRanks {
     std::int32_t keep = 0;
     std::int32_t next_world = 0;
     Instant deadline{};
+    bool drains = false;  // a replica that may have requests: they end first, as far as the deadline leaves time
     friend bool operator==(const EndRanks&, const EndRanks&) = default;
 };
-BOOST_DESCRIBE_STRUCT(EndRanks, (), (attempt, node, generation, cause, keep, next_world, deadline))
+BOOST_DESCRIBE_STRUCT(EndRanks, (), (attempt, node, generation, cause, keep, next_world, deadline, drains))
 
 /// The end of the attempt on this node is committed: its exit record may go.
 struct Forget {

@@ -29,6 +29,12 @@ Telling told(const Attempt& replica) {
     }
     return Telling::prove;
 }
+/// Of one that does not answer nothing more is to be waited for.
+bool drains(const State& state, const Job& job, const Attempt& attempt) {
+    const bool may_have_requests = attempt.is_ready || attempt.presence == Presence::falling_asleep;
+    return may_have_requests && attempt.ending->cause != EndCause::unanswered &&
+           state.find<Service>(job.spec) != nullptr;
+}
 }  // namespace
 
 std::vector<Command> owed(const State& state, const Attempt& attempt) {
@@ -47,7 +53,8 @@ std::vector<Command> owed(const State& state, const Attempt& attempt) {
                 continue;
             const auto next_world = ranks_on(ending.next, part.node) > 0 ? world_of(ending.next) : 0;
             commands.push_back(EndRanks{attempt.id, part.node, attempt.generation, ending.cause,
-                                        staying_ranks(spec, ending, part), next_world, ending.deadline});
+                                        staying_ranks(spec, ending, part), next_world, ending.deadline,
+                                        drains(state, job, attempt)});
         } else if (part.phase == PartPhase::running && attempt.reply_by != Instant{}) {
             commands.push_back(TellReplica{attempt.id, part.node, attempt.port, told(attempt), attempt.reply_by,
                                            attempt.reply_by - state.settings().claim_slack, attempt.tellings});

@@ -398,10 +398,13 @@ TEST(Service, CancelEndsAllOfIt) {
     EXPECT_EQ(lab.replicas("chat"), "ending 3");
     std::vector<Attempt> all;
     lab.state().table<Attempt>().for_each([&](const Attempt& one) { all.push_back(one); });
+    int draining = 0;
     for (const auto& one : all) {
         if (one.port == 0) continue;
+        draining += std::get<EndRanks>(owed(lab.state(), one).at(0)).drains ? 1 : 0;
         lab.decide_now(RanksEnded{one.id, one.parts.front().node, 1, {ExitKind::exited, 0, ""}, true, -1, 0});
     }
+    EXPECT_EQ(draining, 1) << "who sleeps has no request";
     lab.pass().demand("chat", 9, 9);
     EXPECT_EQ(lab.phase("chat"), "cancelled");
     EXPECT_EQ(lab.state().at<Node>(lab.node_id("n")).seats, GpuMask{0});

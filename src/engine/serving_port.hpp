@@ -52,6 +52,10 @@ public:
 
     /// Returns at once; what the replica did comes as a reply.
     virtual void tell(const TellReplica& command) = 0;
+    /// The replica gets no request any more. Calls `then`, on a thread of its own, when it has none left, or a moment
+    /// before `deadline`: a tenth of the time and a second at most are left for what comes then. Called again for the
+    /// same replica, the last call is the one that is in force. Returns at once.
+    virtual void drain(AttemptId replica, Instant deadline, std::function<void()> then) = 0;
     /// State has changed: routes may be other ones. Returns at once.
     virtual void state_changed() = 0;
 };

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <utility>
 
 #include "gateway/json_scan.hpp"
@@ -32,6 +33,14 @@ bool stays_behind(const std::string& name) {
 
 bool is_event_stream(const net::ResponseHead& head) {
     return lower_case(std::string{net::field(head.fields, "Content-Type")}).starts_with("text/event-stream");
+}
+
+/// What a busy replica asks for by `Retry-After`, in seconds; a date, or nonsense, is nothing.
+Duration asked_wait(const net::ResponseHead& head) {
+    const auto text = net::field(head.fields, "Retry-After");
+    std::uint16_t seconds = 0;
+    const auto [end, bad] = std::from_chars(text.data(), text.data() + text.size(), seconds);
+    return bad == std::errc{} && end == text.data() + text.size() ? std::chrono::seconds{seconds} : Duration{};
 }
 
 /// A JSON object that OpenAI's clients can read an error from.
@@ -153,7 +162,8 @@ void Relay::judge_whole() {
             tried.push_back(load_->replica().entry.id);
             if (is_error_answer(answer_)) last_error_ = answer_;
         }
-        return try_another(overloaded("no replica can take it", needs_.service->wait_for_room()));
+        const auto wait = std::max(needs_.service->wait_for_room(), asked_wait(head_));
+        return try_another(overloaded("no replica can take it", wait));
     }
     load_->answered();
     const auto text = json_trimmed(answer_);

@@ -283,6 +283,31 @@ TEST_F(GatewayRelay, RetryAfterIsTheTimeInWhichTheQueueEmpties) {
     EXPECT_LT(told_ms, took_ms * 2.5);
 }
 
+TEST_F(GatewayRelay, RetryAfterKnowsHowLongAPlaceIsHeldAlready) {
+    auto service = chat({engine({.tokens_per_s = 200})});
+    service.max_concurrency = 1;
+    service.queue_requests = 1;
+    tell(service);
+    for (int i = 0; i < 3; ++i) EXPECT_EQ(ask(R"({"model":"chat","max_tokens":2,"messages":[]})").status, 200);
+    const auto holds = begin(endless);
+    ASSERT_TRUE(until([&] { return !holds.answer->body.empty(); }));
+    const auto waits = begin(small);
+    pass(milliseconds{400});
+    const auto refused = ask(small);
+    EXPECT_EQ(refused.status, 429);
+    EXPECT_GE(std::stod(refused.field("retry-after-ms")), 400);
+    holds.call->cancel();
+    ASSERT_TRUE(until([&] { return waits.answer->is_over(); }));
+    pass(milliseconds{100});
+}
+
+TEST_F(GatewayRelay, ABusyReplicasOwnRetryAfterIsPassedOn) {
+    tell(chat({server([](const auto& exchange) { exchange->respond({503, "application/json", {{"Retry-After", "9"}}, "{}"}); })}));
+    const auto answer = ask(small);
+    EXPECT_EQ(answer.status, 503);
+    EXPECT_GE(std::stod(answer.field("retry-after-ms")), 9'000);
+}
+
 TEST_F(GatewayRelay, ASlowReaderHoldsItsReplicaBackAndFillsNoMemory) {
     std::shared_ptr<net::Exchange> flood;
     tell(chat({server([&](const auto& exchange) { flood = exchange; })}));

@@ -32,6 +32,7 @@ Load::Load(std::shared_ptr<Service> service, std::shared_ptr<Replica> replica, E
     replica_->tokens += tokens_;
     replica_->errands.insert(errand_);
     ++service_->in_flight_;
+    service_->began_us_ += began_us_;
     service_->in_flight_tokens_ += tokens_;
 }
 
@@ -43,6 +44,7 @@ Load::~Load() {
     replica_->tokens -= tokens_;
     replica_->errands.erase(errand_);
     --service_->in_flight_;
+    service_->began_us_ -= began_us_;
     service_->in_flight_tokens_ -= tokens_;
     if (replica_->in_flight == 0 && service_->events_.emptied) service_->events_.emptied(*replica_);
     service_->changed();
@@ -76,6 +78,7 @@ void Load::asleep() {
 /// A delta may have several tokens. An answer in one piece is taken to have grown evenly.
 void Load::finished(std::int64_t tokens) {
     const auto now = net::Loop::now_us();
+    service_->note_hold(now - began_us_);
     const auto full_us = replica_->full.total_us(now) - full_before_us_;
     if (full_us <= 0) return;
     const auto share = [](std::int64_t part, std::int64_t of) {
@@ -212,7 +215,6 @@ std::shared_ptr<Replica> Service::place_for(const Errand& errand) const {
 
 void Service::put_to_work(const std::shared_ptr<Errand>& errand, std::shared_ptr<Replica> replica) {
     const auto now = net::Loop::now_us();
-    starts_.note(now);
     errand->start(std::make_unique<Load>(shared_from_this(), std::move(replica), *errand, now));
     changed();
 }
@@ -276,14 +278,26 @@ ServiceDemand Service::demand() const {
     return told;
 }
 
+/// The queue is emptied as fast as places become free. How long one is held is known from those that were, and from
+/// those that are, which may be held for longer.
 Duration Service::wait_for_room() {
     if (!is_served()) return nobody_serves;
-    const auto pace = starts_.per_second(net::Loop::now_us());
-    if (pace <= 0) return unknown_pace;
+    std::int64_t places = 0;
+    for (const auto& replica : replicas_) {
+        if (replica->is_serving()) places += replica->failures > 0 ? 1 : entry_.max_concurrency;
+    }
+    const auto age_us = in_flight_ > 0 ? net::Loop::now_us() - began_us_ / in_flight_ : 0;
+    if (usual_hold_us_ == 0 && age_us < unknown_pace.count()) return unknown_pace;
     const auto ahead = static_cast<double>(std::max<std::int64_t>(queue_.size(), 1));
     const auto spread = 1 + std::uniform_real_distribution<double>{0, 0.1}(chance_);
-    const auto wait_us = std::min(ahead / pace * spread * 1e6, static_cast<double>(longest_wait.count()));
-    return std::max(Duration{static_cast<std::int64_t>(wait_us)}, shortest_wait);
+    const auto hold_us = static_cast<double>(std::max(usual_hold_us_, age_us));
+    const auto wait_us = ahead * hold_us / static_cast<double>(places) * spread;
+    return std::clamp(Duration{static_cast<std::int64_t>(std::min(wait_us, 1e12))}, shortest_wait, longest_wait);
+}
+
+void Service::note_hold(std::int64_t held_us) {
+    constexpr std::int64_t weight = 8;  // of what was, to one of what is new
+    usual_hold_us_ = usual_hold_us_ == 0 ? held_us : (usual_hold_us_ * (weight - 1) + held_us) / weight;
 }
 
 void Service::note_answer(std::int64_t tokens) {

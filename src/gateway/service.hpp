@@ -76,7 +76,7 @@ public:
     void pump();
 
     [[nodiscard]] ServiceDemand demand() const;
-    /// How long whoever is refused now should stay away, from the pace at which the queue was emptied of late.
+    /// How long whoever is refused now should stay away: until the queue is emptied, by how long places are held.
     [[nodiscard]] Duration wait_for_room();
     /// An answer's length as answers have been of late, for requests that set no limit. Tokens.
     [[nodiscard]] std::int64_t usual_answer() const { return usual_answer_; }
@@ -97,6 +97,7 @@ private:
     void watch_limit();
     void wake_later();
     void forget_pace();
+    void note_hold(std::int64_t held_us);
     void changed() const {
         if (events_.changed) events_.changed();
     }
@@ -107,11 +108,12 @@ private:
     std::vector<std::shared_ptr<Replica>> replicas_;
     FairQueue queue_;
     Meters meters_;
-    Rate starts_;  // of requests that got a place
     Rate wanted_;  // of answers' tokens: as expected when they are asked for, and put right when they are over
     std::shared_ptr<Pace> pace_ = std::make_shared<Pace>(entry_.max_concurrency);
     std::int64_t in_flight_ = 0;
     std::int64_t in_flight_tokens_ = 0;
+    std::int64_t began_us_ = 0;       // the sum of the moments at which those in flight got their places
+    std::int64_t usual_hold_us_ = 0;  // how long a request has held its place of late; 0: none has
     std::int64_t usual_answer_ = 256;
     std::uint64_t arrived_ = 0;
     std::uint64_t rejected_ = 0;

@@ -105,9 +105,14 @@ Result<void> ControlPlane::open_engine(NodeId here) {
 }
 
 void ControlPlane::carry_out(const Command& command) {
+    auto* serving = serving_ready_.load();
+    auto* engine = engine_ready_.load();
+    const auto* end = std::get_if<EndRanks>(&command);
     if (const auto* tell = std::get_if<TellReplica>(&command)) {
-        if (auto* serving = serving_ready_.load()) serving->tell(*tell);
-    } else if (auto* engine = engine_ready_.load()) {
+        if (serving != nullptr) serving->tell(*tell);
+    } else if (end != nullptr && end->drains && serving != nullptr && engine != nullptr) {
+        serving->drain(end->attempt, end->deadline, [engine, command] { engine->carry_out(command); });
+    } else if (engine != nullptr) {
         engine->carry_out(command);
     }
 }

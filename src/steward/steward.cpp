@@ -131,6 +131,14 @@ public:
     void tell(const TellReplica& command) override {
         loop_.post([this, command] { carry_out(command); });
     }
+    void drain(AttemptId replica, Instant deadline, std::function<void()> then) override {
+        loop_.post([this, replica, deadline, then = std::move(then)] {
+            constexpr Duration most_kept = std::chrono::seconds{1};
+            const auto left = std::max(Duration{}, deadline - needs_.now());
+            replicas_.forget(replica);  // whatever else it was being told
+            gateway_.withdraw(replica.value, left - std::min(most_kept, left / 10), then);
+        });
+    }
     void state_changed() override {
         if (is_due_.exchange(true)) return;  // it will be looked at anyway
         loop_.post([this] {

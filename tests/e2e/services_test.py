@@ -68,6 +68,34 @@ class Services(Serving):
         self.assertIn("TOKENS/S", self.stargate.run("services", "-o", "wide").stdout)
         self.at_rest(asleep=1, training=0)
 
+    def test_a_replica_that_is_ended_finishes_its_requests_first(self):
+        self.serve("1", more="max_concurrency: 4\ndrain: 20s\n")
+        self.at_rest(asleep=0, training=0)
+        begun = self.begin(200)  # two seconds
+        reply = begun.getresponse()
+        self.assertEqual(reply.status, 200)
+        first = reply.fp.readline()
+        self.stargate.run("cancel", "chat")
+        self.assertEqual(self.stargate.job("chat")["state"], "stopping")
+        self.stargate.kill()  # who comes next waits for them, too
+        self.stargate.up()
+        body = (first + reply.read()).decode()
+        self.assertNotIn("stream_interrupted", body)
+        self.assertTrue(body.rstrip().endswith("data: [DONE]"), body[-200:])
+        self.stargate.wait_for("chat", "cancelled")
+        ended = self.events("part_ended")[-1]["at"] - self.events("warned")[-1]["at"]
+        self.assertLess(ended, 15e6, "drained, it is not kept until the deadline")
+
+    def test_a_replica_with_an_endless_request_is_ended_within_its_drain(self):
+        self.serve("1", more="max_concurrency: 4\ndrain: 3s\n")
+        self.at_rest(asleep=0, training=0)
+        begun = self.begin(100_000)
+        reply = begun.getresponse()
+        self.stargate.run("cancel", "chat")
+        lines = list(iter(reply.readline, b""))  # it ends without its last chunk
+        self.assertTrue(any(b"stream_interrupted" in line for line in lines), lines[-3:])
+        self.stargate.wait_for("chat", "cancelled")
+
     def test_no_stream_breaks_when_the_control_plane_dies_in_a_burst(self):
         self.train()
         self.serve()
