@@ -83,9 +83,10 @@ public:
     [[nodiscard]] virtual Result<std::optional<Answer>> find_key(const std::string& tenant, const std::string& key,
                                                                  const std::string& body) const = 0;
 
-    /// As submit, for what people ask of jobs, nodes and tenants: Cancel, Hold, Resize, Drain, SetTenant. All go into
-    /// one batch, in order; as many answers come back.
-    virtual void ask(std::vector<Input> inputs, Done<std::vector<Answer>> done) = 0;
+    /// As submit, for what people ask of jobs, nodes and tenants: Cancel, Hold, Resize, Drain, SetTenant. All are taken
+    /// or none, and decided in order; what other users ask for comes between, and many take several batches. As many
+    /// answers come back. `by`: the uid of who asks.
+    virtual void ask(std::uint32_t by, std::vector<Input> inputs, Done<std::vector<Answer>> done) = 0;
 
     /// Runs `look` on the view, under its lock: copy out and be quick. `last_fact` is the newest fact folded.
     using Look = std::function<void(const State& state, Instant now, std::uint64_t last_fact)>;

@@ -42,7 +42,7 @@ public:
         }());
         tell();
     }
-    void ask(std::vector<Input> inputs, Done<std::vector<Answer>> done) override {
+    void ask(std::uint32_t, std::vector<Input> inputs, Done<std::vector<Answer>> done) override {
         std::vector<Answer> answers;
         {
             const std::scoped_lock lock{mutex_};

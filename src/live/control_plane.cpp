@@ -74,6 +74,7 @@ void ControlPlane::get_ready() { writer_->get_ready(); }
 
 void ControlPlane::submit(api::NewJob job, Done<Answer> done) {
     Request request;
+    request.by = job.input.spec.owner;
     request.input = std::move(job.input);
     request.launch = std::move(job.launch);
     request.key = std::move(job.key);
@@ -93,7 +94,7 @@ Result<std::optional<Answer>> ControlPlane::find_key(const std::string& tenant, 
     return Answer{{}, (*row)->first_job};
 }
 
-void ControlPlane::ask(std::vector<Input> inputs, Done<std::vector<Answer>> done) {
+void ControlPlane::ask(std::uint32_t by, std::vector<Input> inputs, Done<std::vector<Answer>> done) {
     struct Gathered {
         std::mutex mutex;
         std::vector<Answer> answers;
@@ -123,6 +124,7 @@ void ControlPlane::ask(std::vector<Input> inputs, Done<std::vector<Answer>> done
     std::vector<Request> requests(inputs.size());
     for (std::size_t i = 0; i < inputs.size(); ++i) {
         requests[i].input = std::move(inputs[i]);
+        requests[i].by = by;
         requests[i].done = [note, i](Result<Answer> answer) { note(i, std::move(answer)); };
     }
     if (!writer_->post(std::move(requests))) gathered->done(tl::unexpected(going_down()));

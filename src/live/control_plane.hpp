@@ -63,7 +63,7 @@ public:
     void submit(api::NewJob job, Done<Answer> done) override;
     [[nodiscard]] Result<std::optional<Answer>> find_key(const std::string& tenant, const std::string& key,
                                                          const std::string& body) const override;
-    void ask(std::vector<Input> inputs, Done<std::vector<Answer>> done) override;
+    void ask(std::uint32_t by, std::vector<Input> inputs, Done<std::vector<Answer>> done) override;
     void read(const Look& look) const override;
     [[nodiscard]] Result<Launch> launch_of(JobId job) const override;
     [[nodiscard]] Result<void> read_facts(std::uint64_t from, std::size_t most,
