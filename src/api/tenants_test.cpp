@@ -2,6 +2,7 @@
 
 #include <future>
 
+#include "api/fact_sight.hpp"
 #include "api/fake_control.hpp"
 #include "api/json.hpp"
 #include "api/routes.hpp"
@@ -238,6 +239,34 @@ TEST_F(TenantsTest, AJobThatGaveUpTellsAllItsFailures) {
     const auto row = ask(ada, "GET", "/api/v1/jobs/unlucky").json;
     EXPECT_EQ(row["detail"].text, "gave up after 1 infrastructure failures; the last: its node died");
     EXPECT_EQ(row["failures"].whole, 1);
+}
+
+TEST_F(TenantsTest, WhoLentIsShownToThoseWhoMaySeeThatJobAlone) {
+    const auto lender = submit(ada, "theirs", "a");
+    const auto borrower = submit(eve, "mine", "b");
+    FactSight sight{control_, {eve, false, true}};
+    sight.look_again();
+    Started begun;
+    begun.job = borrower;
+    begun.attempt = AttemptId{7};
+    Fact started = begun;
+    EXPECT_TRUE(sight.may_see(started));
+    Fact lent = Lent{lender, borrower, AttemptId{7}, 1};
+    EXPECT_TRUE(sight.may_see(lent));
+    EXPECT_FALSE(std::get<Lent>(lent).lender);
+    Fact returned = Returned{lender, borrower, AttemptId{7}, 1};
+    EXPECT_TRUE(sight.may_see(returned));
+    EXPECT_FALSE(std::get<Returned>(returned).lender);
+    Claimed claim;
+    claim.claim.job = borrower;
+    claim.claim.lenders = {{lender, 1}};
+    Fact claimed = claim;
+    EXPECT_TRUE(sight.may_see(claimed));
+    EXPECT_FALSE(std::get<Claimed>(claimed).claim.lenders.front().lender);
+    FactSight own{control_, {ada, false, true}};
+    own.look_again();
+    Fact theirs = Lent{borrower, lender, AttemptId{8}, 1};
+    EXPECT_FALSE(own.may_see(theirs));  // of an attempt that is not known
 }
 
 TEST_F(TenantsTest, ALongListingLetsOthersInBetween) {
