@@ -104,9 +104,11 @@ public:
     /// an empty function ends it, and once this has returned the old one is not called any more.
     virtual void on_facts(std::function<void(std::uint64_t last_fact)> notify) = 0;
 
-    /// Jobs that left State, the last ended first, until `visit` returns false or `most` were seen. May read the store.
+    /// Jobs that left State, the last ended first, until `visit` returns false or `most` were seen; `after` goes on
+    /// after the one that was seen last. May read the store.
     [[nodiscard]] virtual Result<void> read_retired(std::size_t most,
-                                                    const std::function<bool(const RetiredJob&)>& visit) const = 0;
+                                                    const std::function<bool(const RetiredJob&)>& visit,
+                                                    const RetiredJob* after = nullptr) const = 0;
     [[nodiscard]] virtual Result<std::optional<RetiredJob>> find_retired(JobId job) const = 0;
 
     /// Output of one attempt from `offset` (0, or next_offset of an earlier piece), about `most` bytes; nothing when

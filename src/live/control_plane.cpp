@@ -178,9 +178,11 @@ void ControlPlane::on_facts(std::function<void(std::uint64_t)> notify) {
     notify_ = std::move(notify);
 }
 
-Result<void> ControlPlane::read_retired(std::size_t most, const std::function<bool(const RetiredJob&)>& visit) const {
+Result<void> ControlPlane::read_retired(std::size_t most, const std::function<bool(const RetiredJob&)>& visit,
+                                        const RetiredJob* after) const {
     constexpr std::size_t page = 1'000;  // read under the lock at once
     std::optional<store::HistoryRow> last;
+    if (after != nullptr) last = store::HistoryRow{after->job.id, std::get<Finished>(after->job.phase).at, {}};
     while (most > 0) {
         std::unique_lock lock{reader_mutex_};
         const auto rows = wiring_.reader->newest_history(std::min(most, page), last ? &*last : nullptr);
