@@ -45,14 +45,17 @@ TEST_F(ServerTest, TcpTakesNoPlaceOfTheUnixSocket) {
     EXPECT_EQ(wire().ask("GET", "/api/v1/whoami").status, 200);
 }
 
-TEST(Places, OnePersonCannotTakeAll) {
-    Places places{{.unix_socket = 10, .tcp = 10, .unknown = 1, .of_one_user = 2}};
+TEST(Places, OnePersonCannotTakeAllAndOperatorsFindOne) {
+    Places places{{.unix_socket = 10, .tcp = 10, .unknown = 1, .of_one_user = 2, .for_operators = 4}};
     const Caller ada{1000, false, true};
     const Caller root{0, true, true};
     EXPECT_TRUE(places.take(ada) && places.take(ada));
     EXPECT_FALSE(places.take(ada));
-    EXPECT_TRUE(places.take({1001, false, true}));
+    EXPECT_TRUE(places.take({1001, false, true}) && places.take({1001, false, true}));
+    EXPECT_TRUE(places.take({1002, false, true}) && places.take({1002, false, true}));
+    EXPECT_FALSE(places.take({1003, false, true}));                            // the last four are for operators
     EXPECT_TRUE(places.take(root) && places.take(root) && places.take(root));  // operators are not counted
+    for (int i = 0; i < 3; ++i) places.leave(root);
     places.leave(ada);
     EXPECT_TRUE(places.take(ada));
 }

@@ -68,6 +68,14 @@ void FactSight::take_others_out(Fact& fact) const {
     } else if (auto* blocked = std::get_if<BlockedBecause>(&fact)) {
         auto& why = blocked->why;
         if (is_about_a_job(why.why) && !may_see(JobId{why.about})) why.about = 0;
+    } else if (auto* lent = std::get_if<Lent>(&fact)) {
+        if (!may_see(lent->lender)) lent->lender = {};
+    } else if (auto* returned = std::get_if<Returned>(&fact)) {
+        if (!may_see(returned->lender)) returned->lender = {};
+    } else if (auto* claimed = std::get_if<Claimed>(&fact)) {
+        for (auto& loan : claimed->claim.lenders) {
+            if (!may_see(loan.lender)) loan.lender = {};
+        }
     }
 }
 

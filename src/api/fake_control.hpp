@@ -42,7 +42,7 @@ public:
         }());
         tell();
     }
-    void ask(std::vector<Input> inputs, Done<std::vector<Answer>> done) override {
+    void ask(std::uint32_t, std::vector<Input> inputs, Done<std::vector<Answer>> done) override {
         std::vector<Answer> answers;
         {
             const std::scoped_lock lock{mutex_};
@@ -83,9 +83,15 @@ public:
         if (known->second.first != body) return Answer{{Why::key_conflict, 0, 0, 0}, {}};
         return Answer{{}, known->second.second};
     }
-    Result<void> read_retired(std::size_t most, const std::function<bool(const RetiredJob&)>& visit) const override {
+    Result<void> read_retired(std::size_t most, const std::function<bool(const RetiredJob&)>& visit,
+                              const RetiredJob* after) const override {
         const std::scoped_lock lock{history_mutex_};
-        for (auto job = history_.rbegin(); job != history_.rend() && most > 0; ++job, --most) {
+        auto job = history_.rbegin();
+        if (after != nullptr) {
+            while (job != history_.rend() && job->job.id != after->job.id) ++job;
+            if (job != history_.rend()) ++job;
+        }
+        for (; job != history_.rend() && most > 0; ++job, --most) {
             if (!visit(*job)) break;
         }
         return {};

@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <boost/dynamic_bitset.hpp>
 #include <limits>
+#include <map>
 #include <optional>
 #include <utility>
 #include <variant>
@@ -17,8 +19,9 @@ namespace stargate::api {
 
 namespace {
 
-constexpr std::size_t piece_bytes = 128U << 10;  // of output in one pull: a slow client holds no more than this
-constexpr std::size_t looks_per_pull = 4'096;    // elements of an array looked at under the view's lock at once
+constexpr std::size_t piece_bytes = 128U << 10;      // of output in one pull: a slow client holds no more than this
+constexpr std::size_t looks_per_pull = 4'096;        // elements of an array looked at under the view's lock at once
+constexpr std::size_t history_reads_per_pull = 100;  // of elements that left State, one by one
 
 /// How one element stood when it was last looked at.
 struct Seen {
@@ -60,14 +63,10 @@ std::optional<Heard> read_one(std::string_view text, std::size_t count) {
 class JobStream final : public Stream {
 public:
     JobStream(const Control& control, JobId first, std::int32_t count, const FollowOptions& options)
-        : control_{control}, options_{options} {
-        for (std::int32_t task = 0; task < count; ++task) {
-            elements_.push_back(
-                {JobId{first.value + static_cast<std::uint64_t>(task)}, static_cast<std::uint32_t>(task)});
-        }
-        for (const auto& heard : options.heard) go_on_from(heard);
-        elements_.erase(std::remove_if(elements_.begin(), elements_.end(), [](const Element& e) { return e.done; }),
-                        elements_.end());
+        : control_{control}, options_{options}, first_{first}, open_(static_cast<std::size_t>(count)) {
+        open_.set();
+        for (const auto& heard : std::exchange(options_.heard, {})) go_on_from(heard);
+        std::erase_if(begun_, [&](const auto& each) { return !open_.test(each.first); });
     }
 
     Pulled pull(std::string& out) override {
@@ -75,27 +74,37 @@ public:
         if (!greeted_ && !options_.accepted.empty()) frame(out, Frame::Kind::accepted, 0, options_.accepted);
         greeted_ = true;
         bool cut_off = false;
-        const auto looked_at = look();
-        for (const auto i : looked_at) {
+        std::size_t history_reads = 0;
+        for (auto& look : looks()) {
             if (out.size() - before >= piece_bytes) {
                 cut_off = true;
+                next_look_ = look.task;
                 break;
             }
-            cut_off = serve(elements_[i], out) || cut_off;
+            if (look.seen.is_gone) {
+                if (history_reads++ == history_reads_per_pull) {
+                    cut_off = true;
+                    next_look_ = look.task;
+                    break;
+                }
+                look.seen = seen_in_history(job_of(look.task));
+            }
+            cut_off = serve(look, out) || cut_off;
             if (broken_) return Pulled::broken;
         }
-        const auto all = elements_.size();
-        elements_.erase(std::remove_if(elements_.begin(), elements_.end(), [](const Element& e) { return e.done; }),
-                        elements_.end());
-        if (elements_.size() != all) next_look_ = 0;
         const bool sent = out.size() != before;
         idle_ms_ = sent ? shortest_poll_ms : std::min<std::int64_t>(idle_ms_ * 2, longest_poll_ms);
-        if (elements_.empty()) return Pulled::ended;
+        if (open_.none()) return Pulled::ended;
         if (cut_off) return Pulled::more;
         return options_.until_end ? Pulled::nothing_yet : Pulled::ended;
     }
+    [[nodiscard]] std::size_t keeps() const override {
+        constexpr std::size_t node_of_map = 48;  // about what one takes beside its value
+        return open_.num_blocks() * sizeof(std::uint64_t) +
+               begun_.size() * (sizeof(std::pair<std::uint32_t, Place>) + node_of_map);
+    }
     [[nodiscard]] std::optional<std::chrono::milliseconds> poll_after() const override {
-        if (!any_active_ && elements_.size() <= looks_per_pull) return std::nullopt;
+        if (!any_active_ && open_.count() <= looks_per_pull) return std::nullopt;
         return std::chrono::milliseconds{idle_ms_};
     }
     [[nodiscard]] std::string heartbeat() const override {
@@ -112,42 +121,53 @@ private:
     static constexpr std::int64_t shortest_poll_ms = 5;
     static constexpr std::int64_t longest_poll_ms = 100;
 
-    struct Element {
-        JobId job;
-        std::uint32_t task = 0;
+    /// How far an element has been read that has begun.
+    struct Place {
         AttemptId attempt{};
         std::int64_t offset = 0;
-        bool done = false;
+        bool is_active = false;  // at the last look
+    };
+    struct Look {
+        std::uint32_t task = 0;
         Seen seen{};
     };
 
+    [[nodiscard]] JobId job_of(std::size_t task) const { return JobId{first_.value + task}; }
+
     void go_on_from(const Heard& heard) {
-        for (auto i = heard.first; i <= heard.last; ++i) {
-            elements_[i].done = heard.done;
-            elements_[i].attempt = heard.attempt;
-            elements_[i].offset = heard.offset;
+        if (heard.done) {
+            for (auto task = heard.first; task <= heard.last; ++task) open_.reset(task);
+        } else {
+            begun_[static_cast<std::uint32_t>(heard.first)] = {heard.attempt, heard.offset, false};
         }
     }
 
-    /// Looks at a window of the elements, and at all that were active at the last look; returns their places.
-    std::vector<std::size_t> look() {
-        std::vector<std::size_t> places;
-        const auto window = std::min(looks_per_pull, elements_.size());
-        for (std::size_t i = 0; i < elements_.size(); ++i) {
-            const auto from_window = (i + elements_.size() - next_look_) % elements_.size();
-            if (from_window < window || elements_[i].seen.is_active) places.push_back(i);
-        }
-        if (!elements_.empty()) next_look_ = (next_look_ + window) % elements_.size();
+    /// Looks at all elements that were active at the last look, and at a window of the others; returns those that there
+    /// may be something to say of, in order.
+    std::vector<Look> looks() {
+        std::vector<Look> all;
         control_.read([&](const State& state, Instant, std::uint64_t) {
-            for (const auto i : places) elements_[i].seen = seen(state, elements_[i].job);
+            for (const auto& [task, place] : begun_) {
+                if (place.is_active) all.push_back({task, seen(state, job_of(task))});
+            }
+            auto task = next_look_ == 0 ? open_.find_first() : open_.find_next(next_look_ - 1);
+            for (auto left = std::min(looks_per_pull, open_.count()); left > 0; --left) {
+                if (task == open_.npos) task = open_.find_first();
+                look_at(state, static_cast<std::uint32_t>(task), all);
+                task = open_.find_next(task);
+            }
+            next_look_ = task == open_.npos ? 0 : task;
         });
-        any_active_ = false;
-        for (const auto i : places) {
-            auto& element = elements_[i];
-            if (element.seen.is_gone) element.seen = seen_in_history(element.job);
-            any_active_ = any_active_ || element.seen.is_active;
-        }
-        return places;
+        std::sort(all.begin(), all.end(), [](const Look& a, const Look& b) { return a.task < b.task; });
+        any_active_ = std::any_of(all.begin(), all.end(), [](const Look& look) { return look.seen.is_active; });
+        return all;
+    }
+    void look_at(const State& state, std::uint32_t task, std::vector<Look>& all) const {
+        const auto* job = state.find<Job>(job_of(task));
+        const bool has_begun = job == nullptr || job->last_attempt || !std::holds_alternative<Waiting>(job->phase);
+        if (!has_begun && !begun_.contains(task)) return;
+        if (const auto known = begun_.find(task); known != begun_.end() && known->second.is_active) return;
+        all.push_back({task, seen(state, job_of(task))});
     }
     static Seen seen(const State& state, JobId id) {
         Seen seen;
@@ -187,41 +207,44 @@ private:
     }
 
     /// True when there was more than one piece's worth.
-    bool serve(Element& element, std::string& out) {
-        const auto newest = options_.attempt ? options_.attempt : element.seen.attempt;
+    bool serve(const Look& look, std::string& out) {
+        auto& place = begun_[look.task];
+        place.is_active = look.seen.is_active;
+        const auto newest = options_.attempt ? options_.attempt : look.seen.attempt;
         while (true) {
-            if (element.attempt && drain(element, out)) return true;
+            if (place.attempt && drain(look.task, place, out)) return true;
             if (broken_) return false;
-            if (element.attempt == newest || !newest) break;
-            element.attempt = newest;
-            element.offset = 0;
-            frame(out, Frame::Kind::attempt, element.task, fmt::format(R"({{"attempt":{}}})", newest.value));
+            if (place.attempt == newest || !newest) break;
+            place.attempt = newest;
+            place.offset = 0;
+            frame(out, Frame::Kind::attempt, look.task, fmt::format(R"({{"attempt":{}}})", newest.value));
         }
-        if (!element.seen.is_finished) return false;
+        if (!look.seen.is_finished) return false;
         std::string end = R"({"state":)";
-        json_text(end, element.seen.state);
-        end += fmt::format(R"(,"exit_status":{},"detail":)", element.seen.exit_status);
-        json_string(end, element.seen.detail);
+        json_text(end, look.seen.state);
+        end += fmt::format(R"(,"exit_status":{},"detail":)", look.seen.exit_status);
+        json_string(end, look.seen.detail);
         end += "}";
-        frame(out, Frame::Kind::finished, element.task, end);
-        element.done = true;
+        frame(out, Frame::Kind::finished, look.task, end);
+        open_.reset(look.task);
+        begun_.erase(look.task);
         return false;
     }
     /// Sends what the attempt has written since; true when it was cut off at a piece's worth.
-    bool drain(Element& element, std::string& out) {
+    bool drain(std::uint32_t task, Place& place, std::string& out) {
         std::size_t sent = 0;
         while (true) {
-            const auto pieces = control_.read_output(element.job, element.attempt, element.offset, piece_bytes);
+            const auto pieces = control_.read_output(job_of(task), place.attempt, place.offset, piece_bytes);
             // Output that was thrown away is none; what cannot be read must not look like the end of it.
             broken_ = !pieces && pieces.error().fault != Fault::not_found;
             if (!pieces || pieces->empty()) return false;
             for (const auto& piece : *pieces) {
-                element.offset = piece.next_offset;
+                place.offset = piece.next_offset;
                 sent += piece.bytes.size();
                 if (options_.framing == Framing::plain) {
                     out += piece.bytes;
                 } else {
-                    Frame{piece.is_errors ? Frame::Kind::errors : Frame::Kind::output, element.task,
+                    Frame{piece.is_errors ? Frame::Kind::errors : Frame::Kind::output, task,
                           static_cast<std::uint32_t>(piece.rank), static_cast<std::uint64_t>(piece.next_offset),
                           piece.bytes}
                         .append_to(out);
@@ -236,7 +259,9 @@ private:
 
     const Control& control_;
     FollowOptions options_;
-    std::vector<Element> elements_;
+    JobId first_;
+    boost::dynamic_bitset<std::uint64_t> open_;  // elements whose end was not told, by task
+    std::map<std::uint32_t, Place> begun_;       // of these those that have had an attempt
     std::size_t next_look_ = 0;
     bool greeted_ = false;
     bool any_active_ = false;
@@ -269,33 +294,53 @@ public:
         : control_{control}, reader_{control, caller, from}, from_{from}, format_{format}, left_{most} {}
 
     Pulled pull(std::string& out) override {
-        if (std::exchange(is_first_, false)) say_what_is_gone(out);
-        constexpr std::size_t at_once = 500;
-        const auto wanted = std::min(at_once, left_.value_or(at_once));
-        facts_.clear();
-        const auto read = reader_.read(wanted, facts_);
-        if (!read) return Pulled::broken;
-        for (const auto& fact : facts_) {
-            if (format_ == EventFormat::server_sent) {
-                out += fmt::format("id: {}\nevent: {}\ndata: ", fact.seq, fact_names[fact.fact.index()]);
-            }
-            append_fact(out, fact);
-            out += format_ == EventFormat::server_sent ? "\n\n" : "\n";
-        }
-        if (left_) *left_ -= facts_.size();
-        if (*read < wanted) return left_ ? Pulled::ended : Pulled::nothing_yet;
-        return left_ && *left_ == 0 ? Pulled::ended : Pulled::more;
+        if (std::exchange(is_first_, false)) begin(out);
+        const auto pulled = pull_some(out);
+        if (format_ == EventFormat::list && pulled == Pulled::ended) out += "]\n";
+        return pulled;
     }
     [[nodiscard]] std::string heartbeat() const override {
         return format_ == EventFormat::server_sent ? ":\n\n" : " ";  // white space before the next object is still JSON
     }
     [[nodiscard]] std::string_view type() const override {
-        return format_ == EventFormat::server_sent ? "text/event-stream" : "application/jsonl";
+        switch (format_) {
+            case EventFormat::lines:
+                return "application/jsonl";
+            case EventFormat::list:
+                return "application/json";
+            case EventFormat::server_sent:
+                break;
+        }
+        return "text/event-stream";
     }
 
 private:
-    /// JSON lines have no room for remarks: whoever reads those asks `info` for first_fact.
-    void say_what_is_gone(std::string& out) const {
+    Pulled pull_some(std::string& out) {
+        constexpr std::size_t at_once = 500;
+        const auto wanted = std::min(at_once, left_.value_or(at_once));
+        facts_.clear();
+        const auto read = reader_.read(wanted, facts_);
+        if (!read) return Pulled::broken;
+        for (const auto& fact : facts_) append(out, fact);
+        looked_at_ += *read;
+        if (left_) *left_ -= facts_.size();
+        if (*read < wanted) return left_ ? Pulled::ended : Pulled::nothing_yet;
+        constexpr std::size_t most_looked_at = 100'000;  // for a list
+        const bool is_enough = format_ == EventFormat::list && looked_at_ >= most_looked_at;
+        return is_enough || (left_ && *left_ == 0) ? Pulled::ended : Pulled::more;
+    }
+    void append(std::string& out, const LoggedFact& fact) {
+        if (format_ == EventFormat::list && std::exchange(has_one_, true)) out.push_back(',');
+        if (format_ == EventFormat::server_sent) {
+            out += fmt::format("id: {}\nevent: {}\ndata: ", fact.seq, fact_names[fact.fact.index()]);
+        }
+        append_fact(out, fact);
+        if (format_ == EventFormat::lines) out += "\n";
+        if (format_ == EventFormat::server_sent) out += "\n\n";
+    }
+    /// JSON has no room for remarks on what is gone: whoever reads that asks `info` for first_fact.
+    void begin(std::string& out) const {
+        if (format_ == EventFormat::list) out += "[";
         if (format_ != EventFormat::server_sent) return;
         const auto first = control_.figures().first_fact;
         if (from_ < first) out += fmt::format(": facts {} to {} are no longer in the log\n\n", from_, first - 1);
@@ -308,6 +353,8 @@ private:
     std::vector<LoggedFact> facts_;
     EventFormat format_;
     std::optional<std::size_t> left_;  // to be given yet; nothing: for ever
+    std::size_t looked_at_ = 0;
+    bool has_one_ = false;
 };
 
 }  // namespace

@@ -39,9 +39,10 @@ struct FollowOptions {
 [[nodiscard]] std::unique_ptr<Stream> follow_jobs(const Control& control, JobId first, std::int32_t count,
                                                   const FollowOptions& options);
 
-enum class EventFormat : std::uint8_t { lines, server_sent };
+enum class EventFormat : std::uint8_t { lines, list, server_sent };
 
-/// Facts from `from` on that the caller may see: for ever, or those that there are, at most `most`.
+/// Facts from `from` on that the caller may see: for ever, or those that there are, at most `most`. A list is JSON as a
+/// whole; it looks at the next 100,000, where most are of tenants that the caller may not see.
 [[nodiscard]] std::unique_ptr<Stream> follow_facts(const Control& control, const Caller& caller, std::uint64_t from,
                                                    EventFormat format, std::optional<std::size_t> most = {});
 

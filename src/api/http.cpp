@@ -101,4 +101,42 @@ Reply error_reply(int status, std::string_view code, std::string_view message, s
     return reply;
 }
 
+namespace {
+
+/// A stream of which a piece was taken already.
+class Begun final : public Stream {
+public:
+    Begun(std::string begun, std::unique_ptr<Stream> rest) : begun_{std::move(begun)}, rest_{std::move(rest)} {}
+    Pulled pull(std::string& out) override {
+        if (begun_.empty()) return rest_->pull(out);
+        out += std::exchange(begun_, {});
+        return Pulled::more;
+    }
+    [[nodiscard]] std::size_t keeps() const override { return rest_->keeps(); }
+    [[nodiscard]] std::string heartbeat() const override { return rest_->heartbeat(); }
+    [[nodiscard]] std::string_view type() const override { return rest_->type(); }
+
+private:
+    std::string begun_;
+    std::unique_ptr<Stream> rest_;
+};
+
+}  // namespace
+
+Response whole_or_rest(std::unique_ptr<Stream> stream) {
+    Reply reply;
+    reply.type = stream->type();
+    switch (stream->pull(reply.body)) {
+        case Stream::Pulled::ended:
+            return reply;
+        case Stream::Pulled::broken:
+            return error_reply(503, "unavailable", "what was asked for cannot be read from the store",
+                               "try again in a moment");
+        case Stream::Pulled::more:
+        case Stream::Pulled::nothing_yet:
+            break;
+    }
+    return std::make_unique<Begun>(std::move(reply.body), std::move(stream));
+}
+
 }  // namespace stargate::api

@@ -62,9 +62,12 @@ public:
     Stream& operator=(const Stream&) = delete;
     virtual ~Stream() = default;
 
-    /// Appends what there is, not much more than 256 KiB. `more`: ask again at once. `broken`: the rest cannot be read;
+    /// Appends what there is, not much more than 256 KiB, within a few milliseconds: everybody else waits meanwhile.
+    /// `more`: ask again, though nothing may have come. `broken`: the rest cannot be read;
     /// the reply breaks off, so that nobody takes what came for the whole.
     [[nodiscard]] virtual Pulled pull(std::string& out) = 0;
+    /// How many bytes it keeps from one pull to the next, which the caller's budget has to have.
+    [[nodiscard]] virtual std::size_t keeps() const { return 0; }
     /// When to ask again though no new fact came; nothing: facts are all it waits for.
     [[nodiscard]] virtual std::optional<std::chrono::milliseconds> poll_after() const { return std::nullopt; }
     /// What to send when nothing was sent for a while, so that a gone client is noticed.
@@ -74,6 +77,9 @@ public:
 
 /// What is sent back: at once, or for as long as it lasts.
 using Response = std::variant<Reply, std::unique_ptr<Stream>>;
+
+/// A stream whose first piece is all of it as a plain reply; what goes on stays a stream.
+[[nodiscard]] Response whole_or_rest(std::unique_ptr<Stream> stream);
 
 /// `{"error":{"code":...,"message":...,"remedy":...}}`
 [[nodiscard]] Reply error_reply(int status, std::string_view code, std::string_view message, std::string_view remedy);

@@ -13,7 +13,6 @@ namespace stargate::api {
 namespace {
 using Clock = std::chrono::steady_clock;
 constexpr int threads = 4;  // so many people's folders may hang before others wait too
-constexpr std::size_t most_waiting = 1'000;
 }  // namespace
 
 /// What the threads share with the object, and keep when it goes before them.
@@ -94,20 +93,14 @@ Lookups::~Lookups() {
 }
 
 void Lookups::run(std::uint32_t uid, Work work, Outcome too_late) {
-    {
-        const std::scoped_lock lock{shared_->mutex};
-        if (shared_->tasks.size() < most_waiting) {
-            auto task = std::make_shared<Shared::Task>();
-            task->uid = uid;
-            task->work = std::move(work);
-            task->too_late = std::move(too_late);
-            task->until = Clock::now() + patience_;
-            shared_->tasks.push_back(std::move(task));
-            shared_->changed.notify_all();
-            return;
-        }
-    }
-    too_late();
+    auto task = std::make_shared<Shared::Task>();
+    task->uid = uid;
+    task->work = std::move(work);
+    task->too_late = std::move(too_late);
+    const std::scoped_lock lock{shared_->mutex};
+    task->until = Clock::now() + patience_;
+    shared_->tasks.push_back(std::move(task));
+    shared_->changed.notify_all();
 }
 
 }  // namespace stargate::api

@@ -22,8 +22,8 @@ public:
     /// uses, and refer to nothing else.
     ~Lookups();
 
-    /// `work` runs on some thread, and then what it returns; or `too_late`, once patience is over or too many wait.
-    /// From any thread.
+    /// `work` runs on some thread, and then what it returns; or `too_late`, once patience is over. From any thread.
+    /// What waits is of requests whose clients wait, so that the limits of connections bound it, of one user and whole.
     void run(std::uint32_t uid, Work work, Outcome too_late);
 
 private:

@@ -29,6 +29,21 @@ TEST(Lookups, OnePersonsHangingFolderStopsNobodyElse) {
     EXPECT_EQ(served.get_future().wait_for(std::chrono::seconds{4}), std::future_status::ready);
 }
 
+TEST(Lookups, AsManyAsOnePersonsWaitNobodyElseIsRefused) {
+    Hanging hanging;
+    Lookups lookups{std::chrono::hours{1}};
+    std::atomic<int> refused = 0;
+    for (int i = 0; i < 2'000; ++i) {
+        lookups.run(
+            1, [until = hanging.until]() -> Lookups::Outcome { return until.wait(), [] {}; }, [&] { ++refused; });
+    }
+    std::promise<bool> served;
+    lookups.run(
+        2, [&] { return [&] { served.set_value(true); }; }, [&] { served.set_value(false); });
+    EXPECT_TRUE(served.get_future().get());
+    EXPECT_EQ(refused, 0);
+}
+
 TEST(Lookups, WhatHangsIsGivenUp) {
     Hanging hanging;
     Lookups lookups{std::chrono::milliseconds{20}};

@@ -3,6 +3,7 @@
 #include "api/frame.hpp"
 #include "net/message.hpp"
 
+#include <algorithm>
 #include <boost/beast/core/string.hpp>
 #include <boost/beast/http/error.hpp>
 #include <boost/beast/http/parser.hpp>
@@ -91,6 +92,10 @@ bool RequestReader::expects_continue() const {
 bool RequestReader::keeps_alive() const { return parser_->keep_alive(); }
 bool RequestReader::knows_chunks() const { return parser_->get().version() >= 11; }
 bool RequestReader::has_two_ends() const { return parser_->chunked() && parser_->content_length(); }
+std::size_t RequestReader::body_size() const {
+    const auto told = parser_->content_length();
+    return told ? std::min<std::size_t>(*told, max_body_bytes) : parser_->chunked() ? max_body_bytes : 0;
+}
 
 std::optional<Reply> RequestReader::turn_away(const std::optional<Caller>& peer, const Tokens& tokens,
                                               Caller& caller) const {

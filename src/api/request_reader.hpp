@@ -35,7 +35,8 @@ public:
     [[nodiscard]] bool expects_continue() const;
     [[nodiscard]] bool keeps_alive() const;
     [[nodiscard]] bool knows_chunks() const;  // the client can read a reply without a known length
-    [[nodiscard]] bool has_two_ends() const;  // both a length and chunks: never let through
+    [[nodiscard]] bool has_two_ends() const;  // both a length and chunks: never let through, as the fuzz target asserts
+    [[nodiscard]] std::size_t body_size() const;  // the most that its body can be
 
     /// The whole request for its route, once; nothing when its target is malformed.
     [[nodiscard]] std::optional<Request> take(const Caller& caller);

@@ -105,6 +105,16 @@ std::size_t count_active(const Control& control, const std::vector<JobId>& jobs)
     return active;
 }
 
+Reply done_reply(std::vector<JobId> jobs, std::size_t active) {
+    std::sort(jobs.begin(), jobs.end());
+    Reply reply{200, R"({"jobs":)"};
+    JsonList ids{reply.body};
+    for (const auto id : jobs) ids.item() += std::to_string(id.value);
+    ids.close();
+    reply.body += fmt::format(",\"active\":{}}}\n", active);
+    return reply;
+}
+
 /// It was to be held or released, and waits no more.
 Reply waits_no_more(const std::string& reference, const std::string& verb) {
     if (verb == "release") {
@@ -187,6 +197,9 @@ void Api::act_on_jobs(const Request& request, const Finish& finish) {
             if (is_array && spec.kind == Kind::service && reference != spec.name) of_service = spec.name;
             if (!std::holds_alternative<Finished>(job.phase)) jobs.push_back(id);
         }
+        // Those that wait come first, so that what a cancelled element lets go of does not go to the next one.
+        std::stable_partition(jobs.begin(), jobs.end(),
+                              [&](JobId id) { return std::holds_alternative<Waiting>(state.at<Job>(id).phase); });
     });
     if (!named.rivals.empty()) return finish(ambiguous(reference, named.rivals));
     if (named.jobs.empty()) {
@@ -207,15 +220,15 @@ void Api::act_on_jobs(const Request& request, const Finish& finish) {
         if (verb == "resize") inputs.emplace_back(Resize{job, gpus});
     }
     const auto caller = request.caller;
-    control_.ask(std::move(inputs), [=, this](const Result<std::vector<Answer>>& answers) {
+    control_.ask(caller.uid, std::move(inputs), [=, this](const Result<std::vector<Answer>>& answers) {
         finish([=, this]() -> Response {
             if (!answers) return failure_reply(answers.error());
-            std::string done;
+            std::vector<JobId> done;
             const Answer* refused = nullptr;
             JobId of;
             for (std::size_t i = 0; i < answers->size(); ++i) {
                 if ((*answers)[i].accepted()) {
-                    done += fmt::format("{}{}", done.empty() ? "" : ",", jobs[i].value);
+                    done.push_back(jobs[i]);
                 } else if (refused == nullptr) {
                     refused = &(*answers)[i];
                     of = jobs[i];
@@ -223,7 +236,7 @@ void Api::act_on_jobs(const Request& request, const Finish& finish) {
             }
             // Elements that end meanwhile do not spoil what was done to the others.
             if (!done.empty() || refused == nullptr) {
-                return Reply{200, fmt::format("{{\"jobs\":[{}],\"active\":{}}}\n", done, count_active(control_, jobs))};
+                return done_reply(std::move(done), count_active(control_, jobs));
             }
             const bool is_hold = verb == "hold" || verb == "release";
             if (refused->why.why == Why::wrong_state && is_hold) return waits_no_more(reference, verb);
@@ -245,7 +258,7 @@ void Api::act_on_jobs(const Request& request, const Finish& finish) {
 namespace {
 /// Asks one thing and answers `{"ok":true}`, or why not.
 void ask_one(Control& control, const Caller& caller, Input input, const Api::Finish& finish) {
-    control.ask({std::move(input)}, [&control, caller, finish](Result<std::vector<Answer>> answers) {
+    control.ask(caller.uid, {std::move(input)}, [&control, caller, finish](Result<std::vector<Answer>> answers) {
         finish([&control, caller, answers]() -> Response {
             if (!answers) return failure_reply(answers.error());
             if (answers->empty() || answers->front().accepted()) return Reply{200, "{\"ok\":true}\n"};

@@ -20,6 +20,7 @@
 #include "api/lookups.hpp"
 #include "api/sight.hpp"
 #include "api/tokens.hpp"
+#include "base/digest.hpp"
 
 namespace stargate::api {
 
@@ -125,8 +126,9 @@ private:
     };
     std::mutex known_mutex_;
     std::map<std::uint32_t, Known<Account>> accounts_;
-    std::map<std::string, Known<bool>> startable_;  // what was found to be there and executable a moment ago
-    Lookups lookups_;                               // the last member: it goes first
+    std::map<Digest, Known<bool>>
+        startable_;    // by the digest of what was found to be there and executable a moment ago
+    Lookups lookups_;  // the last member: it goes first
 };
 
 constexpr std::uint64_t default_rows = 1'000;     // of a listing

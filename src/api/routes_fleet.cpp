@@ -140,21 +140,7 @@ Response Api::events(const Request& request) {
     }
     constexpr std::uint64_t most_facts = 10'000;  // in one array
     if (limit > most_facts) return not_in_range("limit", request.target.value("limit"), 1, most_facts);
-    constexpr std::size_t most_looked_at = 100'000;  // for it, where most are of tenants that the caller may not see
-    FactReader reader{control_, request.caller, from};
-    std::vector<LoggedFact> facts;
-    for (std::size_t looked_at = 0; facts.size() < limit && looked_at < most_looked_at;) {
-        const auto read = reader.read(limit - facts.size(), facts);
-        if (!read) return error_reply(503, "unavailable", read.error().detail, "try again in a moment");
-        if (*read == 0) break;
-        looked_at += *read;
-    }
-    Reply reply;
-    JsonList items{reply.body};
-    for (const auto& fact : facts) append_fact(items.item(), fact);
-    items.close();
-    reply.body.push_back('\n');
-    return reply;
+    return whole_or_rest(follow_facts(control_, request.caller, from, EventFormat::list, limit));
 }
 
 Response Api::event_types(const Request&) {

@@ -4,6 +4,7 @@
 
 #include "api/follow.hpp"
 #include "api/holders.hpp"
+#include "api/job_list.hpp"
 #include "api/job_rows.hpp"
 #include "api/json.hpp"
 #include "api/query.hpp"
@@ -18,10 +19,6 @@
 namespace stargate::api {
 
 namespace {
-
-constexpr std::size_t rows_a_look = 1'000;      // written under the view's lock at once: half a millisecond
-constexpr std::size_t skipped_a_look = 50'000;  // passed over under the lock at once
-constexpr std::size_t most_history = 100'000;   // rows of the history looked at for one listing
 
 void append_reason(std::string& out, const Sight& sight, const Refusal& why, const JobSpec& spec, JobId job) {
     const auto sentence = sentence_of(sight, why, {&spec, nullptr, job});
@@ -54,75 +51,15 @@ void append_launch(std::string& out, const Launch& launch) {
     out += "}";  // the environment may hold secrets: it is for the job alone
 }
 
-/// What a listing is asked to hold.
-struct JobFilter {
-    bool only_active = false;
-    std::string_view name;  // of a job or of an element; empty: all
-    std::optional<JobState> state;
-
-    [[nodiscard]] bool takes(const Sight& sight, const Job& job) const {
-        const auto& all = sight.state();
-        if (only_active && std::holds_alternative<Finished>(job.phase)) return false;
-        if (state && state_of(all, job) != *state) return false;
-        const auto& spec = all.spec_of(job);
-        if (!name.empty() && spec.name != name && label_of(all, job) != name) return false;
-        return sight.may_see(spec);
-    }
-    [[nodiscard]] bool takes(const RetiredJob& job) const {
-        if (!name.empty() && job.spec.name != name && label_of(job) != name) return false;
-        const auto* finished = std::get_if<Finished>(&job.job.phase);
-        return !state || (finished != nullptr && name_of(finished->outcome) == name_of(*state));
-    }
-};
-
 }  // namespace
 
 Response Api::jobs(const Request& request) {
-    const auto limit = whole_in_query(request.target, "limit", default_rows);
     JobFilter filter;
     filter.only_active = request.target.is_set("active");
     filter.name = request.target.value("name");
     filter.state = from_name<JobState>(request.target.value("state"));
-    Reply reply;
-    reply.body.reserve(std::min(limit, rows_a_look) * 480);
-    JsonList rows{reply.body};
-    std::size_t count = 0;
-    JobId below{~std::uint64_t{0}};  // where the next look goes on: others use the view in between
-    for (bool more = true; more && count < limit;) {
-        more = false;
-        control_.read([&](const State& state, Instant, std::uint64_t) {
-            const Sight sight{request.caller, state};
-            const auto until = std::min(limit, count + rows_a_look);
-            std::size_t skipped = 0;
-            state.table<Job>().for_each_newest(
-                [&](const Job& job) {
-                    below = job.id;
-                    if (filter.takes(sight, job)) {
-                        append_job(rows.item(), state, job);
-                        more = ++count == until;
-                    } else {
-                        more = ++skipped == skipped_a_look;
-                    }
-                    return !more;
-                },
-                below);
-        });
-    }
-    if (count < limit && !filter.only_active) {
-        const auto read = control_.read_retired(most_history, [&](const RetiredJob& job) {
-            if (!filter.takes(job)) return true;
-            control_.read([&](const State& state, Instant, std::uint64_t) {
-                if (!Sight{request.caller, state}.may_see(job.spec)) return;
-                append_retired(rows.item(), state, job);
-                ++count;
-            });
-            return count < limit;
-        });
-        if (!read) return error_reply(503, "unavailable", read.error().detail, "try again in a moment");
-    }
-    rows.close();
-    reply.body.push_back('\n');
-    return reply;
+    const auto limit = whole_in_query(request.target, "limit", default_rows);
+    return whole_or_rest(list_jobs(control_, request.caller, std::move(filter), limit));
 }
 
 Response Api::job(const Request& request) {

@@ -14,23 +14,21 @@
 #include <boost/asio/detached.hpp>
 #include <boost/asio/generic/stream_protocol.hpp>
 #include <boost/asio/io_context.hpp>
-#include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/write.hpp>
 #include <boost/beast/core/basic_stream.hpp>
-#include <boost/beast/http/status.hpp>
 #include <cerrno>
-#include <charconv>
-#include <cstring>
 #include <list>
 #include <thread>
 
 #include "api/frame.hpp"
-#include "api/places.hpp"
+#include "api/listen.hpp"
+#include "api/reply_text.hpp"
 #include "api/request_reader.hpp"
+#include "api/turns.hpp"
 #include "base/posix.hpp"
 #include "net/unix_socket.hpp"
 
@@ -40,7 +38,6 @@ namespace {
 
 namespace asio = boost::asio;
 namespace beast = boost::beast;
-namespace http = boost::beast::http;
 using ErrorCode = boost::system::error_code;
 
 auto into(ErrorCode& error) { return asio::redirect_error(asio::use_awaitable, error); }
@@ -54,30 +51,18 @@ class Session;
 
 /// What all sessions share. On the server's thread.
 struct Common {
-    Common(Api& served, ServerSetting how) : api{served}, setting{std::move(how)}, places{setting.places} {}
+    Common(Api& served, ServerSetting how) : api{served}, setting{std::move(how)} {}
 
     Api& api;
     ServerSetting setting;
     /// Outlives what the control plane still holds of ours.
     std::shared_ptr<asio::io_context> io = std::make_shared<asio::io_context>(1);
-    Places places;
+    Places places{setting.places};
+    Budget bytes{setting.bytes};  // bodies that are not worked off, replies that are not taken
+    Turns turns{[this](Turns::Go go) { asio::post(*io, std::move(go)); }};
     std::list<Session*> unknown;  // who came over TCP and has shown no token, oldest first
     bool stopping = false;
 };
-
-std::string_view phrase_of(int status) {
-    const auto words = http::obsolete_reason(static_cast<http::status>(status));
-    return {words.data(), words.size()};
-}
-
-std::string head_of(int status, std::string_view type, bool keep_alive, int retry_after_s) {
-    auto head = fmt::format("HTTP/1.1 {} {}\r\nContent-Type: {}\r\nCache-Control: no-store\r\n", status,
-                            phrase_of(status), type);
-    if (retry_after_s > 0) head += fmt::format("Retry-After: {}\r\n", retry_after_s);
-    if (status == 401) head += "WWW-Authenticate: Bearer\r\n";
-    if (!keep_alive) head += "Connection: close\r\n";
-    return head;
-}
 
 /// What a route made of it; whatever it throws stays with this request.
 Response safely_made(const Api::Outcome& outcome) {
@@ -101,6 +86,8 @@ void send_some(int socket, std::string_view& bytes) {
     const auto sent = ::send(socket, bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
     if (sent > 0) bytes.remove_prefix(static_cast<std::size_t>(sent));
 }
+
+constexpr std::size_t small_piece = 4U << 10;  // of a stream: what a connection may keep while it has nothing to say
 
 /// Requests in order, each answered before the next is read, so pipelining is safe.
 class Session : public std::enable_shared_from_this<Session> {
@@ -128,15 +115,18 @@ private:
     Awaitable<bool> serve_one();
     Awaitable<bool> read(RequestReader& reader, RequestReader::Stage until);
     Awaitable<bool> refuse(const Reply& refusal);
-    Awaitable<bool> reply(const Reply& reply, bool keep_alive);
+    Awaitable<bool> reply(Reply reply, bool keep_alive);
     Awaitable<bool> send(std::string_view bytes, std::chrono::milliseconds patience);
     Awaitable<bool> stream(Stream& source, bool chunked, const Caller& caller);
+    Awaitable<void> turn();
     Awaitable<bool> rest(const Stream& source, std::string& out);
     Awaitable<void> swallow();
     Awaitable<Answered> answer(Request request, bool keep_alive);
     [[nodiscard]] bool is_admitted(const Caller& caller);
     [[nodiscard]] bool is_client_gone();
     void forget_unknown();
+    [[nodiscard]] bool hold(std::size_t bytes);
+    void let_go(std::size_t bytes);
 
     Common& common_;
     Connection stream_;
@@ -145,7 +135,8 @@ private:
     bool is_unknown_ = false;
     std::list<Session*>::iterator place_;  // among the unknown
     asio::steady_timer wake_;
-    std::string in_;  // what came and is not read yet
+    std::string in_;        // what came and is not read yet
+    std::size_t held_ = 0;  // bytes of the caller's budget that this connection takes
     bool busy_ = false;
     bool news_ = false;
     std::chrono::steady_clock::time_point spoke_{};  // when the stream last sent something
@@ -155,10 +146,9 @@ Reply too_many_connections() {
     return error_reply(503, "too_many_connections", "too many connections are open", "try again in a moment");
 }
 
-std::string whole_reply(const Reply& reply, bool keep_alive) {
-    auto text = head_of(reply.status, reply.type, keep_alive, reply.retry_after_s);
-    text += fmt::format("Content-Length: {}\r\n\r\n", reply.body.size());
-    return text + reply.body;
+Reply too_much_at_once() {
+    return error_reply(503, "too_many_bytes", "too much that you sent or asked for is under way",
+                       "read the replies that you asked for, then send it again");
 }
 
 Session::Session(Common& common, Connection stream, std::optional<Caller> peer)
@@ -173,6 +163,7 @@ Session::Session(Common& common, Connection stream, std::optional<Caller> peer)
 
 void Session::leave() {
     forget_unknown();
+    let_go(held_);
     if (holds_) common_.places.leave(*holds_);
     holds_.reset();
 }
@@ -181,6 +172,20 @@ void Session::forget_unknown() {
     if (!is_unknown_) return;
     common_.unknown.erase(place_);
     is_unknown_ = false;
+}
+
+/// Takes so many bytes of the caller's budget, as long as it has a place; false: there are not so many left.
+bool Session::hold(std::size_t bytes) {
+    if (!holds_) return true;
+    if (!common_.bytes.take(*holds_, static_cast<std::int64_t>(bytes))) return false;
+    held_ += bytes;
+    return true;
+}
+
+void Session::let_go(std::size_t bytes) {
+    if (!holds_ || bytes == 0) return;
+    common_.bytes.give_back(*holds_, static_cast<std::int64_t>(bytes));
+    held_ -= bytes;
 }
 
 void Session::close() {
@@ -223,6 +228,7 @@ Awaitable<bool> Session::read(RequestReader& reader, RequestReader::Stage until)
 Awaitable<bool> Session::serve_one() {
     using Stage = RequestReader::Stage;
     busy_ = false;
+    let_go(held_);
     RequestReader reader;
     stream_.expires_after(holds_ ? common_.setting.head_timeout : common_.setting.unknown_timeout);
     if (!co_await read(reader, Stage::body)) co_return false;
@@ -236,6 +242,11 @@ Awaitable<bool> Session::serve_one() {
     if (!is_admitted(caller)) {
         ++common_.api.figures().turned_away;
         co_return co_await reply(too_many_connections(), false);
+    }
+    // Also who holds all that it may is told so before anything is done for it.
+    if (!hold(std::max<std::size_t>(reader.body_size(), 1))) {
+        if (reader.stage() == Stage::body) co_return co_await refuse(too_much_at_once());
+        co_return co_await reply(too_much_at_once(), reader.keeps_alive());
     }
     if (reader.stage() == Stage::body) {
         if (reader.expects_continue() && in_.empty() &&
@@ -254,13 +265,15 @@ Awaitable<bool> Session::serve_one() {
             error_reply(400, "malformed", "the request's target is malformed", "docs/api.md lists the routes"),
             keep_alive);
     }
+    co_await turn();
     auto answered = co_await answer(std::move(*request), keep_alive);
+    let_go(held_);
     if (const auto* sent = std::get_if<Sent>(&answered)) {
         ++common_.api.figures().replies[sent->status];
         co_return co_await send(sent->rest, common_.setting.write_timeout) && keep_alive;
     }
     auto& response = std::get<Response>(answered);
-    if (const auto* whole = std::get_if<Reply>(&response)) co_return co_await reply(*whole, keep_alive);
+    if (auto* whole = std::get_if<Reply>(&response)) co_return co_await reply(std::move(*whole), keep_alive);
     auto& source = *std::get<std::unique_ptr<Stream>>(response);
     ++common_.api.figures().replies[200];
     auto head = head_of(200, source.type(), keep_alive && chunked, 0);
@@ -290,20 +303,24 @@ Awaitable<void> Session::swallow() {
     }
 }
 
-/// Patience counts for each call: so long may the client take nothing.
+/// Patience counts for each call: so long may the client take nothing. What it does not take at once is of its budget;
+/// where that is used up, the connection ends.
 Awaitable<bool> Session::send(std::string_view bytes, std::chrono::milliseconds patience) {
     // What the socket takes at once needs no timer and no turn of the loop.
     if (!bytes.empty()) send_some(stream_.socket().native_handle(), bytes);
     if (bytes.empty()) co_return true;
+    if (!hold(bytes.size())) co_return false;
     ErrorCode error;
     stream_.expires_after(patience);
     co_await asio::async_write(stream_, asio::buffer(bytes), into(error));
+    let_go(bytes.size());
     co_return !error;
 }
 
-Awaitable<bool> Session::reply(const Reply& reply, bool keep_alive) {
+Awaitable<bool> Session::reply(Reply reply, bool keep_alive) {
     ++common_.api.figures().replies[reply.status];
     const auto text = whole_reply(reply, keep_alive);
+    reply.body = {};  // a large one is not kept twice
     co_return co_await send(text, common_.setting.write_timeout) && keep_alive;
 }
 
@@ -340,28 +357,49 @@ Awaitable<Answered> Session::answer(Request request, bool keep_alive) {
 /// True when the stream came to its end and the client took it all. A stream that cannot be read to its end has no last
 /// chunk, so that the client knows.
 Awaitable<bool> Session::stream(Stream& source, bool chunked, const Caller& caller) {
-    std::string out, chunk;
+    std::string out;
+    // A chunk's size goes before it: room for that in advance saves a copy.
+    constexpr std::size_t size_line = sizeof "00000000\r\n" - 1;
+    const auto prefix = chunked ? size_line : 0;
+    std::size_t kept = 0;
     spoke_ = std::chrono::steady_clock::now();
     while (true) {
-        out.clear();
+        out.assign(prefix, '0');
+        co_await turn();
         news_ = false;
         // A token that was revoked ends what it opened.
         if (!caller.token.empty() && !common_.api.tokens().is_good(caller.token)) co_return false;
         const auto pulled = source.pull(out);
-        if (out.empty() && pulled == Stream::Pulled::nothing_yet) {
+        const auto keeps = source.keeps();
+        if (keeps > kept && !hold(keeps - kept)) co_return false;
+        if (keeps < kept) let_go(kept - keeps);
+        kept = keeps;
+        if (out.size() == prefix && pulled == Stream::Pulled::nothing_yet) {
+            if (out.capacity() > small_piece) std::string(prefix, '0').swap(out);
             if (common_.stopping || !co_await rest(source, out)) co_return false;
         }
-        if (!out.empty()) {
-            chunk = chunked ? fmt::format("{:x}\r\n", out.size()) : std::string{};
-            chunk += out;
-            if (chunked) chunk += "\r\n";
-            if (!co_await send(chunk, common_.setting.stream_timeout)) co_return false;
+        if (out.size() > prefix) {
+            if (chunked) {
+                fmt::format_to(out.data(), "{:08x}\r\n", out.size() - prefix);
+                out += "\r\n";
+            }
+            if (!co_await send(out, common_.setting.stream_timeout)) co_return false;
             spoke_ = std::chrono::steady_clock::now();
         }
         if (pulled == Stream::Pulled::broken) co_return false;
         if (pulled == Stream::Pulled::ended) break;
     }
     co_return !chunked || co_await send("0\r\n\r\n", common_.setting.stream_timeout);
+}
+
+/// Waits until the caller may have the thread.
+Awaitable<void> Session::turn() {
+    if (common_.turns.take()) co_return;
+    auto wait = [this](auto handler) {
+        common_.turns.wait(holds_ ? holds_->uid : 0,
+                           [go = std::make_shared<decltype(handler)>(std::move(handler))] { (*go)(); });
+    };
+    co_await asio::async_initiate<const asio::use_awaitable_t<>&, void()>(std::move(wait), asio::use_awaitable);
 }
 
 /// Waits for facts, or until the stream wants to look by itself. After a long silence it puts a heartbeat into `out`
@@ -375,7 +413,7 @@ Awaitable<bool> Session::rest(const Stream& source, std::string& out) {
     const auto now = std::chrono::steady_clock::now();
     if (now - spoke_ < heartbeat) co_return true;
     spoke_ = now;
-    out = source.heartbeat();
+    out += source.heartbeat();
     co_return !is_client_gone();
 }
 
@@ -413,7 +451,6 @@ private:
     using Acceptor = asio::basic_socket_acceptor<Protocol>;
 
     [[nodiscard]] asio::io_context& io() { return *common_.io; }
-    Result<void> listen_tcp();
     Awaitable<void> accept(Acceptor& acceptor, bool is_unix);
     void welcome(Connection stream, bool is_unix);
     Awaitable<void> serve(std::shared_ptr<Session> session);
@@ -445,46 +482,13 @@ Result<void> Impl::listen() {
         if (!socket) return tl::unexpected<Error>(socket.error());
         unix_.emplace(io(), Protocol{AF_UNIX, 0}, fcntl(socket->get(), F_DUPFD_CLOEXEC, 0));
     }
-    return setting.listen.empty() ? Result<void>{} : listen_tcp();
-}
-
-Result<void> Impl::listen_tcp() {
-    const auto& text = common_.setting.listen;
-    const auto colon = text.rfind(':');
-    std::uint16_t port = 0;
-    auto host = text.substr(0, colon);
-    const auto* end = text.data() + text.size();
-    const auto* digits = colon == std::string::npos ? end : text.data() + colon + 1;
-    const auto [read_to, bad] = std::from_chars(digits, end, port);
-    if (digits == end || bad != std::errc{} || read_to != end) {
-        return fail(Fault::malformed, fmt::format("--listen {}: not ADDRESS:PORT; write 127.0.0.1:7433", text));
-    }
-    if (host.size() > 2 && host.front() == '[') host = host.substr(1, host.size() - 2);
-    if (host == "localhost") host = "127.0.0.1";
-    ErrorCode error;
-    const auto address = asio::ip::make_address(host, error);
-    if (error) return fail(Fault::malformed, fmt::format("--listen {}: no address; write 127.0.0.1:7433", text));
-    if (!address.is_loopback()) {
-        return fail(Fault::denied,
-                    fmt::format("--listen {}: TLS and a token are needed to be reached from other machines, and this "
-                                "version has no TLS; listen on 127.0.0.1 and come in through ssh -L",
-                                text));
-    }
-    const asio::ip::tcp::endpoint endpoint{address, port};
-    // By hand, since Asio's sockets would stay open in the programs that the engine starts.
-    const FileDescriptor socket{::socket(endpoint.protocol().family(), SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
-    const int on = 1;
-    asio::ip::tcp::endpoint bound;
-    auto size = static_cast<socklen_t>(bound.capacity());
-    if (!socket || setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
-        bind(socket.get(), endpoint.data(), static_cast<socklen_t>(endpoint.size())) != 0 ||
-        ::listen(socket.get(), SOMAXCONN) != 0 || getsockname(socket.get(), bound.data(), &size) != 0) {
-        return fail(Fault::conflict, fmt::format("--listen {}: {}; choose another port, or end what uses it", text,
-                                                 std::strerror(errno)));
-    }
-    port_ = bound.port();
-    address_ = fmt::format("{}:{}", address.is_v6() ? "[" + address.to_string() + "]" : address.to_string(), port_);
-    tcp_.emplace(io(), Protocol{endpoint.protocol().family(), 0}, fcntl(socket.get(), F_DUPFD_CLOEXEC, 0));
+    if (setting.listen.empty()) return {};
+    auto listening = listen_on(setting.listen);
+    if (!listening) return tl::unexpected<Error>(listening.error());
+    port_ = listening->port;
+    address_ = listening->address;
+    const auto family = listening->is_v6 ? AF_INET6 : AF_INET;
+    tcp_.emplace(io(), Protocol{family, 0}, fcntl(listening->socket.get(), F_DUPFD_CLOEXEC, 0));
     return {};
 }
 

@@ -14,6 +14,8 @@ struct ServerSetting {
     std::string socket;  // path of the unix socket; anybody may connect when we are root, else only we
     std::string listen;  // `127.0.0.1:7433`, `[::1]:0`; empty: no TCP
     PlaceLimits places;
+    /// Bytes of bodies that are not worked off, and of replies that clients do not take.
+    BudgetLimits bytes{256U << 20, 64U << 20, 32U << 20};
     std::chrono::milliseconds head_timeout{60'000};       // to send a whole request head; also how long one may idle
     std::chrono::milliseconds unknown_timeout{5'000};     // the same over TCP, until a token was seen
     std::chrono::milliseconds body_timeout{30'000};       // to send its body

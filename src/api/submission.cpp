@@ -159,7 +159,7 @@ void Api::read_job(const Pending& pending, const Account& account) {
 void Api::check_start(const Pending& pending) {
     const auto& service = pending->job.submit.service;
     if (service && service->is_external()) return hand_in(pending);  // nothing of it starts
-    const auto key = start_of(pending->job);
+    const auto key = digest_of(start_of(pending->job));
     bool known = false;
     {
         const std::scoped_lock lock{known_mutex_};

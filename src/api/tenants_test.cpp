@@ -2,6 +2,7 @@
 
 #include <future>
 
+#include "api/fact_sight.hpp"
 #include "api/fake_control.hpp"
 #include "api/json.hpp"
 #include "api/routes.hpp"
@@ -240,9 +241,37 @@ TEST_F(TenantsTest, AJobThatGaveUpTellsAllItsFailures) {
     EXPECT_EQ(row["failures"].whole, 1);
 }
 
+TEST_F(TenantsTest, WhoLentIsShownToThoseWhoMaySeeThatJobAlone) {
+    const auto lender = submit(ada, "theirs", "a");
+    const auto borrower = submit(eve, "mine", "b");
+    FactSight sight{control_, {eve, false, true}};
+    sight.look_again();
+    Started begun;
+    begun.job = borrower;
+    begun.attempt = AttemptId{7};
+    Fact started = begun;
+    EXPECT_TRUE(sight.may_see(started));
+    Fact lent = Lent{lender, borrower, AttemptId{7}, 1};
+    EXPECT_TRUE(sight.may_see(lent));
+    EXPECT_FALSE(std::get<Lent>(lent).lender);
+    Fact returned = Returned{lender, borrower, AttemptId{7}, 1};
+    EXPECT_TRUE(sight.may_see(returned));
+    EXPECT_FALSE(std::get<Returned>(returned).lender);
+    Claimed claim;
+    claim.claim.job = borrower;
+    claim.claim.lenders = {{lender, 1}};
+    Fact claimed = claim;
+    EXPECT_TRUE(sight.may_see(claimed));
+    EXPECT_FALSE(std::get<Claimed>(claimed).claim.lenders.front().lender);
+    FactSight own{control_, {ada, false, true}};
+    own.look_again();
+    Fact theirs = Lent{borrower, lender, AttemptId{8}, 1};
+    EXPECT_FALSE(own.may_see(theirs));  // of an attempt that is not known
+}
+
 TEST_F(TenantsTest, ALongListingLetsOthersInBetween) {
     for (int i = 0; i < 25; ++i) submit(ada, "many", "a", 4, 100);
-    const auto rows = ask(ada, "GET", "/api/v1/jobs?limit=2400").json;
+    const auto rows = *parse_json(ask(ada, "GET", "/api/v1/jobs?limit=2400").body);
     ASSERT_EQ(rows.items.size(), 2'400U);
     for (std::size_t i = 0; i < rows.items.size(); ++i) {
         ASSERT_EQ(rows.items[i]["id"].whole, 2'500 - static_cast<std::int64_t>(i));

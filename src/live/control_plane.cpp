@@ -74,6 +74,7 @@ void ControlPlane::get_ready() { writer_->get_ready(); }
 
 void ControlPlane::submit(api::NewJob job, Done<Answer> done) {
     Request request;
+    request.by = job.input.spec.owner;
     request.input = std::move(job.input);
     request.launch = std::move(job.launch);
     request.key = std::move(job.key);
@@ -93,7 +94,7 @@ Result<std::optional<Answer>> ControlPlane::find_key(const std::string& tenant, 
     return Answer{{}, (*row)->first_job};
 }
 
-void ControlPlane::ask(std::vector<Input> inputs, Done<std::vector<Answer>> done) {
+void ControlPlane::ask(std::uint32_t by, std::vector<Input> inputs, Done<std::vector<Answer>> done) {
     struct Gathered {
         std::mutex mutex;
         std::vector<Answer> answers;
@@ -123,6 +124,7 @@ void ControlPlane::ask(std::vector<Input> inputs, Done<std::vector<Answer>> done
     std::vector<Request> requests(inputs.size());
     for (std::size_t i = 0; i < inputs.size(); ++i) {
         requests[i].input = std::move(inputs[i]);
+        requests[i].by = by;
         requests[i].done = [note, i](Result<Answer> answer) { note(i, std::move(answer)); };
     }
     if (!writer_->post(std::move(requests))) gathered->done(tl::unexpected(going_down()));
@@ -176,9 +178,11 @@ void ControlPlane::on_facts(std::function<void(std::uint64_t)> notify) {
     notify_ = std::move(notify);
 }
 
-Result<void> ControlPlane::read_retired(std::size_t most, const std::function<bool(const RetiredJob&)>& visit) const {
+Result<void> ControlPlane::read_retired(std::size_t most, const std::function<bool(const RetiredJob&)>& visit,
+                                        const RetiredJob* after) const {
     constexpr std::size_t page = 1'000;  // read under the lock at once
     std::optional<store::HistoryRow> last;
+    if (after != nullptr) last = store::HistoryRow{after->job.id, std::get<Finished>(after->job.phase).at, {}};
     while (most > 0) {
         std::unique_lock lock{reader_mutex_};
         const auto rows = wiring_.reader->newest_history(std::min(most, page), last ? &*last : nullptr);

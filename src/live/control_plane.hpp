@@ -63,14 +63,14 @@ public:
     void submit(api::NewJob job, Done<Answer> done) override;
     [[nodiscard]] Result<std::optional<Answer>> find_key(const std::string& tenant, const std::string& key,
                                                          const std::string& body) const override;
-    void ask(std::vector<Input> inputs, Done<std::vector<Answer>> done) override;
+    void ask(std::uint32_t by, std::vector<Input> inputs, Done<std::vector<Answer>> done) override;
     void read(const Look& look) const override;
     [[nodiscard]] Result<Launch> launch_of(JobId job) const override;
     [[nodiscard]] Result<void> read_facts(std::uint64_t from, std::size_t most,
                                           const std::function<void(const api::LoggedFact&)>& visit) const override;
     void on_facts(std::function<void(std::uint64_t)> notify) override;
-    [[nodiscard]] Result<void> read_retired(std::size_t most,
-                                            const std::function<bool(const RetiredJob&)>& visit) const override;
+    [[nodiscard]] Result<void> read_retired(std::size_t most, const std::function<bool(const RetiredJob&)>& visit,
+                                            const RetiredJob* after) const override;
     [[nodiscard]] Result<std::optional<RetiredJob>> find_retired(JobId job) const override;
     [[nodiscard]] Result<std::vector<api::OutputPiece>> read_output(JobId job, AttemptId attempt, std::int64_t offset,
                                                                     std::size_t most) const override;

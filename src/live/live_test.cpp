@@ -442,7 +442,7 @@ TEST_F(ControlPlaneTest, GoingDownWithItsWorkEndsAServiceWhole) {
 TEST_F(ControlPlaneTest, GoingDownWithItsWorkLeavesAnOperatorsDrainAlone) {
     auto plane = start();
     std::promise<void> drained;
-    plane->ask({Drain{NodeId{1}, true}}, [&](const Result<std::vector<Answer>>&) { drained.set_value(); });
+    plane->ask(0, {Drain{NodeId{1}, true}}, [&](const Result<std::vector<Answer>>&) { drained.set_value(); });
     drained.get_future().wait();
     plane->shut_down(api::RunningWork::ends);
     plane->wait();

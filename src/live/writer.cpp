@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <ctime>
-#include <iterator>
 
 #include "base/codec.hpp"
 #include "base/overloaded.hpp"
@@ -15,9 +14,11 @@
 namespace stargate::live {
 
 namespace {
-/// Client requests that may wait for the writer. At 2,000 durable batches a second of many requests each this is far
-/// less than a second of work; more than that is an overload that the caller had better hear of.
-constexpr std::size_t most_waiting_requests = 20'000;
+/// Requests of one user that may wait for the writer. At 2,000 durable batches a second of many requests each this is
+/// far less than a second of work; more than that is an overload that the caller had better hear of.
+constexpr std::size_t most_waiting_of_one = 20'000;
+/// The line in the inbox for what engines report: no uid.
+constexpr std::int64_t of_engines = -1;
 /// Requests decided in one batch: bounds how long the first of them waits for the last.
 constexpr std::size_t most_in_a_batch = 2'000;
 /// How long the writer waits without sleep for a submit that is being read, which takes some 40 us.
@@ -87,8 +88,9 @@ bool Writer::post(Request request) {
 bool Writer::post(std::vector<Request> requests) {
     {
         const std::lock_guard lock{mutex_};
-        if (stopping_ || inbox_.size() >= most_waiting_requests) return false;
-        std::move(requests.begin(), requests.end(), std::back_inserter(inbox_));
+        if (stopping_ || (!requests.empty() && inbox_.size_of(requests.front().by) >= most_waiting_of_one))
+            return false;
+        for (auto& request : requests) inbox_.push(request.by, std::move(request));
         inbox_waits_until_ = {};
         has_posted_ = true;
     }
@@ -104,7 +106,7 @@ void Writer::report(Report report) {
         const std::lock_guard lock{mutex_};
         if (!may_wait) inbox_waits_until_ = {};
         if (may_wait && inbox_.empty()) inbox_waits_until_ = parts_.clock.now() + patience;
-        inbox_.push_back(std::move(request));
+        inbox_.push(of_engines, std::move(request));
     }
     arrived_.notify_one();
 }
@@ -151,10 +153,7 @@ bool Writer::wait_for_work(std::deque<Request>& taken, std::vector<Chore>& chore
                 taken = std::move(deferred_);
                 deferred_.clear();
             }
-            while (!inbox_.empty() && taken.size() < most_in_a_batch) {
-                taken.push_back(std::move(inbox_.front()));
-                inbox_.pop_front();
-            }
+            while (!inbox_.empty() && taken.size() < most_in_a_batch) { taken.push_back(inbox_.pop()); }
             chores.swap(chores_);
             send_owed = std::exchange(send_owed_, false);
             if (due) taken.push_back({Due{}, {}, {}, {}, {}});
@@ -369,7 +368,7 @@ void Writer::look_for_room(Instant now) {
     if (!full_.exchange(false)) return;
     pass_is_due_ = true;  // now what waited may start
     const std::lock_guard lock{mutex_};
-    for (auto& [attempt, step] : late_steps_) inbox_.push_back({step, {}, {}, {}, {}});
+    for (auto& [attempt, step] : late_steps_) inbox_.push(of_engines, {step, {}, {}, {}, {}});
     late_steps_.clear();
 }
 

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/digest.hpp"
+#include "base/fair_queue.hpp"
 #include "core/decide.hpp"
 #include "engine/port.hpp"
 #include "live/clock.hpp"
@@ -31,9 +32,12 @@ struct Request {
     std::string key;               // idempotency key of a Submit; empty: none
     Digest body_hash{};            // of what the key stands for
     Done done;                     // on the view's thread; must not block; may be empty
+    std::uint32_t by = 0;          // uid of who asks: each has a line of his own
 };
 
 /// The one thread that touches State: drains its inbox, decides, commits the batch, then answers and lets commands go.
+/// A batch takes one request of each user in turn, and of what engines report, so that whoever asks for much waits for
+/// himself.
 /// Group commit: while one batch is being written, the next piles up. Nothing waits for a timer but what nobody waits
 /// for, which is that ranks run and how far they are: 1 ms at most.
 class Writer {
@@ -55,10 +59,11 @@ public:
     /// From any thread: a request will be posted in a moment. The writer wakes up while it is still being read, which
     /// takes about as long, and waits for it without sleep, for 100 us at most.
     void get_ready();
-    /// From any thread. False: the inbox is full, the caller answers 503.
+    /// From any thread. False: 20,000 requests of its user wait already, the caller answers 503.
     [[nodiscard]] bool post(Request request);
-    /// All of them or none: what one caller asks for at once, as the cancel of each element of an array, finds room
-    /// whole as soon as there is any.
+    /// All of them or none: what one user asks for at once, as the cancel of each element of an array, finds room whole
+    /// as soon as there is any. They are decided in order; more than 2,000 take several batches, and so do fewer when
+    /// others ask at the same time. `by` is the same in all.
     [[nodiscard]] bool post(std::vector<Request> requests);
     /// What an engine saw. Never refused: there is no more of it than work that runs.
     void report(Report report);
@@ -123,8 +128,8 @@ private:
 
     mutable std::mutex mutex_;
     std::condition_variable arrived_;
-    std::deque<Request> inbox_;
-    Instant inbox_waits_until_{};  // all that is in it may wait until then
+    FairQueue<std::int64_t, Request> inbox_;  // by uid, or of_engines
+    Instant inbox_waits_until_{};             // all that is in it may wait until then
     std::vector<Chore> chores_;
     bool send_owed_ = false;
     bool schedules_ = false;  // send_owed() was called

@@ -336,6 +336,38 @@ TEST_F(WriterTest, TheLogIsLookedAfterAgainSoonAfterAFailure) {
     EXPECT_EQ(looks, 3);
 }
 
+TEST_F(WriterTest, WhoAsksForMuchWaitsForHimself) {
+    std::promise<void> begun, go_on;
+    writer_->between_batches([&](store::Store&) -> Result<void> {
+        begun.set_value();
+        go_on.get_future().wait();
+        return {};
+    });
+    begun.get_future().wait();  // from now on what is posted waits
+    const auto requests = [](std::uint32_t by, int count, const Request::Done& done) {
+        std::vector<Request> all(static_cast<std::size_t>(count));
+        for (auto& each : all) {
+            each.input = Hold{JobId{99}, true};
+            each.done = done;
+            each.by = by;
+        }
+        return all;
+    };
+    constexpr int many = 25'000;
+    int answered = 0;
+    std::promise<void> all_answered;
+    const auto count = [&](const Result<Answer>&) {
+        if (++answered == many) all_answered.set_value();
+    };
+    EXPECT_TRUE(writer_->post(requests(1, many, count)));
+    EXPECT_FALSE(writer_->post(requests(1, 1, {})));
+    int before_the_other = 0;
+    EXPECT_TRUE(writer_->post(requests(2, 1, [&](const Result<Answer>&) { before_the_other = answered; })));
+    go_on.set_value();
+    all_answered.get_future().wait();
+    EXPECT_LT(before_the_other, 2'000);  // it was in the first batch
+}
+
 TEST_F(WriterTest, AFailedSyncOutsideACommitStopsTheProcessToo) {
     GTEST_FLAG_SET(death_test_style, "threadsafe");
     EXPECT_EXIT(

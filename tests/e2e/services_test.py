@@ -74,7 +74,7 @@ class Services(Serving):
         begun = self.begin(200)  # two seconds
         reply = begun.getresponse()
         self.assertEqual(reply.status, 200)
-        first = reply.fp.readline()
+        first = reply.readline()
         self.stargate.run("cancel", "chat")
         self.assertEqual(self.stargate.job("chat")["state"], "stopping")
         self.stargate.kill()  # who comes next waits for them, too

@@ -1,6 +1,7 @@
 #include "engine/local/shim/links.hpp"
 
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -29,8 +30,10 @@ bool Links::listen() {
     address.sun_family = AF_UNIX;
     std::memcpy(address.sun_path, socket_name, std::strlen(socket_name) + 1);
     door_ = Fd{socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
-    return door_ && bind(door_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 &&
-           ::listen(door_.get(), static_cast<int>(most_links)) == 0;
+    const auto before = umask(0177);  // the shim's own is 0, and who may connect has its uid
+    const bool is_bound = door_ && bind(door_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
+    umask(before);
+    return is_bound && ::listen(door_.get(), static_cast<int>(most_links)) == 0;
 }
 
 void Links::list(std::vector<pollfd>& polled) const {
