@@ -308,13 +308,11 @@ private:
     }
     void count(const YamlNode& node) { job_.submit.count = number(node, "count", 1, setting_.max_array); }
     void after(const YamlNode& node) {
-        job_.submit.after = words(node, "after");
-        for (const auto& before : job_.submit.after) {
-            if (failed_) return;
-            if (const auto fits = check_job_name(before); !fits) {
-                return reject(node.line, "after", fmt::format("`{}`: {}", before, fits.error().detail));
-            }
-        }
+        const auto names = words(node, "after");
+        if (failed_) return;
+        auto after = read_after(names);
+        if (!after) return reject(node.line, "after", after.error().detail);
+        job_.submit.after = std::move(*after);
     }
     void mounts(const YamlNode& node) {
         for (const auto& entry : words(node, "mounts")) {

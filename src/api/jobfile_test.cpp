@@ -150,6 +150,13 @@ TEST(JobFile, HomeAndAbsolutePaths) {
     EXPECT_EQ(parse(head + "dir: .\n")->launch.folder, "/home/ada/exp");
 }
 
+/// `[j0, j1, ...]`
+std::string names(int count) {
+    std::string list;
+    for (int i = 0; i < count; ++i) list += (i == 0 ? "[j" : ", j") + std::to_string(i);
+    return list + "]";
+}
+
 struct Bad {
     std::string text;
     std::string message;
@@ -304,6 +311,8 @@ const std::vector<Bad> bad{
     {head + "after: ['a b']\n",
      "job.yaml:4: after: `a b`: not a name that commands can take; use 1 to 63 letters, digits, `.`, `_` and `-`, the "
      "first a letter or digit"},
+    {head + "after: " + names(101) + "\n",
+     "job.yaml:4: after: 101 jobs, and 100 is the most; make them elements of one array, or put a job between"},
     {head + "mounts: [data]\n",
      "job.yaml:4: mounts: `data` is no mount; write `SOURCE:/TARGET` or `SOURCE:/TARGET:ro`"},
     {head + "mounts: ['a:/x/../../etc']\n",

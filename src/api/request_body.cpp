@@ -164,14 +164,14 @@ private:
     void after() {
         const auto* after = body_.find("after");
         if (after == nullptr || after->kind == Json::Kind::null) return;
-        const auto names = after->kind == Json::Kind::list ? after->items : std::vector<Json>{*after};
-        for (const auto& item : names) {
+        std::vector<std::string> names;
+        for (const auto& item : after->kind == Json::Kind::list ? after->items : std::vector<Json>{*after}) {
             if (item.kind != Json::Kind::text) {
                 return note("after", refuse_text("no name of a job; give [\"prepare\"]"));
             }
-            note("after", check_job_name(item.text));
-            job_.submit.after.push_back(item.text);
+            names.push_back(item.text);
         }
+        note("after", put(job_.submit.after, read_after(names)));
     }
 
     const Json& body_;

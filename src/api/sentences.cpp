@@ -257,6 +257,9 @@ Sentence sentence_of(const Sight& sight, const Refusal& why, const Subject& subj
         case Why::dependency_failed:
             return {fmt::format("it comes after {}, which did not succeed", job_words(sight, why.about)),
                     "run that one again under the same name, then submit this"};
+        case Why::too_many_after:
+            return {fmt::format("it comes after {} jobs, and {} is the most", why.need, why.have),
+                    "make them elements of one array, or put a job between"};
         case Why::too_many_waiting:
             return {
                 fmt::format("{} would wait, and {} may", count_words(static_cast<double>(why.need), "job"), why.have),
@@ -318,7 +321,9 @@ std::string_view field_of(Why why) {
     if (why == Why::no_memory) return "memory";
     if (why == Why::unknown_tenant) return "tenant";
     if (why == Why::class_not_allowed) return "priority";
-    if (why == Why::unknown_dependency || why == Why::dependency_failed) return "after";
+    if (why == Why::unknown_dependency || why == Why::dependency_failed || why == Why::too_many_after) {
+        return "after";
+    }
     if (why == Why::bad_array) return "count";
     return {};
 }

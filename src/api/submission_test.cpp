@@ -46,6 +46,25 @@ TEST_F(ServerTest, ASingleWordIsADependencyToo) {
     EXPECT_EQ(lost.json()["error"]["message"].text, "its tenant has no job `nobody` that it could come after");
 }
 
+TEST_F(ServerTest, WhatAJobComesAfterIsTakenOnceAndNotWithoutEnd) {
+    start();
+    auto w = wire();
+    w.ask("POST", "/api/v1/jobs", R"({"argv":["true"],"folder":"/","name":"prepare"})");
+    std::string doubled;
+    std::string many;
+    for (int i = 0; i < 101; ++i) {
+        doubled += R"("prepare",)";
+        many += "\"j" + std::to_string(i) + "\",";
+    }
+    const auto ask = [&](const std::string& names) {
+        return w.ask("POST", "/api/v1/jobs", R"({"argv":["true"],"folder":"/","after":[)" + names + R"("prepare"]})");
+    };
+    EXPECT_EQ(ask(doubled).status, 201);
+    const auto refused = ask(many);
+    EXPECT_EQ(refused.status, 422);
+    EXPECT_EQ(refused.json()["error"]["message"].text, "after: 102 jobs, and 100 is the most");
+}
+
 TEST_F(ServerTest, WhatIsWrongWithAFileIsToldWithItsLine) {
     start();
     auto w = wire();

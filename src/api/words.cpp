@@ -6,6 +6,7 @@
 #include <array>
 #include <charconv>
 #include <optional>
+#include <set>
 
 #include "base/spelling.hpp"
 
@@ -90,6 +91,22 @@ Result<void> check_job_name(std::string_view name) {
         return refuse(fmt::format("`{}` would be taken for a job's id; put a letter in", name));
     }
     return {};
+}
+
+Result<std::vector<std::string>> read_after(const std::vector<std::string>& names) {
+    std::vector<std::string> distinct;
+    std::set<std::string_view> known;
+    for (const auto& name : names) {
+        if (const auto fits = check_job_name(name); !fits) {
+            return refuse(fmt::format("`{}`: {}", name, fits.error().detail));
+        }
+        if (known.insert(name).second) distinct.push_back(name);
+    }
+    if (distinct.size() > max_after) {
+        return refuse(fmt::format("{} jobs, and {} is the most; make them elements of one array, or put a job between",
+                                  distinct.size(), max_after));
+    }
+    return distinct;
 }
 
 Result<void> check_variable_name(std::string_view name) {

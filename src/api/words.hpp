@@ -2,6 +2,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/names.hpp"
 #include "base/result.hpp"
@@ -14,6 +15,8 @@ namespace stargate::api {
 /// `4`, `1..8`, `0`, or `0.5` for a share of one GPU: sets min_gpus, max_gpus and share.
 [[nodiscard]] Result<void> read_gpus(std::string_view text, JobSpec& spec);
 [[nodiscard]] Result<void> check_job_name(std::string_view name);
+/// Names of jobs to come after, each once; at most max_after.
+[[nodiscard]] Result<std::vector<std::string>> read_after(const std::vector<std::string>& names);
 [[nodiscard]] Result<void> check_variable_name(std::string_view name);
 [[nodiscard]] Result<Duration> read_duration(std::string_view text);
 [[nodiscard]] Result<Bytes> read_bytes(std::string_view text);

@@ -216,22 +216,28 @@ const Attempt* expecting(const State& state, AttemptId id, NodeId node, std::uin
 }  // namespace
 
 void drop_dependents(Core& core, Instant now, JobId failed) {
-    std::vector<JobId> lost{failed};
+    const auto& state = core.state();
+    // The first element of an array that fails takes along all that comes after it; nobody is taken twice.
+    std::vector<JobId> lost;
+    if (state.failed(state.at<Job>(failed).spec) == 1) lost.push_back(failed);
     while (!lost.empty()) {
         const auto before = lost.back();
         lost.pop_back();
-        const auto dependents = core.state().dependents_of(before);
+        const auto dependents = state.dependents_of(state.at<Job>(before).spec);
         for (const auto first : dependents) {
-            const auto count = core.state().at<Spec>(first).count;
+            const bool is_first = state.failed(first) == 0;
+            const auto count = state.at<Spec>(first).count;
+            JobId newest;
             for (std::int32_t task = 0; task < count; ++task) {
                 const JobId id{first.value + static_cast<std::uint64_t>(task)};
-                const auto* job = core.state().find<Job>(id);
+                const auto* job = state.find<Job>(id);
                 if (job == nullptr || !std::holds_alternative<Waiting>(job->phase)) continue;
                 core.apply(now,
                            Dropped{id, Outcome::cancelled,
                                    "job " + std::to_string(before.value) + ", which it comes after, did not succeed"});
-                lost.push_back(id);
+                newest = id;
             }
+            if (newest && is_first) lost.push_back(newest);
         }
     }
 }

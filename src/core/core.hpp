@@ -55,16 +55,25 @@ public:
     }
     /// The batch is in the store: it cannot be undone any more.
     void commit() {
-        undo_.clear();
-        batch_.clear();
-        retired_.clear();
+        forget(undo_);
+        forget(batch_);
+        forget(retired_);
     }
 
 private:
+    /// The room of a usual batch is kept, that of a large one given back.
+    template <class Rows>
+    static void forget(Rows& rows) {
+        constexpr std::size_t usual = 10'000;
+        if (rows.capacity() > usual) rows = {};
+        rows.clear();
+    }
     void note_retired(JobId id) {
         const auto& job = state_.at<Job>(id);
         const auto& spec = state_.at<Spec>(job.spec);
         retired_.push_back({job, spec.spec, spec.submitted, spec.count});
+        retired_.back().spec.after.clear();  // what it came after is over
+        retired_.back().spec.comes_after.clear();
     }
 
     State state_;

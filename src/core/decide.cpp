@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <set>
 #include <tuple>
 
 #include "base/overloaded.hpp"
@@ -187,32 +188,51 @@ Answer drain(Core& core, Instant now, const Drain& in) {
     return {};
 }
 
-/// The elements of the newest job of this name that the tenant has, the submitter's own before others'; empty when
-/// there is none.
-std::vector<JobId> resolve(const State& state, const std::string& name, TenantId tenant, std::uint32_t owner) {
-    std::vector<JobId> found;
+/// The newest job or array of this name that the tenant has, the submitter's own before others'; null when there is
+/// none.
+const Spec* resolve(const State& state, const std::string& name, TenantId tenant, std::uint32_t owner) {
+    const Spec* newest = nullptr;
     const auto& named = state.named(name);
-    const auto is_own = [&](JobId first) {
-        const auto& spec = state.at<Spec>(first).spec;
-        return spec.tenant == tenant && spec.owner == owner;
-    };
-    const bool has_own = std::any_of(named.begin(), named.end(), is_own);
-    for (auto first = named.rbegin(); first != named.rend() && found.empty(); ++first) {
-        const auto& spec = state.at<Spec>(*first);
-        if (spec.spec.tenant != tenant || (has_own && !is_own(*first))) continue;
-        for (std::int32_t task = 0; task < spec.count; ++task) {
-            const JobId element{first->value + static_cast<std::uint64_t>(task)};
-            if (state.find<Job>(element) != nullptr) found.push_back(element);
-        }
+    for (auto first = named.rbegin(); first != named.rend(); ++first) {
+        const auto& row = state.at<Spec>(*first);
+        if (row.spec.tenant != tenant) continue;
+        if (row.spec.owner == owner) return &row;
+        if (newest == nullptr) newest = &row;
     }
-    return found;
+    return newest;
+}
+
+/// An element of the array that is known not to have succeeded; none as long as all may.
+JobId failed_of(const State& state, const Spec& array) {
+    if (array.failed > 0) return array.first;
+    if (state.failed(array.first) == 0) return {};
+    for (auto id = array.first;; ++id.value) {
+        const auto* job = state.find<Job>(id);
+        const auto* finished = job == nullptr ? nullptr : std::get_if<Finished>(&job->phase);
+        if (finished != nullptr && finished->outcome != Outcome::succeeded) return id;
+    }
+}
+
+/// Turns the names that a submit comes after into arrays; says why not where that cannot be.
+Refusal find_what_comes_before(const State& state, const Submit& in, JobSpec& spec) {
+    spec.after.clear();
+    spec.comes_after.clear();
+    std::set<JobId> known;
+    for (std::size_t i = 0; i < in.after.size(); ++i) {
+        const auto* array = resolve(state, in.after[i], spec.tenant, spec.owner);
+        if (array == nullptr) return {Why::unknown_dependency, static_cast<std::int64_t>(i), 0, 0};
+        if (const auto failed = failed_of(state, *array)) return {Why::dependency_failed, 0, 0, failed.value};
+        if (known.insert(array->first).second) spec.comes_after.push_back({array->first, array->count});
+    }
+    if (known.size() <= max_after) return {};
+    return {Why::too_many_after, static_cast<std::int64_t>(known.size()), static_cast<std::int64_t>(max_after), 0};
 }
 
 /// Whether there can be such replicas: each on one node, and as many as the array has elements.
 bool can_be(const ServiceSpec& service, const JobSpec& spec, std::int32_t count) {
     return service.min >= 0 && service.max >= 1 && service.min <= service.max && service.max <= max_replicas &&
            service.standby >= 0 && service.max_concurrency >= 1 && service.slo >= Duration{} && count == service.max &&
-           spec.require == Level::node && !spec.is_elastic() && spec.share == 0 && spec.after.empty();
+           spec.require == Level::node && !spec.is_elastic() && spec.share == 0;
 }
 
 /// The service of this name that clients reach, whoever's it is; none when all of its replicas are over or told to end.
@@ -279,7 +299,7 @@ Answer submit(Core& core, Instant now, const Submit& in) {
     if (state.waiting() + in.count > state.settings().max_waiting) {
         return refuse(Why::too_many_waiting, state.waiting() + in.count, state.settings().max_waiting);
     }
-    if (in.service && !can_be(*in.service, spec, in.count)) return refuse(Why::bad_service);
+    if (in.service && (!in.after.empty() || !can_be(*in.service, spec, in.count))) return refuse(Why::bad_service);
     if (in.service.has_value() != (spec.kind == Kind::service)) return refuse(Why::bad_service);
     if (in.service) {
         if (const auto other = living_service(state, spec.name)) return refuse(Why::name_taken, 0, 0, other.value);
@@ -288,19 +308,7 @@ Answer submit(Core& core, Instant now, const Submit& in) {
     if (of_one > state.settings().max_waiting_of_one) {
         return refuse(Why::too_many_of_one, of_one, state.settings().max_waiting_of_one);
     }
-    for (std::size_t i = 0; i < in.after.size(); ++i) {
-        const auto before = resolve(state, in.after[i], *tenant, spec.owner);
-        if (before.empty()) return refuse(Why::unknown_dependency, static_cast<std::int64_t>(i));
-        const auto& array = state.at<Spec>(state.at<Job>(before.front()).spec);
-        if (array.failed > 0) return refuse(Why::dependency_failed, 0, 0, array.first.value);
-        for (const auto job : before) {
-            const auto* finished = std::get_if<Finished>(&state.at<Job>(job).phase);
-            if (finished != nullptr && finished->outcome != Outcome::succeeded) {
-                return refuse(Why::dependency_failed, 0, 0, job.value);
-            }
-            spec.after.push_back(job);
-        }
-    }
+    if (const auto why = find_what_comes_before(state, in, spec); why.why != Why::none) return {why, {}};
     if (const auto why = can_ever_run(state, spec); why.why != Why::none) return {why, {}};
     const JobId first{state.counters().jobs + 1};
     core.apply(now, Submitted{first, in.count, spec, in.held, in.service});
@@ -489,8 +497,7 @@ Answer decide(Core& core, Instant now, const Input& input) {
                           [&](const Resize& in) { return resize(core, now, in); },
                           [&](const Due&) -> Answer { return due(core, now), Answer{}; },
                           [&](const Pass& in) -> Answer {
-                              return in.starts_nothing ? put_growth_off(core, now) : schedule(core, now, in.goes_on),
-                                     Answer{};
+                              return in.starts_nothing ? put_growth_off(core, now) : schedule(core, now, in), Answer{};
                           },
                           [&](const RanksRunning& in) -> Answer { return ranks_running(core, now, in), Answer{}; },
                           [&](const RanksEnded& in) -> Answer { return ranks_ended(core, now, in), Answer{}; },

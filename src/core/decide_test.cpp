@@ -1,4 +1,5 @@
 #include "core/given.hpp"
+#include "core/schedule.hpp"
 
 namespace stargate::test {
 namespace {
@@ -156,6 +157,38 @@ TEST(After, AnArrayIsWaitedForWhole) {
     EXPECT_EQ(given.phase("merge"), "waiting");
     given.ends("shards[1]");
     EXPECT_EQ(given.phase("merge"), "starting");
+}
+
+TEST(After, NamesOneArrayOnceAndNotTooMany) {
+    auto given = Given{}.node("n1", 8);
+    auto doubled = job("doubled").held();
+    auto most = job("most").held();
+    for (int i = 0; i < 101; ++i) {
+        const auto name = "a" + std::to_string(i);
+        given.waiting(job(name).held());
+        doubled.submit.after.emplace_back("a7");
+        most.submit.after.push_back(name);
+    }
+    given.waiting(doubled);
+    EXPECT_EQ(given.state().spec_of(given.row("doubled")).comes_after.size(), 1U);
+    const auto refused = given.decide_now(most.submit);
+    EXPECT_EQ(refused.why, (Refusal{Why::too_many_after, 101, 100, 0}));
+    most.submit.after.pop_back();
+    given.waiting(most);
+    EXPECT_EQ(given.state().unmet(given.id("most")), 100);
+}
+
+TEST(After, TheFirstThatFailsTakesAllAlongAndNoneTwice) {
+    auto given = Given{}.node("n1", 8);
+    given.waiting(job("a").count(3).held()).waiting(job("b").count(2).after("a")).waiting(job("c").after("b"));
+    given.cancel("b[0]");  // c can never run
+    EXPECT_EQ(given.phase("c"), "cancelled");
+    given.cancel("a[1]");
+    EXPECT_EQ(given.phase("b[1]"), "cancelled");
+    const auto facts = given.facts();
+    given.cancel("a[0]");
+    EXPECT_EQ(given.facts(), facts + 1);
+    EXPECT_EQ(given.submit(job("d").after("a")), Why::dependency_failed);
 }
 
 TEST(After, AnArrayRemembersAFailureThatHasLeftState) {
@@ -429,6 +462,40 @@ TEST(Retire, AfterItsTimeAJobLeavesStateForHistory) {
     EXPECT_EQ(given.phase("a"), "gone");
     EXPECT_EQ(given.state().table<Spec>().size(), 0U);
     EXPECT_EQ(given.state().table<Blocked>().size(), 0U);
+}
+
+TEST(Retire, APassTakesNoMoreThanItMayAndSaysThatThereAreMore) {
+    Settings settings;
+    settings.retention = minutes{1};
+    auto given = Given{settings}.node("n1", 8);
+    given.waiting(job("a").count(5).held());
+    for (const auto* name : {"a[0]", "a[1]", "a[2]", "a[3]", "a[4]"}) given.decide_now(Cancel{given.id(name)});
+    EXPECT_FALSE(is_cut_off(given.state(), given.now()));
+    given.wait(minutes{1});
+    given.pass({false, false, 2});
+    EXPECT_EQ(given.times("retired"), 2U);
+    EXPECT_EQ(given.state().at<Spec>(given.id("a[0]")).left, 3);
+    EXPECT_TRUE(is_cut_off(given.state(), given.now()));
+    given.pass({false, true, 2}).pass({false, true, 2});
+    EXPECT_EQ(given.times("retired"), 5U);
+    EXPECT_FALSE(is_cut_off(given.state(), given.now()));
+    EXPECT_EQ(given.state().table<Spec>().size(), 0U);
+}
+
+TEST(Retire, WhatAJobCameAfterIsNotPartOfItsHistory) {
+    Settings settings;
+    settings.max_finished = 0;
+    auto given = Given{settings}.node("n1", 8);
+    given.waiting(job("a").count(500).held()).waiting(job("b").count(500).after("a"));
+    auto& core = given.core();
+    (void)decide(core, given.now(), Cancel{given.id("a[0]")});
+    (void)decide(core, given.now(), Pass{});
+    ASSERT_EQ(core.retired().size(), 501U);
+    for (const auto& gone : core.retired()) EXPECT_LT(encoded(gone).size(), 250U);
+    const auto rows = given.state().rows().size();
+    core.undo_to({});
+    EXPECT_EQ(given.state().at<Spec>(given.id("b[0]")).left, 500);
+    EXPECT_GT(given.state().rows().size(), rows);
 }
 
 TEST(Retire, NoMoreFinishedJobsAreKeptThanSettingsSay) {

@@ -196,10 +196,7 @@ void retire(State& state, JobId id) {
         drop<Blocked>(state, spec);
         drop<Service>(state, spec);
     } else {
-        state.change<Spec>(spec, [&](Spec& row) {
-            --row.left;
-            row.failed += failed ? 1 : 0;
-        });
+        state.count_gone(spec, failed);
     }
 }
 

@@ -18,12 +18,8 @@ std::vector<Refusal> not_ready(const State& state, const Job& job, const Waiting
         reasons.push_back({Why::backing_off, job.failures, state.spec_of(job).retries, 0});
     }
     if (state.unmet(job.spec) == 0) return reasons;
-    for (const auto before : state.spec_of(job).after) {
-        const auto* other = state.find<Job>(before);
-        if (other == nullptr || State::has_succeeded(*other)) continue;
-        reasons.push_back({Why::dependency, 0, 0, before.value});
-        break;
-    }
+    const auto before = state.first_unmet(state.spec_of(job));
+    if (before) reasons.push_back({Why::dependency, 0, 0, before.value});
     return reasons;
 }
 }  // namespace

@@ -181,6 +181,19 @@ Given tokens_wake_a_replica() {
     return given;
 }
 
+/// An array that comes after arrays, one of which has left State in part.
+Given arrays_come_after_arrays() {
+    Settings settings;
+    settings.max_finished = 1;
+    auto given = Given{settings}.node("n", 4);
+    given.waiting(job("shards").count(3)).runs("shards[0]").runs("shards[1]").runs("shards[2]");
+    given.waiting(job("index")).runs("index").ends("shards[0]").later(seconds{1}).ends("shards[1]").later(seconds{1});
+    given.waiting(job("merge").count(2).after("shards").after("index"));
+    given.ends("shards[2]").ends("index");
+    given.waiting(job("report").after("merge")).runs("merge[0]").ends("merge[0]", 1);
+    return given;
+}
+
 void write_golden(const std::filesystem::path& path, const Given& given) {
     std::ofstream file{path};
     for (const auto& entry : given.log()) {
@@ -208,6 +221,7 @@ TEST(GoldenLog, IsReadAsItWasWritten) {
         write_once("log_v1_passes.txt", more_waits_than_a_pass_tries());
         write_once("log_v1_endpoints.txt", endpoints_are_held_and_released());
         write_once("log_v1_tokens.txt", tokens_wake_a_replica());
+        write_once("log_v1_arrays.txt", arrays_come_after_arrays());
     }
     std::set<std::string> covered;
     for (const auto& path : golden_logs()) {

@@ -25,7 +25,7 @@ std::ostream& operator<<(std::ostream& out, const Happens& happens) {
 
 rc::Gen<std::vector<Happens>> histories() {
     return rc::gen::container<std::vector<Happens>>(
-        rc::gen::map(rc::gen::tuple(rc::gen::inRange(0, 34), rc::gen::inRange(0, 1000), rc::gen::inRange(0, 1000)),
+        rc::gen::map(rc::gen::tuple(rc::gen::inRange(0, 35), rc::gen::inRange(0, 1000), rc::gen::inRange(0, 1000)),
                      [](const std::tuple<int, int, int>& drawn) {
                          return Happens{std::get<0>(drawn), std::get<1>(drawn), std::get<2>(drawn)};
                      }));
@@ -49,7 +49,7 @@ Asked some_job(int which, int much) {
         case 5:
             return std::move(asked).gpus(1, 6).in_place().one_rank_a_node();
         case 6:
-            return std::move(asked).after("j" + std::to_string(much % 7));
+            return std::move(asked).after("j" + std::to_string(much % 7)).after("j" + std::to_string(much % 5));
         default:
             return std::move(asked).gpus(1 + much % 8).host(cpus(1), gibibytes(1));
     }
@@ -119,6 +119,8 @@ Input input_to_services(const State& state, const Happens& happens) {
             const auto left = staying_ranks(state.spec_of(state.at<Job>(attempt->job)), *attempt->ending, part);
             return RanksEnded{attempt->id, part.node, attempt->generation, {ExitKind::exited, 0, ""}, true, -1, left};
         }
+        case 34:  // a pass that takes few of those that are over out of State
+            return Pass{false, false, 1 + happens.much % 3};
         default:
             if (const auto* replica = some<Attempt>(state, happens.which, [&](const Attempt& row) {
                     return row.port != 0 && (happens.much % 5 == 0 || row.reply_by != Instant{});
@@ -278,6 +280,73 @@ RC_GTEST_PROP(History, AnUndoneProbeLeavesNothingBehind, ()) {
     RC_ASSERT(given.state().derived_text() == derived);
     RC_ASSERT(core.batch().empty());
     RC_ASSERT(core.retired().empty());
+}
+
+/// What happens to arrays that come after arrays.
+Input input_to_arrays(const State& state, const Happens& happens) {
+    const auto jobs = std::max<std::uint64_t>(1, state.counters().jobs);
+    const JobId job{1 + static_cast<std::uint64_t>(happens.which) % jobs};
+    switch (happens.what % 6) {
+        case 0:
+        case 1: {
+            auto asked = test::job("j" + std::to_string(happens.which % 9)).count(1 + happens.much % 4);
+            asked.submit.held = happens.which % 2 == 0;
+            if (happens.much % 3 > 0) asked.submit.after.push_back("j" + std::to_string(happens.much % 9));
+            if (happens.much % 3 > 1) asked.submit.after.push_back("j" + std::to_string(happens.much % 7));
+            return asked.submit;
+        }
+        case 2:
+            return Cancel{job};
+        case 3:
+            return Hold{job, happens.much % 4 == 0};
+        case 4: {
+            const auto* attempt = some<Attempt>(state, happens.which, [](const Attempt&) { return true; });
+            if (attempt == nullptr) return Due{};
+            const Exit exit{ExitKind::exited, happens.much % 4 == 0 ? 1 : 0, ""};
+            return RanksEnded{attempt->id, attempt->parts.front().node, attempt->generation, exit, false, -1, 0};
+        }
+        default:
+            return Pass{false, false, happens.much % 3};
+    }
+}
+
+/// Nobody waits for what cannot succeed any more; the log folds to the same State; and all of it can be taken back.
+RC_GTEST_PROP(History, ArraysAfterArraysGoTogether, ()) {
+    const auto history = *histories();
+    Settings settings;
+    settings.max_finished = 4;
+    auto given = Given{settings}.node("n1", 3);
+    const auto before = given.state().rows();
+    const auto derived = given.state().derived_text();
+    Core other{*State::from_rows(before)};
+    for (const auto& happens : history) {
+        const auto input = input_to_arrays(given.state(), happens);
+        given.decide_now(input);
+        (void)decide(other, given.now(), input);
+        given.state().table<Spec>().for_each([&](const Spec& array) {
+            if (given.state().failed(array.first) == 0) return;
+            for (const auto dependent : given.state().dependents_of(array.first)) {
+                const auto& behind = given.state().at<Spec>(dependent);
+                for (auto id = behind.first; id.value < behind.first.value + static_cast<unsigned>(behind.count);
+                     ++id.value) {
+                    const auto* job = given.state().find<Job>(id);
+                    RC_ASSERT(job == nullptr || std::holds_alternative<Finished>(job->phase));
+                }
+            }
+        });
+    }
+    given.pass();
+    (void)decide(other, given.now(), Pass{});
+    RC_CLASSIFY(given.times("dropped") > 2, "dropped");
+    State folded;
+    for (const auto& entry : given.log()) evolve(folded, entry.at, entry.fact);
+    RC_ASSERT(folded.rows() == given.state().rows());
+    RC_ASSERT(folded.derived_text() == given.state().derived_text());
+    RC_ASSERT(other.state().rows() == given.state().rows());
+    other.undo_to({});
+    RC_ASSERT(other.state().rows() == before);
+    RC_ASSERT(other.state().derived_text() == derived);
+    RC_ASSERT_FALSE(::testing::Test::HasFailure());
 }
 
 /// Derived data may change what a decision costs, never its result: two cores decide the same history, and one of them

@@ -106,8 +106,9 @@ BOOST_DESCRIBE_STRUCT(Due, (), ())
 struct Pass {
     bool starts_nothing = false;  // no room for the records of new work: what is ripe waits for a later pass
     bool goes_on = false;         // the last one was cut off, and nothing has changed since
+    std::int32_t retires = 0;     // so many ended jobs leave State at most; 0: all that are to, as in older logs
 };
-BOOST_DESCRIBE_STRUCT(Pass, (), (starts_nothing, goes_on))
+BOOST_DESCRIBE_STRUCT(Pass, (), (starts_nothing, goes_on, retires))
 
 /// What one gateway has of one service right now.
 struct DemandLevel {

@@ -15,14 +15,17 @@ const Tenant& tenant(const Given& given, const std::string& name) {
 
 TEST(Owner, AfterMeansTheSubmittersOwnJobOfThatName) {
     auto given = Given{}.node("n1", 8);
+    const auto before = [&](const char* name) {
+        return given.state().first_unmet(given.state().spec_of(given.row(name)));
+    };
     given.waiting(by_user(1, job("prepare"))).runs("prepare");
     const auto own = given.id("prepare");
     given.waiting(by_user(2, job("prepare")));  // newer, and somebody else's
     const auto others = given.id("prepare");
     given.waiting(by_user(1, job("train").after("prepare")));
-    EXPECT_EQ(given.state().spec_of(given.state().at<Job>(given.id("train"))).after, std::vector<JobId>{own});
+    EXPECT_EQ(before("train"), own);
     given.waiting(by_user(3, job("eval").after("prepare")));  // has none: the tenant's newest
-    EXPECT_EQ(given.state().spec_of(given.state().at<Job>(given.id("eval"))).after, std::vector<JobId>{others});
+    EXPECT_EQ(before("eval"), others);
 }
 
 TEST(Owner, ARefusalTellsWhichNameIsNotThere) {

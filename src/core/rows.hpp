@@ -139,16 +139,16 @@ BOOST_DESCRIBE_ENUM(Wish, off, asleep, awake)
 struct Job {
     JobId id;
     JobId spec;
-    std::int32_t task = 0;  // index in its array
+    std::int32_t task = 0;       // index in its array
+    std::int32_t failures = 0;   // infrastructure failures so far
+    std::int32_t want_gpus = 0;  // asked for by a person's resize; 0: up to max_gpus
     bool held = false;
-    std::int32_t failures = 0;  // infrastructure failures so far
-    std::int64_t step = -1;     // last step it can resume from, -1 unknown
-    AttemptId last_attempt;     // newest attempt, running or ended
+    Wish wish = Wish::awake;
+    std::int64_t step = -1;  // last step it can resume from, -1 unknown
+    AttemptId last_attempt;  // newest attempt, running or ended
     std::uint32_t last_generation = 0;
     std::int32_t last_gpus = 0;  // GPUs that the newest attempt held last
     Phase phase;
-    std::int32_t want_gpus = 0;  // asked for by a person's resize; 0: up to max_gpus
-    Wish wish = Wish::awake;
     friend bool operator==(const Job&, const Job&) = default;
 };
 BOOST_DESCRIBE_STRUCT(Job, (),

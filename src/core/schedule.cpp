@@ -291,13 +291,19 @@ private:
     bool reservation_went_ = false;
 };
 
-void retire_old(Core& core, Instant now) {
-    const auto& state = core.state();
+/// The ended job that is to leave State next; none as long as all may stay.
+JobId next_to_retire(const State& state, Instant now) {
+    if (state.finished().empty()) return {};
     const auto& settings = state.settings();
-    while (!state.finished().empty()) {
-        const auto [at, job] = *state.finished().begin();
-        const bool too_many = static_cast<std::int64_t>(state.finished().size()) > settings.max_finished;
-        if (!too_many && at + settings.retention > now) return;
+    const auto [at, job] = *state.finished().begin();
+    const bool too_many = static_cast<std::int64_t>(state.finished().size()) > settings.max_finished;
+    return too_many || at + settings.retention <= now ? job : JobId{};
+}
+
+void retire_old(Core& core, Instant now, std::int32_t most) {
+    for (std::int32_t gone = 0; most == 0 || gone < most; ++gone) {
+        const auto job = next_to_retire(core.state(), now);
+        if (!job) return;
         core.apply(now, Retired{job});
     }
 }
@@ -340,7 +346,9 @@ void put_growth_off(Core& core, Instant now) {
     put_scaling_off(core, now);
 }
 
-void schedule(Core& core, Instant now, bool goes_on) {
+bool is_cut_off(const State& state, Instant now) { return state.counters().left > 0 || next_to_retire(state, now); }
+
+void schedule(Core& core, Instant now, const Pass& pass) {
     const auto& state = core.state();
     const auto from = core.batch().size();
     start_free_claims(core, now);
@@ -349,10 +357,10 @@ void schedule(Core& core, Instant now, bool goes_on) {
     const bool is_due = !state.deadlines().empty() && state.deadlines().begin()->at <= now;
     const bool changed = std::any_of(core.batch().begin() + static_cast<std::ptrdiff_t>(from), core.batch().end(),
                                      [](const Fact& fact) { return !std::holds_alternative<BlockedBecause>(fact); });
-    if (Trying{core, now, goes_on && !is_due && !changed}.run()) {
+    if (Trying{core, now, pass.goes_on && !is_due && !changed}.run()) {
         for (int again = 0; again < most_runs && Trying{core, now, false}.run(); ++again) {}
     }
-    retire_old(core, now);
+    retire_old(core, now, pass.retires);
     grow_elastic(core, now);
 }
 

@@ -396,14 +396,63 @@ TEST(After, AnArrayAfterAnArrayIsDecidedInBoundedTime) {
     given.decide_now(job("behind").count(elements).after("before").submit);
     auto& core = given.core();
     const auto first = given.state().counters().jobs - 2ULL * elements + 1;
-    EXPECT_EQ(given.state().unmet(JobId{first + elements}), elements);
+    EXPECT_EQ(given.state().unmet(JobId{first + elements}), 1);
+    EXPECT_EQ(given.state().open(JobId{first}), elements);
     // A look at every pair would be 25 million: this stays far below a second even in a debug build.
     for (std::uint64_t job = first; job < first + elements; ++job)
         (void)decide(core, given.now(), Hold{JobId{job}, false});
     (void)decide(core, given.now(), Cancel{JobId{first}});
     (void)decide(core, given.now(), Pass{});
     EXPECT_EQ(std::get<Finished>(core.state().at<Job>(JobId{first + elements}).phase).outcome, Outcome::cancelled);
-    EXPECT_EQ(core.state().unmet(JobId{first + elements}), elements);
+    EXPECT_EQ(core.state().unmet(JobId{first + elements}), 1);
+    EXPECT_EQ(core.state().failed(JobId{first}), 1);
+}
+
+TEST(After, AnArrayAfterAnArrayIsSaidInAFewBytes) {
+    auto given = Given{}.node("n1", 8);
+    given.decide_now(job("before").count(5'000).held().submit);
+    given.decide_now(job("behind").count(5'000).after("before").submit);
+    const auto& fact = std::get<Submitted>(given.log().back().fact);
+    ASSERT_EQ(fact.spec.comes_after.size(), 1U);
+    EXPECT_EQ(fact.spec.comes_after.front(), (Elements{JobId{1}, 5'000}));
+    EXPECT_LT(encoded(fact).size(), 100U);
+}
+
+/// 100 million looks, if each that fails looked at each that comes after it.
+TEST(After, AnArrayIsCancelledInBoundedTimeWithWhatComesAfterIt) {
+    auto given = Given{}.node("n1", 8);
+    constexpr std::uint64_t elements = 10'000;
+    given.decide_now(job("before").count(elements).held().submit);
+    given.decide_now(job("behind").count(elements).after("before").submit);
+    auto& core = given.core();
+    const auto rows = core.state().rows();
+    const auto derived = core.state().derived_text();
+    for (std::uint64_t job = 1; job <= elements; ++job) (void)decide(core, given.now(), Cancel{JobId{job}});
+    (void)decide(core, given.now(), Pass{});
+    EXPECT_EQ(core.batch().size(), 3 * elements);  // what ended is more than State keeps by half
+    core.undo_to({});
+    EXPECT_EQ(core.state().rows(), rows);
+    EXPECT_EQ(core.state().derived_text(), derived);
+}
+
+/// As an older version wrote them: what a job comes after element by element, of those that were still in State.
+TEST(After, IsUnderstoodAsOlderLogsSayIt) {
+    auto given = Given{}.node("n1", 8);
+    given.waiting(job("a").count(3)).runs("a[0]").runs("a[1]").runs("a[2]").waiting(job("b").count(2).held());
+    State old = *State::from_rows(given.state().rows());
+    Submitted fact{JobId{6}, 1, job("c").submit.spec, false};
+    fact.spec.tenant = TenantId{1};
+    fact.spec.after = {JobId{2}, JobId{3}, JobId{4}, JobId{2}, JobId{5}};
+    evolve(old, given.now(), fact);
+    EXPECT_EQ(old.unmet(JobId{6}), 2);
+    EXPECT_EQ(old.first_unmet(fact.spec), JobId{2});
+    EXPECT_EQ(old.dependents_of(JobId{1}), std::set<JobId>{JobId{6}});
+    EXPECT_EQ(old.derived_text(), State::from_rows(old.rows())->derived_text());
+    Core core{std::move(old)};
+    (void)decide(core, given.now(), Cancel{JobId{5}});
+    EXPECT_TRUE(std::holds_alternative<Finished>(core.state().at<Job>(JobId{6}).phase));
+    core.undo_to({});
+    EXPECT_EQ(core.state().unmet(JobId{6}), 2);
 }
 
 TEST(After, CountsWhatHasNotSucceededYet) {

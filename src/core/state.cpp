@@ -2,10 +2,8 @@
 
 #include <algorithm>
 #include <bit>
-#include <boost/mp11.hpp>
 
-#include "base/codec.hpp"
-#include "base/json_text.hpp"
+#include "base/overloaded.hpp"
 
 namespace stargate {
 
@@ -69,22 +67,35 @@ void State::take_back(Edit edit) {
     CHECK(undo_ == nullptr);
     ++placement_version_;
     any_service_changed_ = true;
-    std::visit(
-        [this]<class Row>(Old<Row>& old) {
-            auto& rows = std::get<TableFor<Row>>(tables_);
-            if (Row* now = rows.find(old.key)) {
-                unindex(*now);
-                if constexpr (std::is_same_v<Row, Node>) {
-                    if (!old.row) left(*now);
-                }
-                if (!old.row) rows.erase(old.key);
-            }
-            if (old.row) {
-                rows.put(old.key, std::move(*old.row));
-                index(*rows.find(old.key));
-            }
-        },
-        edit);
+    std::visit(overloaded{
+                   [this]<class Row>(Old<Row>& old) {
+                       auto& rows = std::get<TableFor<Row>>(tables_);
+                       if (Row* now = rows.find(old.key)) {
+                           unindex(*now);
+                           if constexpr (std::is_same_v<Row, Node>) {
+                               if (!old.row) left(*now);
+                           }
+                           if (!old.row) rows.erase(old.key);
+                       }
+                       if (old.row) {
+                           rows.put(old.key, std::move(*old.row));
+                           index(*rows.find(old.key));
+                       }
+                   },
+                   [this](const OldLeft& old) {
+                       auto& row = *std::get<TableFor<Spec>>(tables_).find(old.spec);
+                       row.left = old.left;
+                       row.failed = old.failed;
+                   },
+               },
+               edit);
+}
+
+void State::count_gone(JobId spec, bool had_failed) {
+    auto& row = *std::get<TableFor<Spec>>(tables_).find(spec);
+    if (undo_ != nullptr) undo_->push_back(OldLeft{spec, row.left, row.failed});
+    --row.left;
+    row.failed += had_failed ? 1 : 0;
 }
 
 bool State::has_succeeded(const Job& job) {
@@ -115,31 +126,49 @@ void State::note_service_of(const Job& replica) {
 }
 
 void State::index(const Job& row) {
-    if (const auto* finished = std::get_if<Finished>(&row.phase)) finished_.emplace(finished->at, row.id);
-    wait(row, 1);
-    refresh_readiness(row);
-    if (!has_succeeded(row)) count_unmet(row, 1);
+    put_in_line(row);
+    if (!has_succeeded(row)) count_open(row.spec, 1);
 }
 
 void State::unindex(const Job& row) {
-    if (const auto* finished = std::get_if<Finished>(&row.phase)) finished_.erase({finished->at, row.id});
+    take_out_of_line(row);
+    if (!has_succeeded(row)) count_open(row.spec, -1);
+}
+
+/// Where a job stands among others, whatever comes after it.
+void State::put_in_line(const Job& row) {
+    if (const auto* finished = std::get_if<Finished>(&row.phase)) {
+        finished_.emplace(finished->at, row.id);
+        elements_.find(row.spec)->failed += has_succeeded(row) ? 0 : 1;
+    }
+    wait(row, 1);
+    refresh_readiness(row);
+}
+
+void State::take_out_of_line(const Job& row) {
+    if (const auto* finished = std::get_if<Finished>(&row.phase)) {
+        finished_.erase({finished->at, row.id});
+        elements_.find(row.spec)->failed -= has_succeeded(row) ? 0 : 1;
+    }
     wait(row, -1);
     if (std::holds_alternative<Waiting>(row.phase)) {
-        auto& shape = **shape_of_spec_.find(row.spec);
+        auto& shape = *elements_.find(row.spec)->shape;
         shape.ready.erase(row.id);
         shape.by_limit.erase({at<Spec>(row.spec).spec.time_limit, row.id});
     }
-    if (!has_succeeded(row)) count_unmet(row, -1);
 }
 
-/// The job has begun, or ceased, to be one that others still come after. Cost O(specifications that come after it), and
-/// of those that become ready or no longer are, their elements.
-void State::count_unmet(const Job& before, int sign) {
-    if (dependents_.empty()) return;
-    for (const auto dependent : dependents_of(before.id)) {
-        auto& unmet = *unmet_.find(dependent);
+/// One more element, or one less, has not succeeded. Cost O(1), but when it is the first or the last: then
+/// O(specifications that come after it), and of those that become ready or no longer are, their elements.
+void State::count_open(JobId array, int more) {
+    auto& open = elements_.find(array)->open;
+    const bool was_over = open == 0;
+    open += more;
+    if (was_over == (open == 0)) return;
+    for (const auto dependent : dependents_of(array)) {
+        auto& unmet = elements_.find(dependent)->unmet;
         const bool was_met = unmet == 0;
-        unmet += sign;
+        unmet += was_over ? 1 : -1;
         if (was_met == (unmet == 0)) continue;
         const auto& spec = at<Spec>(dependent);
         for (std::int32_t task = 0; task < spec.count; ++task) {
@@ -153,7 +182,7 @@ void State::refresh_readiness(const Job& job) {
     const auto* waiting = std::get_if<Waiting>(&job.phase);
     if (waiting == nullptr) return;  // a job that no longer waits was taken out when its phase changed
     if (at<Spec>(job.spec).spec.kind == Kind::service) return;  // a replica is started by its service
-    auto& shape = **shape_of_spec_.find(job.spec);
+    auto& shape = *elements_.find(job.spec)->shape;
     const std::pair by_limit{at<Spec>(job.spec).spec.time_limit, job.id};
     if (!job.held && waiting->not_before == Instant{} && unmet(job.spec) == 0) {
         shape.ready.insert(job.id);
@@ -168,33 +197,66 @@ void State::index(const Spec& row) {
     const auto key = shape_of(row.spec);
     auto& shape = shapes_[key];
     if (shape.specs++ == 0) shape.key = key;
-    shape_of_spec_.put(row.first, &shape);
     named_[row.spec.name].insert(row.first);
     std::int32_t unmet = 0;
-    for (const auto before : row.spec.after) {
-        // The same job may be named twice. One that is gone has succeeded: else its dependents had been dropped.
-        if (!dependents_[before].insert(row.first).second) continue;
-        const auto* job = find<Job>(before);
-        if (job != nullptr && !has_succeeded(*job)) ++unmet;
+    // One that is gone has succeeded: else its dependents had been dropped.
+    const auto comes_after = [&](JobId array) {
+        if (!dependents_[array].insert(row.first).second) return;
+        const auto* elements = elements_.find(array);
+        unmet += elements != nullptr && elements->open > 0 ? 1 : 0;
+    };
+    for (const auto& array : row.spec.comes_after) comes_after(array.first);
+    for (const auto element : row.spec.after) {
+        if (const auto array = array_of(element)) comes_after(array);
     }
-    unmet_.put(row.first, unmet);
+    elements_.put(row.first, {&shape, unmet, 0, 0});
+}
+
+/// The array of an element; none when all of it has left State.
+JobId State::array_of(JobId element) const {
+    JobId array;
+    table<Spec>().for_each_newest(
+        [&](const Spec& row) {
+            if (element.value - row.first.value < static_cast<std::uint64_t>(row.count)) array = row.first;
+            return false;
+        },
+        JobId{element.value + 1});
+    return array;
+}
+
+JobId State::first_unmet(const JobSpec& spec) const {
+    const auto is_open = [&](JobId id) {
+        const auto* job = find<Job>(id);
+        return job != nullptr && !has_succeeded(*job);
+    };
+    for (const auto element : spec.after) {
+        if (is_open(element)) return element;
+    }
+    for (const auto& array : spec.comes_after) {
+        if (find<Spec>(array.first) == nullptr || open(array.first) == 0) continue;
+        auto element = array.first;
+        while (!is_open(element)) ++element.value;
+        return element;
+    }
+    return {};
 }
 
 void State::unindex(const Spec& row) {
     const auto shape = shapes_.find(shape_of(row.spec));
-    // An undo takes a specification out and puts it in again while its jobs stay.
-    if (--shape->second.specs == 0 && shape->second.ready.empty()) shapes_.erase(shape);
-    shape_of_spec_.erase(row.first);
-    unmet_.erase(row.first);
+    if (--shape->second.specs == 0) shapes_.erase(shape);
+    elements_.erase(row.first);
     auto named = named_.find(row.spec.name);
     named->second.erase(row.first);
     if (named->second.empty()) named_.erase(named);
-    for (const auto before : row.spec.after) {
-        const auto found = dependents_.find(before);
-        if (found == dependents_.end()) continue;  // named twice
+    const auto forget = [&](JobId up_to) {  // the array that an element lies in is the last that begins before it
+        auto found = dependents_.upper_bound(up_to);
+        if (found == dependents_.begin()) return;
+        --found;
         found->second.erase(row.first);
         if (found->second.empty()) dependents_.erase(found);
-    }
+    };
+    for (const auto& array : row.spec.comes_after) forget(array.first);
+    for (const auto element : row.spec.after) forget(element);
 }
 
 void State::count_nodes(const Attempt& row, const JobSpec& spec, int sign) {
@@ -318,8 +380,10 @@ void State::reindex(const Node& before, const Node& now) {
 void State::reindex(const Job& before, const Job& now) {
     note_service_of(now);
     if (before.phase == now.phase && before.held == now.held) return;
-    unindex(before);
-    index(now);
+    take_out_of_line(before);
+    put_in_line(now);
+    const auto more = static_cast<int>(has_succeeded(before)) - static_cast<int>(has_succeeded(now));
+    if (more != 0) count_open(now.spec, more);
 }
 
 void State::index(const Node& row) { account(row, 1); }
@@ -422,8 +486,8 @@ const std::set<JobId>& State::named(const std::string& name) const {
     const auto at = named_.find(name);
     return at == named_.end() ? no_jobs : at->second;
 }
-const std::set<JobId>& State::dependents_of(JobId job) const {
-    const auto at = dependents_.find(job);
+const std::set<JobId>& State::dependents_of(JobId spec) const {
+    const auto at = dependents_.find(spec);
     return at == dependents_.end() ? no_jobs : at->second;
 }
 std::optional<TenantId> State::tenant_named(const std::string& name) const {
@@ -433,164 +497,6 @@ std::optional<TenantId> State::tenant_named(const std::string& name) const {
 NodeId State::node_named(const std::string& name) const {
     const auto at = nodes_by_name_.find(name);
     return at == nodes_by_name_.end() ? NodeId{} : at->second;
-}
-
-std::string State::rows() const {
-    std::string out;
-    Encoder encoder{out};
-    const auto write = [&]<class Row>(std::type_identity<Row>) {
-        encoder.number(table<Row>().size());
-        table<Row>().for_each([&](const Row& row) { encode(encoder, row); });
-    };
-    write(std::type_identity<Settings>{});
-    write(std::type_identity<Counters>{});
-    write(std::type_identity<TenantRow>{});
-    write(std::type_identity<Node>{});
-    write(std::type_identity<SharedGpu>{});
-    write(std::type_identity<Spec>{});
-    write(std::type_identity<Job>{});
-    write(std::type_identity<Attempt>{});
-    write(std::type_identity<Claim>{});
-    write(std::type_identity<Blocked>{});
-    write(std::type_identity<Reservation>{});
-    write(std::type_identity<Service>{});
-    return out;
-}
-
-std::optional<State> State::from_rows(std::string_view bytes) {
-    Decoder in{bytes};
-    State state;
-    const auto read = [&]<class Row>(std::type_identity<Row>) {
-        const auto count = in.number();
-        for (std::uint64_t i = 0; i < count && in.ok(); ++i) {
-            Row row;
-            decode(in, row);
-            if (!in.ok()) return;
-            if constexpr (std::is_same_v<Row, Counters> || std::is_same_v<Row, Settings>) {
-                state.change<Row>(0, [&](Row& here) { here = row; });
-            } else {
-                state.put(std::move(row));
-            }
-        }
-    };
-    read(std::type_identity<Settings>{});
-    read(std::type_identity<Counters>{});
-    read(std::type_identity<TenantRow>{});
-    read(std::type_identity<Node>{});
-    read(std::type_identity<SharedGpu>{});
-    read(std::type_identity<Spec>{});
-    read(std::type_identity<Job>{});
-    read(std::type_identity<Attempt>{});
-    read(std::type_identity<Claim>{});
-    read(std::type_identity<Blocked>{});
-    read(std::type_identity<Reservation>{});
-    if (!in.at_end()) read(std::type_identity<Service>{});  // older snapshots have none
-    if (!in.ok() || !in.at_end()) return std::nullopt;
-    return state;
-}
-
-std::string State::derived_text() const {
-    std::string out;
-    const auto number = [&](auto value) {
-        out += std::to_string(value);
-        out += ' ';
-    };
-    // Room that an undone join left in a vector means nothing, so empty entries are not written.
-    for (std::size_t type = 0; type < free_.size(); ++type) {
-        if (all_[type] == 0 && free_[type] == 0) continue;
-        out += "type ";
-        number(type);
-        number(free_[type]);
-        number(all_[type]);
-        number(working_[type]);
-        for (const auto& bucket : nodes_by_free_[type]) {
-            for (auto id = bucket.first(); id; id = bucket.next(id)) number(id.value);
-            out += '|';
-        }
-    }
-    for (std::size_t level = 1; level < domains_.size(); ++level) {
-        out += "\nlevel ";
-        for (std::size_t i = 0; i < domains_[level].size(); ++i) {
-            const auto& domain = domains_[level][i];
-            if (domain.nodes.empty()) continue;
-            number(i);
-            for (const auto node : domain.nodes) number(node.value);
-            for (std::size_t type = 0; type < domain.free.size(); ++type) {
-                if (domain.free[type] == 0) continue;
-                number(type);
-                number(domain.free[type]);
-            }
-            out += '|';
-        }
-    }
-    out += "\nheld ";
-    for (const auto held : held_) number(held);
-    for (const auto surplus : surplus_) number(surplus);
-    for (const auto attempts : attempts_of_) number(attempts);
-    number(leaving_);
-    number(working_nodes_);
-    out += "\nwork ";
-    for (const auto& [tenant, work] : work_) {
-        if (work == TenantWork{}) continue;
-        number(tenant.value);
-        for (const auto attempt : work.attempts) number(attempt.value);
-        for (const auto held : work.held) number(held);
-        for (const auto surplus : work.surplus) number(surplus);
-        out += '|';
-    }
-    out += "\nholding ";
-    for (const auto& nodes : holding_) {
-        for (auto id = nodes.first(); id; id = nodes.next(id)) number(id.value);
-        out += '|';
-    }
-    out += "\nshared ";
-    for (const auto& [tenant, used, gpu] : shared_by_use_) {
-        number(tenant.value);
-        number(used);
-        number(gpu.first.value);
-        number(gpu.second);
-    }
-    out += "\nshapes ";
-    for (const auto& [key, shape] : shapes_) {
-        number(shape.specs);
-        for (const auto job : shape.ready) number(job.value);
-        for (const auto& [limit, job] : shape.by_limit) number(job.value);
-        out += '|';
-    }
-    out += "\ndeadlines ";
-    for (const auto& deadline : deadlines_) {
-        number(deadline.at.time_since_epoch().count());
-        number(static_cast<int>(deadline.kind));
-        number(deadline.id);
-    }
-    out += "\non ";
-    for (std::size_t node = 0; node < attempts_on_.size(); ++node) {
-        if (attempts_on_[node].empty()) continue;
-        number(node);
-        for (const auto attempt : attempts_on_[node]) number(attempt.value);
-        out += '|';
-    }
-    out += "\nsets ";
-    for (const auto attempt : elastic_) number(attempt.value);
-    for (const auto attempt : ending_) number(attempt.value);
-    for (const auto& [at, job] : finished_) number(job.value);
-    for (const auto& [name, specs] : named_) {
-        out += name + ' ';
-        for (const auto spec : specs) number(spec.value);
-    }
-    for (const auto& [job, specs] : dependents_) {
-        number(job.value);
-        for (const auto spec : specs) number(spec.value);
-    }
-    table<Spec>().for_each([&](const Spec& spec) { number(unmet(spec.first)); });
-    for (const auto& [name, id] : tenants_by_name_) out += name + ' ';
-    for (const auto& [name, id] : nodes_by_name_) out += name + ' ';
-    number(waiting_);
-    for (const auto& [owner, jobs] : waiting_of_) {
-        number(owner);
-        number(jobs);
-    }
-    return out;
 }
 
 }  // namespace stargate

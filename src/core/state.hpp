@@ -151,8 +151,13 @@ public:
         decltype(key_of(std::declval<Row>())) key;
         std::optional<Row> row;
     };
+    /// All that ever changes of a specification.
+    struct OldLeft {
+        JobId spec;
+        std::int32_t left = 0, failed = 0;
+    };
     using Edit = std::variant<Old<Job>, Old<Spec>, Old<Attempt>, Old<Node>, Old<TenantRow>, Old<Claim>, Old<Blocked>,
-                              Old<Reservation>, Old<SharedGpu>, Old<Counters>, Old<Settings>, Old<Service>>;
+                              Old<Reservation>, Old<SharedGpu>, Old<Counters>, Old<Settings>, Old<Service>, OldLeft>;
     using UndoLog = std::vector<Edit>;
 
     State();
@@ -185,6 +190,8 @@ public:
     void change(Key key, Change change);
     template <class Row, class Key>
     void erase(Key key);
+    /// An element of this specification has left State; others have not.
+    void count_gone(JobId spec, bool had_failed);
 
     void attach(UndoLog* undo) { undo_ = undo; }
     void take_back(Edit edit);
@@ -225,7 +232,8 @@ public:
     }
     /// First ids of the specifications of this name, oldest first.
     [[nodiscard]] const std::set<JobId>& named(const std::string& name) const;
-    [[nodiscard]] const std::set<JobId>& dependents_of(JobId job) const;
+    /// Specifications that come after this one, by its first id.
+    [[nodiscard]] const std::set<JobId>& dependents_of(JobId spec) const;
     [[nodiscard]] std::optional<TenantId> tenant_named(const std::string& name) const;
     [[nodiscard]] NodeId node_named(const std::string& name) const;
     [[nodiscard]] std::int64_t waiting() const { return waiting_; }
@@ -233,8 +241,13 @@ public:
         const auto found = waiting_of_.find(owner);
         return found == waiting_of_.end() ? 0 : found->second;
     }
-    /// How many of the jobs that this specification comes after have not succeeded yet.
-    [[nodiscard]] std::int32_t unmet(JobId spec) const { return *unmet_.find(spec); }
+    /// How many of the arrays that this specification comes after have not succeeded yet, each as a whole.
+    [[nodiscard]] std::int32_t unmet(JobId spec) const { return elements_.find(spec)->unmet; }
+    /// Elements of this specification in State that have not succeeded, or not yet; and those that ended otherwise.
+    [[nodiscard]] std::int32_t open(JobId spec) const { return elements_.find(spec)->open; }
+    [[nodiscard]] std::int32_t failed(JobId spec) const { return elements_.find(spec)->failed; }
+    /// An element that has not succeeded of an array that this specification comes after; none when there is none.
+    [[nodiscard]] JobId first_unmet(const JobSpec& spec) const;
     /// Whether the job has ended well, so that what comes after it may start.
     [[nodiscard]] static bool has_succeeded(const Job& job);
 
@@ -283,9 +296,8 @@ private:
     static void unindex(const Settings&) {}
     /// Rows that change often and mostly in members that nothing is derived from.
     template <class Row>
-    static constexpr bool has_cheap_reindex =
-        std::is_same_v<Row, Attempt> || std::is_same_v<Row, Node> || std::is_same_v<Row, Job> ||
-        std::is_same_v<Row, Spec> || std::is_same_v<Row, TenantRow>;
+    static constexpr bool has_cheap_reindex = std::is_same_v<Row, Attempt> || std::is_same_v<Row, Node> ||
+                                              std::is_same_v<Row, Job> || std::is_same_v<Row, TenantRow>;
     /// Rows that placing a job looks at.
     template <class Row>
     static constexpr bool decides_placement =
@@ -294,7 +306,6 @@ private:
     void reindex(const Attempt& before, const Attempt& now);
     void reindex(const Node& before, const Node& now);
     void reindex(const Job& before, const Job& now);
-    static void reindex(const Spec&, const Spec&) {}  // of a specification only the count of what is left changes
     void reindex(const TenantRow& before, const TenantRow& now);
     void account(const Attempt& row, int sign);
     void count_gpus(const Attempt& row, const JobSpec& spec, int sign);
@@ -306,7 +317,10 @@ private:
     void set_deadline(Instant at, DeadlineKind kind, std::uint64_t id, int sign);
     void refresh_readiness(const Job& job);
     void wait(const Job& row, int sign);
-    void count_unmet(const Job& before, int sign);
+    void put_in_line(const Job& row);
+    void take_out_of_line(const Job& row);
+    void count_open(JobId spec, int more);
+    [[nodiscard]] JobId array_of(JobId element) const;
     void note_service_of(const Job& replica);
 
     std::tuple<Table<JobId, Job>, Table<JobId, Spec>, Table<AttemptId, Attempt>, Table<NodeId, Node>,
@@ -329,10 +343,16 @@ private:
     SharedByUse shared_by_use_;
     mutable std::set<JobId> changed_services_;
     mutable bool any_service_changed_ = true;
-    Table<JobId, std::int32_t> unmet_;
+    /// What is derived of a specification and its elements.
+    struct ElementsOf {
+        Shape* shape = nullptr;
+        std::int32_t unmet = 0;
+        std::int32_t open = 0;
+        std::int32_t failed = 0;
+    };
+    Table<JobId, ElementsOf> elements_;
     std::uint64_t placement_version_ = 1;
     std::map<ShapeKey, Shape> shapes_;
-    Table<JobId, Shape*> shape_of_spec_;
     std::set<Deadline> deadlines_;
     std::vector<boost::container::flat_set<AttemptId>> attempts_on_;
     std::set<AttemptId> elastic_;
@@ -408,6 +428,7 @@ void State::put(Row row) {
 
 template <class Row, class Key, class Change>
 void State::change(Key key, Change change) {
+    static_assert(!std::is_same_v<Row, Spec>, "a specification changes by count_gone alone");
     auto& rows = std::get<TableFor<Row>>(tables_);
     Row* row = rows.find(key);
     CHECK(row != nullptr);

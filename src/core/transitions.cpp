@@ -30,10 +30,17 @@ bool is_routed(const State& state, JobId id) {
 
 /// By the rows themselves, not by what is derived from them.
 bool has_what_it_comes_after(const State& state, const JobSpec& spec) {
-    return std::all_of(spec.after.begin(), spec.after.end(), [&](JobId before) {
+    const auto is_met = [&](JobId before) {
         const auto* job = state.find<Job>(before);
         return job == nullptr || State::has_succeeded(*job);  // one that retired had succeeded, or it took us along
-    });
+    };
+    return std::all_of(spec.after.begin(), spec.after.end(), is_met) &&
+           std::all_of(spec.comes_after.begin(), spec.comes_after.end(), [&](Elements array) {
+               for (; array.count > 0; --array.count, ++array.first.value) {
+                   if (!is_met(array.first)) return false;
+               }
+               return true;
+           });
 }
 
 /// Whether `would_be` thousandths of GPUs are more than the quota of a tenant of the job, or of one above, allows.

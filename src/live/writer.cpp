@@ -213,10 +213,10 @@ void Writer::run_batch(std::deque<Request> requests) {
     for (auto& request : requests) { pending.answers.push_back(decide_one(pending, now, request)); }
     if (schedules_ && !starts_no_more_) {
         const auto before_pass = core_.batch().size();
-        const Pass pass{is_full(), was_cut_off && before_pass == 0};
+        const Pass pass{is_full(), was_cut_off && before_pass == 0, most_retired};
         (void)decide(core_, now, pass);
         log_facts(pending.batch, core_, now, pass, before_pass);
-        pass_goes_on_ = !is_full() && core_.state().counters().left > 0;
+        pass_goes_on_ = !is_full() && is_cut_off(core_.state(), now);
     }
     pass_is_due_ = false;
     commit(std::move(pending), now, std::move(requests));

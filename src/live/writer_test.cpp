@@ -12,6 +12,7 @@
 
 #include "base/overloaded.hpp"
 #include "core/log.hpp"
+#include "core/schedule.hpp"
 #include "live/follower.hpp"
 #include "live/machine.hpp"
 #include "store/memory_store.hpp"
@@ -200,6 +201,26 @@ TEST_F(WriterTest, APassThatWasCutOffGoesOnAfterAStoreThatWasBusy) {
     post_more_than_one_pass_takes();
     trace_.until("not written");
     trace_.until("run");
+}
+
+TEST_F(WriterTest, EndedJobsLeaveInSeveralPassesAndTheRestByItself) {
+    Settings settings;
+    settings.max_finished = 0;
+    ASSERT_TRUE(ask(TakeOffice{2, settings}));
+    auto held = a_job();
+    held.count = most_retired + 2;
+    held.held = true;
+    ASSERT_TRUE(ask(held));
+    std::vector<Request> requests;
+    for (std::uint64_t id = 1; id <= most_retired + 2; ++id) {
+        if (id != 77) requests.push_back({Cancel{JobId{id}}, {}, {}, {}, {}});  // that one has a row of long ago
+    }
+    ASSERT_TRUE(writer_->post(std::move(requests)));
+    bool is_gone = false;
+    for (int looks = 0; looks < 1'000 && !is_gone; ++looks) {
+        on_the_writer([&] { is_gone = store_.find_history(JobId{most_retired + 2}).value().has_value(); });
+    }
+    EXPECT_TRUE(is_gone);
 }
 
 TEST_F(WriterTest, WhatNoDecisionWaitsForIsWrittenAllTheSame) {

@@ -138,7 +138,6 @@ void Checker::probe(Core& core, Instant now, Rng& rng) {
                 if (const auto* row = core.state().find<Job>(job)) {
                     submit.spec = core.state().spec_of(*row);
                     submit.tenant = core.state().at<TenantRow>(submit.spec.tenant).tenant.name;
-                    submit.spec.after.clear();
                     submit.spec.priority = PriorityClass::production;
                     submit.count = 3;
                     (void)decide(core, now, submit);

@@ -49,10 +49,10 @@ ControlPlane::Survival ControlPlane::round(Instant now, std::deque<Request>& inb
     }
     if (dies_here()) return Survival::died;
     const auto before_pass = core_.batch().size();
-    const Pass pass{false, was_cut_off && before_pass == 0};
+    const Pass pass{false, was_cut_off && before_pass == 0, most_retired};
     (void)decide(core_, now, pass);
     log_facts(batch, core_, now, pass, before_pass);
-    const bool goes_on = core_.state().counters().left > 0;
+    const bool goes_on = is_cut_off(core_.state(), now);
     log_history(batch, core_);
     if (dies_here()) return Survival::died;
     std::vector<Command> commands;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "base/json_text.hpp"
@@ -140,11 +141,25 @@ private:
         });
     }
 
-    /// An older version wrote less of a fact: members that were appended since had no other value than their first.
-    static bool says_the_same(const std::string& logged, const std::string& decided) {
+    /// An older version wrote less of a fact: members that were appended since had no other value than their first. And
+    /// it named what a job comes after element by element.
+    [[nodiscard]] bool says_the_same(const std::string& logged, const std::string& decided) const {
         if (logged == decided) return true;
-        const auto entry = decode_entry(logged);
-        return entry && encode_entry(entry->at, entry->cause, entry->fact) == decided;
+        auto entry = decode_entry(logged);
+        if (!entry) return false;
+        if (auto* submitted = std::get_if<Submitted>(&entry->fact)) name_arrays(submitted->spec);
+        return encode_entry(entry->at, entry->cause, entry->fact) == decided;
+    }
+
+    void name_arrays(JobSpec& spec) const {
+        const auto& state = core_.state();
+        for (const auto element : std::exchange(spec.after, {})) {
+            const auto* job = state.find<Job>(element);
+            if (job == nullptr) return;  // it names what is not there: it does not say the same
+            const Elements array{job->spec, state.at<Spec>(job->spec).count};
+            auto& known = spec.comes_after;
+            if (std::find(known.begin(), known.end(), array) == known.end()) known.push_back(array);
+        }
     }
 
     void skip_configured(const std::vector<LoggedFactRow>& facts, std::size_t& next) {

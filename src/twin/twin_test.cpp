@@ -241,6 +241,30 @@ TEST(Replay, OfALogOfAnOlderVersionIsEqual) {
     EXPECT_FALSE(report->difference) << replay_json(*report);
 }
 
+/// What a job comes after was told element by element, of those that were in State.
+TEST(Replay, OfALogThatNamesElementsIsEqual) {
+    const auto log = kept_run(5);
+    State state;
+    int named = 0;
+    const auto old = rewritten(*log, [&](std::uint64_t /*seq*/, std::string& body) {
+        auto entry = decode_entry(body);
+        evolve(state, entry->at, entry->fact);
+        auto* submitted = std::get_if<Submitted>(&entry->fact);
+        if (submitted == nullptr || submitted->spec.comes_after.empty()) return;
+        for (auto array : std::exchange(submitted->spec.comes_after, {})) {
+            for (; array.count > 0; --array.count, ++array.first.value) {
+                if (state.find<Job>(array.first) != nullptr) submitted->spec.after.push_back(array.first);
+            }
+        }
+        body = encode_entry(entry->at, entry->cause, entry->fact);
+        ++named;
+    });
+    EXPECT_GT(named, 0);
+    const auto report = replay(*old);
+    ASSERT_TRUE(report) << report.error().detail;
+    EXPECT_FALSE(report->difference) << replay_json(*report);
+}
+
 TEST(Replay, FindsThatTheLastInputsAreMissing) {
     const auto log = kept_run(5);
     const auto extent = log->extent();
