@@ -127,6 +127,16 @@ TEST_F(ExternalServiceTest, TokensASecondAreShownAsFarAsTheyAreKnown) {
     EXPECT_EQ(rates(), (Both{"300", "450"}));
 }
 
+TEST_F(ExternalServiceTest, DemandIsAsGatewaysTellIt) {
+    demand_.is_known = true;
+    demand_.queued = 8;
+    demand_.in_flight = 1;
+    demand_.over_limit = true;
+    const auto service = ask("GET", "/api/v1/services").items.at(0);
+    EXPECT_EQ(service["demand"].whole, 2) << "of eight places each";
+    EXPECT_TRUE(service["over_limit"].boolean);
+}
+
 TEST_F(ExternalServiceTest, EveryFaceSaysThatItRunsAndWhereRequestsGo) {
     const auto service = ask("GET", "/api/v1/services").items.at(0);
     EXPECT_EQ(service["wanted"].whole, 2);

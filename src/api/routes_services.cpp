@@ -74,6 +74,19 @@ void append_rates(std::string& out, const ServiceDemand& demand) {
                        known(demand.is_known && demand.replica_tokens_per_s > 0, demand.replica_tokens_per_s));
 }
 
+/// Replicas that the demand fills, and whether somebody waits too long. State decides nothing of endpoints, so of these
+/// it is as gateways told last.
+struct Filled {
+    bool is_known = false;
+    std::int64_t replicas = 0;
+    bool over_limit = false;
+};
+Filled filled(const Service& service, const ServiceDemand& demand) {
+    if (!service.spec.is_external()) return {service.is_known, service.need, service.over_limit};
+    const auto places = std::max<std::int64_t>(service.spec.max_concurrency, 1);
+    return {demand.is_known, (demand.queued + demand.in_flight + places - 1) / places, demand.over_limit};
+}
+
 void append_service(std::string& out, const State& state, const Service& service, const Places& places,
                     const LookAtEndpoints& look, const ServiceDemand& demand) {
     const auto& spec = state.at<Spec>(service.first).spec;
@@ -83,14 +96,15 @@ void append_service(std::string& out, const State& state, const Service& service
     json_string(out, state.at<TenantRow>(spec.tenant).tenant.name);
     out += ",\"model\":";
     json_string(out, service.spec.model.empty() ? spec.name : service.spec.model);
+    const auto load = filled(service, demand);
     const auto endpoints = static_cast<std::int32_t>(service.spec.endpoints.size());
     const auto least = service.spec.is_external() ? endpoints : service.spec.min;
     const auto most = service.spec.is_external() ? endpoints : service.spec.max;
     out += fmt::format(R"(,"min":{},"max":{},"standby":{},"wanted":{},"serving":{},"starting":{},"asleep":{},)", least,
                        most, service.spec.standby, places.wanted, places.serving, places.starting, places.asleep);
     out += fmt::format(R"("ending":{},"waiting":{},"lent_gpus":{},"demand":{},"over_limit":{},)", places.ending,
-                       places.waiting, places.lent, service.is_known ? std::to_string(service.need) : "null",
-                       service.over_limit);
+                       places.waiting, places.lent, load.is_known ? std::to_string(load.replicas) : "null",
+                       load.over_limit);
     append_rates(out, demand);
     out += ",\"trouble\":";
     if (service.troubles.empty()) {

@@ -523,6 +523,19 @@ TEST(Explain, SaysEverythingThatBlocksInOrder) {
     EXPECT_EQ(given.reason("x"), reasons[0].why);
 }
 
+TEST(Explain, OfGpusCpusAndMemoryTellsAllThatIsShort) {
+    auto given = Given{}.node("n1", 2, 0, cpus(2), gibibytes(4));
+    given.running(job("gpus").gpus(2)).running(job("cpus").gpus(0).host(cpus(2), gibibytes(3)));
+    given.waiting(job("x").gpus(1).host(cpus(1), gibibytes(2))).waiting(job("y").gpus(0).host(cpus(1), gibibytes(1)));
+    const auto whys = [&](const char* name) {
+        std::vector<Why> all;
+        for (const auto& reason : explain(given.state(), given.now(), given.id(name))) all.push_back(reason.why);
+        return all;
+    };
+    EXPECT_EQ(whys("x"), (std::vector{Why::no_gpus, Why::no_cpus, Why::no_memory}));
+    EXPECT_EQ(whys("y"), (std::vector{Why::no_cpus})) << "there is memory for it";
+}
+
 TEST(Owed, IsAFunctionOfState) {
     auto given = Given{}.node("n1", 8).node("n2", 8);
     given.waiting(job("wide").gpus(12));

@@ -1,5 +1,9 @@
 #include "core/explain.hpp"
 
+#include <algorithm>
+#include <bit>
+
+#include "core/policy/place.hpp"
 #include "core/policy/quota.hpp"
 #include "core/policy/reservation.hpp"
 #include "core/policy/seats.hpp"
@@ -21,6 +25,36 @@ std::vector<Refusal> not_ready(const State& state, const Job& job, const Waiting
     const auto before = state.first_unmet(state.spec_of(job));
     if (before) reasons.push_back({Why::dependency, 0, 0, before.value});
     return reasons;
+}
+/// Of what the hosts of these GPUs lack, one thing: that of the node which has most of it; nothing when one has enough.
+Refusal host_lacks(const State& state, const JobSpec& spec) {
+    Refusal closest;
+    bool has_room = false;
+    state.table<Node>().for_each([&](const Node& node) {
+        if (has_room || !node.takes_work() || !allows(spec.gpu_types, node.shape.gpu_type)) return;
+        auto gpus = node.all();
+        while (std::popcount(gpus) > spec.min_gpus.count()) gpus &= gpus - 1;
+        const auto why = host_fits(node, part_on(spec, node.id, gpus));
+        has_room = why.why == Why::none;
+        if (closest.why == Why::none || why.have > closest.have) closest = why;
+    });
+    return has_room ? Refusal{} : closest;
+}
+
+/// One look for a place ends at the first thing that is short. People are told all.
+void add_lacks(const State& state, const JobSpec& spec, std::vector<Refusal>& reasons) {
+    if (reasons.empty()) return;
+    const auto found = reasons.back().why;
+    const bool is_short =
+        found == Why::no_gpus || found == Why::fragmented || found == Why::no_cpus || found == Why::no_memory;
+    auto of_cpus = spec;
+    of_cpus.memory_per_rank = {};
+    auto of_memory = spec;
+    of_memory.cpus_per_rank = {};
+    for (const auto& one : {of_cpus, of_memory}) {
+        const auto why = is_short ? host_lacks(state, one) : Refusal{};
+        if (why.why != Why::none && why.why != found) reasons.push_back(why);
+    }
 }
 }  // namespace
 
@@ -48,6 +82,7 @@ std::vector<Refusal> explain(const State& state, Instant now, JobId id) {
     collect(quota_allows(state, spec.tenant, least_of(spec)));
     collect(reservation_allows(state, now, id, spec, spec.min_gpus.count()));
     collect(find_place(state, now, id, spec).why);
+    add_lacks(state, spec, reasons);
     return reasons;
 }
 
