@@ -60,7 +60,8 @@ struct Common {
     Places places{setting.places};
     Budget bytes{setting.bytes};  // bodies that are not worked off, replies that are not taken
     Turns turns{[this](Turns::Go go) { asio::post(*io, std::move(go)); }};
-    std::list<Session*> unknown;  // who came over TCP and has shown no token, oldest first
+    std::atomic<int> streams = 0;  // that may wait for facts
+    std::list<Session*> unknown;   // who came over TCP and has shown no token, oldest first
     bool stopping = false;
 };
 
@@ -357,6 +358,14 @@ Awaitable<Answered> Session::answer(Request request, bool keep_alive) {
 /// True when the stream came to its end and the client took it all. A stream that cannot be read to its end has no last
 /// chunk, so that the client knows.
 Awaitable<bool> Session::stream(Stream& source, bool chunked, const Caller& caller) {
+    struct Counted {
+        explicit Counted(std::atomic<int>& all) : all_{all} { ++all_; }
+        Counted(const Counted&) = delete;
+        Counted& operator=(const Counted&) = delete;
+        ~Counted() { --all_; }
+        std::atomic<int>& all_;
+    };
+    const Counted counted{common_.streams};
     std::string out;
     // A chunk's size goes before it: room for that in advance saves a copy.
     constexpr std::size_t size_line = sizeof "00000000\r\n" - 1;
@@ -456,8 +465,9 @@ private:
     Awaitable<void> serve(std::shared_ptr<Session> session);
     void turn_away(Connection stream);
     void facts_came() {
-        // At most one wake-up is on its way, however fast facts come.
-        if (wake_pending_.exchange(true)) return;
+        // At most one wake-up is on its way, however fast facts come; and none where nobody waits for any: a stream is
+        // counted before it looks.
+        if (common_.streams == 0 || wake_pending_.exchange(true)) return;
         asio::post(io(), [this] {
             wake_pending_ = false;
             for (const auto& session : sessions_) session->wake();

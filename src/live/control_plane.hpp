@@ -93,6 +93,7 @@ private:
     void end_running_work();
     void add_other_replicas(std::vector<JobId>& jobs) const;
     void carry_out(const Command& command);
+    [[nodiscard]] bool may_concern_services();
     void open_serving();
     void tell_demand();
 
@@ -106,6 +107,7 @@ private:
     std::atomic<Engine*> engine_ready_{nullptr};
     std::unique_ptr<Serving> serving_;
     std::atomic<Serving*> serving_ready_{nullptr};
+    std::atomic<bool> had_services_{true};
     mutable std::mutex demand_mutex_;
     DemandMerge demand_;
 

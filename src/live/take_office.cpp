@@ -42,7 +42,9 @@ Result<void> ControlPlane::recover_and_take_office() {
     view_ = std::make_unique<View>(std::move(*copy), recovered->last_fact);
     view_->on_fold([this](std::uint64_t newest) {
         if (follower_) follower_->log_reached(newest);
-        if (auto* serving = serving_ready_.load()) serving->state_changed();
+        if (auto* serving = serving_ready_.load(); serving != nullptr && may_concern_services()) {
+            serving->state_changed();
+        }
         const std::lock_guard lock{notify_mutex_};
         if (notify_) notify_(newest);
     });
@@ -102,6 +104,13 @@ Result<void> ControlPlane::open_engine(NodeId here) {
     engine_ = std::move(*engine);
     engine_ready_ = engine_.get();  // what adoption reports may at once lead to commands
     return {};
+}
+
+/// Where there is no service, and was none before, nobody need look at what has changed.
+bool ControlPlane::may_concern_services() {
+    bool has_services = false;
+    view_->read([&](const State& state) { has_services = state.table<Service>().size() > 0; });
+    return had_services_.exchange(has_services) || has_services;
 }
 
 void ControlPlane::carry_out(const Command& command) {
