@@ -156,9 +156,8 @@ void say_foreign(cli::Client client, const Say& say) {
         say(false,
             fmt::format("{}: work runs that this state does not know: {} with {}", node["name"].text,
                         counted(running, "attempt"), counted(node["gpus_foreign"].whole, "GPU")),
-            "put back the state folder that knows them, or let them end; once the control plane is down, `stargate "
-            "down "
-            "--jobs` ends them");
+            "put back the state folder that knows them, or let them end; `stargate down --jobs` ends them once the "
+            "control plane is down");
     }
 }
 

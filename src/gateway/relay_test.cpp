@@ -302,7 +302,9 @@ TEST_F(GatewayRelay, RetryAfterKnowsHowLongAPlaceIsHeldAlready) {
 }
 
 TEST_F(GatewayRelay, ABusyReplicasOwnRetryAfterIsPassedOn) {
-    tell(chat({server([](const auto& exchange) { exchange->respond({503, "application/json", {{"Retry-After", "9"}}, "{}"}); })}));
+    tell(chat({server([](const auto& exchange) {
+        exchange->respond({503, "application/json", {{"Retry-After", "9"}}, "{}"});
+    })}));
     const auto answer = ask(small);
     EXPECT_EQ(answer.status, 503);
     EXPECT_GE(std::stod(answer.field("retry-after-ms")), 9'000);

@@ -30,7 +30,9 @@ Result<RunReport> run_scenario(const RunOptions& options) {
     store::Store& store = options.store != nullptr ? *options.store : memory;
     const auto extent = store.extent();
     if (!extent) return tl::unexpected(extent.error());
-    if (extent->end_fact != 1) return fail(Fault::conflict, "a simulation needs an empty store, and this one has facts; name a new folder with --store");
+    if (extent->end_fact != 1)
+        return fail(Fault::conflict,
+                    "a simulation needs an empty store, and this one has facts; name a new folder with --store");
     World world{*scenario, options.seed, store, options.store == nullptr};
     world.run(options.progress);
     auto report = world.report();
