@@ -35,6 +35,8 @@ run: build       ## start Stargate on this machine, show the tour, stay up
 tour: build      ## the same, ends by itself; FAST=1 for the short one
 	$(PYTHON) tools/tour.py $(if $(FAST),--fast)
 
+# A commit passes or fails, whoever asks and when; `make torture` draws fresh histories.
+test: export RC_PARAMS := seed=1
 test: build      ## all tests, the durable parts under sanitizers, a short tour
 	ctest --test-dir build --output-on-failure -j2
 	$(call build_tests,asan,$(DURABLE))

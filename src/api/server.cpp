@@ -345,6 +345,9 @@ Awaitable<Answered> Session::answer(Request request, bool keep_alive) {
                 return asio::post(io,
                                   [waiting, outcome = std::move(outcome)] { waiting->resume(safely_made(outcome)); });
             }
+            // Most clients ask on at once: so the loop wakes up while the client reads the reply, not after its next
+            // request, which on a sleeping processor of a virtual machine takes some 40 us.
+            asio::post(io, [] {});
             const auto text = whole_reply(*ready, keep_alive);
             std::string_view left = text;
             send_some(waiting->socket.get(), left);

@@ -30,7 +30,7 @@ def scratch_folder(prefix):
     return pathlib.Path(tempfile.mkdtemp(prefix=prefix, dir=scratch()))
 
 
-def _fsyncs(count=300):
+def _fsyncs(count=1000):
     """Microseconds that each durable write of 4 KiB at the end of a file takes."""
     folder = scratch_folder("calibrate-")
     times = []
