@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "api/job_rows.hpp"
+#include "api/openapi.hpp"
 #include "api/query.hpp"
 #include "api/routes.hpp"
 
@@ -30,6 +31,7 @@ const std::vector<Api::Route>& Api::routes() {
     constexpr std::uint64_t most_gpus = 10'000'000;
     static const std::vector<Route> all{
         {"GET", {"metrics"}, &Api::metrics},
+        {"GET", {"openapi.json"}, &Api::openapi},
         {"GET",
          {"api", "v1", "jobs"},
          &Api::jobs,
@@ -67,6 +69,18 @@ const std::vector<Api::Route>& Api::routes() {
     };
     return all;
 }
+
+std::vector<Api::RouteSight> Api::all_routes() {
+    std::vector<RouteSight> all;
+    for (const auto& route : routes()) {
+        std::string path;
+        for (const auto segment : route.path) path.append("/").append(segment);
+        all.push_back({std::string{route.method}, std::move(path), route.takes});
+    }
+    return all;
+}
+
+Response Api::openapi(const Request&) { return Reply{200, std::string{openapi_text}}; }
 
 void Api::handle(const Request& request, const Finish& finish) {
     const auto route =

@@ -18,6 +18,7 @@
 #include "api/jobfile.hpp"
 #include "api/json.hpp"
 #include "api/lookups.hpp"
+#include "api/query.hpp"
 #include "api/sight.hpp"
 #include "api/tokens.hpp"
 #include "base/digest.hpp"
@@ -68,6 +69,13 @@ public:
 
     void handle(const Request& request, const Finish& finish);
 
+    /// `GET` `/api/v1/jobs/*`: `*` is any segment, `**` any that follow too.
+    struct RouteSight {
+        std::string method, path;
+        std::vector<Parameter> takes;
+    };
+    [[nodiscard]] static std::vector<RouteSight> all_routes();
+
     [[nodiscard]] const Tokens& tokens() const { return tokens_; }
     [[nodiscard]] HttpFigures& figures() { return figures_; }
 
@@ -89,6 +97,7 @@ private:
     Response event_types(const Request& request);
     Response info(const Request& request);
     Response metrics(const Request& request);
+    Response openapi(const Request& request);
     Response follow(const Request& request);
     Response make_token(const Request& request);
     Response make_gateway_key(const Json& body, const std::string& name);

@@ -161,7 +161,8 @@ void append_holders(std::string& out, const Sight& sight, JobId job, const std::
         out += fmt::format(R"(,"owner":{},"priority":"{}","name":)", theirs.owner, name_of(theirs.priority));
         json_string(out, label_of(state, other));
         const auto& attempt = state.at<Attempt>(std::get<Active>(other.phase).attempt);
-        out += fmt::format(R"(,"ends_by":{}}})", attempt.limit.time_since_epoch().count());
+        out += attempt.limit == never ? R"(,"ends_by":null})"
+                                      : fmt::format(R"(,"ends_by":{}}})", attempt.limit.time_since_epoch().count());
     }
     if (any_others) append_nobody(held.item(), others, "another tenant");
     held.close();
