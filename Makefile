@@ -1,7 +1,7 @@
 # Every target installs what it needs first, by tools/ensure_packages.sh: packages.txt and the job user, and for the bars
-# nginx, which they compare the gateway with; it is unpacked under build/nginx, not installed.
+# nginx, which they compare the gateway with (unpacked under build/nginx, not installed), and debootstrap for a clean Debian.
 .DEFAULT_GOAL := help
-.PHONY: help ensure build run tour test bench bars mutants simulate torture lint
+.PHONY: help ensure build run tour test bench bars mutants simulate torture lint package
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eo pipefail -c
@@ -44,13 +44,18 @@ test: build      ## all tests, the durable parts under sanitizers, a short tour
 	$(MAKE) --no-print-directory tour FAST=1
 
 bars: build      ## the promised figures, measured here and now
-	@tools/ensure_packages.sh nginx
+	@tools/ensure_packages.sh nginx debootstrap iproute2
 	$(PYTHON) tools/bars.py
 
 bench: build     ## the same and the long ones, into docs/bench
-	@tools/ensure_packages.sh nginx
+	@tools/ensure_packages.sh nginx debootstrap iproute2
 	ninja -C build bench_api
 	$(PYTHON) tools/bars.py --long
+
+package: build   ## a Debian package, build/stargate_VERSION_ARCH.deb
+	rm -f build/stargate_*.deb
+	cd build && cpack >cpack.log || (cat cpack.log; exit 1)
+	@ls build/stargate_*.deb
 
 mutants: build   ## plant each bug of tests/mutants, show what finds it
 	$(PYTHON) tools/mutants.py

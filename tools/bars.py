@@ -133,9 +133,13 @@ def main():
                 print(f"bars: {measurement.id} takes over a minute and has not been measured at these sources: run `make bench`",
                       file=sys.stderr, flush=True)
         else:
-            record = measured(measurement)
-            FOLDER.mkdir(parents=True, exist_ok=True)
-            (FOLDER / f"{measurement.id}.json").write_text(json.dumps(record, indent=1) + "\n")
+            try:
+                record = measured(measurement)
+                FOLDER.mkdir(parents=True, exist_ok=True)
+                (FOLDER / f"{measurement.id}.json").write_text(json.dumps(record, indent=1) + "\n")
+            except Failed as failure:  # the others can be measured all the same
+                print(f"bars: {measurement.id}: {failure}", file=sys.stderr, flush=True)
+                record = None
         for row in record["figures"] if record else unmeasured(measurement):
             show(row)
             short += not row["ok"]
