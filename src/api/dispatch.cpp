@@ -1,9 +1,9 @@
 #include <algorithm>
 
 #include "api/job_rows.hpp"
-#include "api/openapi.hpp"
 #include "api/query.hpp"
 #include "api/routes.hpp"
+#include "api/served_files.hpp"
 
 /// Which route answers which request, and what it takes in its query.
 namespace stargate::api {
@@ -35,7 +35,8 @@ const std::vector<Api::Route>& Api::routes() {
         {"GET",
          {"api", "v1", "jobs"},
          &Api::jobs,
-         {whole_in("limit", 1, most_job_rows), flag_in("active"), text_in("name"), word_in<JobState>("state")}},
+         {whole_in("limit", 1, most_job_rows), flag_in("active"), flag_in("mine"), text_in("name"),
+          word_in<JobState>("state")}},
         {"POST", {"api", "v1", "jobs"}, &Api::submit, {flag_in("follow")}},
         {"GET", {"api", "v1", "jobs", "*"}, &Api::job},
         {"GET", {"api", "v1", "jobs", "*", "why"}, &Api::why},

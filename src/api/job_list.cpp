@@ -129,11 +129,13 @@ bool JobFilter::takes(const Sight& sight, const Job& job) const {
     if (only_active && std::holds_alternative<Finished>(job.phase)) return false;
     if (state && state_of(all, job) != *state) return false;
     const auto& spec = all.spec_of(job);
+    if (owner && spec.owner != *owner) return false;
     if (!name.empty() && spec.name != name && label_of(all, job) != name) return false;
     return sight.may_see(spec);
 }
 
 bool JobFilter::takes(const RetiredJob& job) const {
+    if (owner && job.spec.owner != *owner) return false;
     if (!name.empty() && job.spec.name != name && label_of(job) != name) return false;
     const auto* finished = std::get_if<Finished>(&job.job.phase);
     return !state || (finished != nullptr && name_of(finished->outcome) == name_of(*state));

@@ -16,6 +16,7 @@ struct JobFilter {
     bool only_active = false;
     std::string name;  // of a job or of an element; empty: all
     std::optional<JobState> state;
+    std::optional<std::uint32_t> owner;  // a uid
 
     [[nodiscard]] bool takes(const Sight& sight, const Job& job) const;
     [[nodiscard]] bool takes(const RetiredJob& job) const;

@@ -1,4 +1,4 @@
-#include "api/openapi.hpp"
+#include "api/served_files.hpp"
 
 #include <gtest/gtest.h>
 

@@ -15,11 +15,19 @@ std::string_view phrase_of(int status) {
     return {words.data(), words.size()};
 }
 
+/// The page runs what we serve and nothing else, asks us alone, and stands in nobody's frame.
+constexpr std::string_view page_policy =
+    "Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src "
+    "data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\nReferrer-Policy: no-referrer\r\n";
+
 }  // namespace
 
 std::string head_of(int status, std::string_view type, bool keep_alive, int retry_after_s) {
-    auto head = fmt::format("HTTP/1.1 {} {}\r\nContent-Type: {}\r\nCache-Control: no-store\r\n", status,
-                            phrase_of(status), type);
+    auto head = fmt::format(
+        "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n", status,
+        phrase_of(status), type);
+    if (type.substr(0, 9) == "text/html") head += page_policy;
     if (retry_after_s > 0) head += fmt::format("Retry-After: {}\r\n", retry_after_s);
     if (status == 401) head += "WWW-Authenticate: Bearer\r\n";
     if (!keep_alive) head += "Connection: close\r\n";

@@ -1,6 +1,7 @@
 #include "api/request_reader.hpp"
 
 #include "api/frame.hpp"
+#include "api/served_files.hpp"
 #include "net/message.hpp"
 
 #include <algorithm>
@@ -33,6 +34,15 @@ bool is_from_this_machine(const http::request<http::string_body>& head) {
     const auto scheme = origin.find("://");
     return is_this_machine(view_of(head[http::field::host])) &&
            (origin.empty() || (scheme != std::string_view::npos && is_this_machine(origin.substr(scheme + 3))));
+}
+
+/// What needs no token: that we are here, and the page, which knows nothing until it has one.
+std::optional<Reply> open_to_all(std::string_view target) {
+    if (target == "/healthz") return Reply{200, "ok\n", "text/plain"};
+    if (target == "/") return Reply{200, std::string{page_html}, "text/html; charset=utf-8"};
+    if (target == "/page.css") return Reply{200, std::string{page_css}, "text/css; charset=utf-8"};
+    if (target == "/page.js") return Reply{200, std::string{page_js}, "text/javascript; charset=utf-8"};
+    return std::nullopt;
 }
 
 std::optional<Reply> complaint_of(boost::system::error_code error) {
@@ -109,11 +119,8 @@ std::optional<Reply> RequestReader::turn_away(const std::optional<Caller>& peer,
     if (!peer && !is_from_this_machine(head)) {
         return error_reply(403, "denied", "this address is for tools of this machine", "ask 127.0.0.1 directly");
     }
-    if (head.method() == http::verb::get && head.target() == "/healthz") {
-        Reply healthy;
-        healthy.body = "ok\n";
-        healthy.type = "text/plain";
-        return healthy;
+    if (head.method() == http::verb::get) {
+        if (auto open = open_to_all(view_of(head.target()))) return open;
     }
     if (peer) {
         caller = *peer;

@@ -39,7 +39,7 @@ TEST_F(ServerTest, WhatARouteDoesNotTakeInItsQueryIsRefused) {
     const std::string events = "/api/v1/events";
     const std::string number = "give one, or leave it out";
     const std::string flag = "give 1 or true, 0 or false";
-    const std::string of_jobs = "it takes limit, active, name, state";
+    const std::string of_jobs = "it takes limit, active, mine, name, state";
     for (const auto& [method, target, message, remedy] : std::vector<Case>{
              {"GET", jobs + "?limit=abc", "limit: `abc` is no whole number from 1 to 100000", number},
              {"GET", jobs + "?limit=", "limit: `` is no whole number from 1 to 100000", number},

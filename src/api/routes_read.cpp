@@ -56,6 +56,7 @@ void append_launch(std::string& out, const Launch& launch) {
 Response Api::jobs(const Request& request) {
     JobFilter filter;
     filter.only_active = request.target.is_set("active");
+    if (request.target.is_set("mine")) filter.owner = request.caller.uid;
     filter.name = request.target.value("name");
     filter.state = from_name<JobState>(request.target.value("state"));
     const auto limit = whole_in_query(request.target, "limit", default_rows);

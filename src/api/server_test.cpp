@@ -318,11 +318,13 @@ TEST_F(ServerTest, OverTcpNothingIsSaidWithoutAToken) {
     ServerSetting setting;
     setting.listen = "127.0.0.1:0";
     start(setting);
-    for (const auto* target : {"/api/v1/jobs", "/metrics", "/", "/api/v1/events", "/nowhere"}) {
+    for (const auto* target : {"/api/v1/jobs", "/metrics", "/openapi.json", "/api/v1/events", "/nowhere"}) {
         EXPECT_EQ(tcp().ask("GET", target).status, 401) << target;
         EXPECT_EQ(tcp().ask("GET", target, {}, "Authorization: Bearer sg_wrong\r\n").status, 401) << target;
     }
     EXPECT_EQ(tcp().ask("GET", "/healthz").body, "ok\n");
+    for (const auto* target : {"/", "/page.css", "/page.js"}) EXPECT_EQ(tcp().ask("GET", target).status, 200) << target;
+    EXPECT_EQ(tcp().ask("POST", "/").status, 401);
     EXPECT_EQ(tcp().ask("GET", "/api/v1/whoami", {}, bearer()).status, 200);
     auto small_letters = bearer();
     small_letters.replace(small_letters.find("Bearer"), 6, "bearer");
@@ -334,6 +336,10 @@ TEST_F(ServerTest, OverTcpNothingIsSaidWithoutAToken) {
     EXPECT_EQ(made.status, 201);
     const auto mine = "Authorization: Bearer " + made.json()["token"].text + "\r\n";
     EXPECT_EQ(tcp().ask("GET", "/api/v1/whoami", {}, mine).json()["uid"].whole, 1234);
+    ASSERT_EQ(tcp().ask("POST", "/api/v1/jobs", R"({"argv":["true"],"folder":"/","name":"one"})", bearer()).status, 201);
+    EXPECT_EQ(tcp().ask("GET", "/api/v1/jobs?mine=1", {}, bearer()).json().items.size(), 1U);
+    EXPECT_EQ(tcp().ask("GET", "/api/v1/jobs", {}, mine).json().items.size(), 1U);
+    EXPECT_EQ(tcp().ask("GET", "/api/v1/jobs?mine=1", {}, mine).json().items.size(), 0U);
     EXPECT_EQ(tcp().ask("POST", "/api/v1/tokens", "{}", mine).status, 403);
     EXPECT_EQ(tcp().ask("POST", "/api/v1/shutdown", "{}", mine).status, 403);
     EXPECT_EQ(tcp().ask("PUT", "/api/v1/tenants/x", "{}", mine).status, 403);
