@@ -57,8 +57,9 @@ package: build   ## a Debian package, build/stargate_VERSION_ARCH.deb
 	cd build && cpack >cpack.log || (cat cpack.log; exit 1)
 	@ls build/stargate_*.deb
 
-mutants: build   ## plant each bug of tests/mutants, show what finds it
+mutants: build   ## plant each bug of tests/mutants, show what finds it; FULL=1: and 60 edits that nobody chose
 	$(PYTHON) tools/mutants.py
+	$(if $(FULL),$(PYTHON) tools/mutate.py)
 
 simulate: build  ## the chaos scenario over SEEDS=20 fresh seeds
 	@for seed in $$(shuf -i 1-1000000000 -n $(SEEDS)); do \
