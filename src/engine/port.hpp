@@ -56,6 +56,11 @@ public:
 
     /// Carries out one command, in order for one attempt. Returns at once; the outcome comes as a report.
     virtual void carry_out(const Command& command) = 0;
+
+    /// Typed at the terminal of an attempt that has one; at most 16 KiB. Lost where that does not run here.
+    virtual void type(AttemptId, std::string) {}
+    /// The size of its terminal, in characters.
+    virtual void set_window(AttemptId, std::uint16_t /*rows*/, std::uint16_t /*columns*/) {}
 };
 
 }  // namespace stargate

@@ -52,10 +52,11 @@ struct Launch {
     std::string checkpoint_folder;             // absolute, or empty
     Bytes output_limit = gibibytes(1);         // each attempt's output file is cut there
     Duration grace = std::chrono::seconds{5};  // from a warning to the kill, where no control plane says it
+    bool terminal = false;                     // its one rank stands at a terminal, which people type at
     friend bool operator==(const Launch&, const Launch&) = default;
 };
 BOOST_DESCRIBE_STRUCT(Launch, (),
                       (name, argv, shell, folder, env, keep_environment, mounts, account, sandbox, one_rank_a_node,
-                       resize_in_place, checkpoint_folder, output_limit, grace))
+                       resize_in_place, checkpoint_folder, output_limit, grace, terminal))
 
 }  // namespace stargate

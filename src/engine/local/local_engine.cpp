@@ -129,6 +129,15 @@ void LocalEngine::carry_out(const Command& command) {
     thread_->hand_over([command](local::Supervisor& supervisor) { supervisor.carry_out(command); });
 }
 
+void LocalEngine::type(AttemptId attempt, std::string bytes) {
+    thread_->hand_over(
+        [attempt, bytes = std::move(bytes)](local::Supervisor& supervisor) { supervisor.type(attempt, bytes); });
+}
+
+void LocalEngine::set_window(AttemptId attempt, std::uint16_t rows, std::uint16_t columns) {
+    thread_->hand_over([=](local::Supervisor& supervisor) { supervisor.set_window(attempt, rows, columns); });
+}
+
 Result<void> probe_sandbox(const std::string& shim) {
     int ends[2];
     if (pipe2(ends, O_CLOEXEC) != 0) return fail(Fault::unavailable, failure("no pipe"));

@@ -93,6 +93,7 @@ struct Spec {
     std::int64_t milli_cpus_per_gpu = 0;  // held of this host beside each GPU, at least once: for whoever finds it
     std::int64_t bytes_per_gpu = 0;
     std::int64_t grace_us = default_grace_us;  // of the job: for whoever ends it when no control plane is there
+    bool terminal = false;                     // its one rank reads from and writes to a terminal
     template <class Self, class Coder>
     static void fields(Self& self, Coder& coder) {
         coder(self.attempt, self.job, self.name, self.boot_id, self.state, self.log, self.output_limit, self.argv,
@@ -102,6 +103,7 @@ struct Spec {
         coder.appended(self.milli_cpus_per_gpu);
         coder.appended(self.bytes_per_gpu);
         coder.appended(self.grace_us);
+        coder.appended(self.terminal);
     }
 };
 
@@ -140,7 +142,28 @@ struct Dismiss {
     }
 };
 
-using Order = std::variant<Spec, Run, End, Ask, Dismiss>;
+/// Typed at its terminal. Only for shims whose Spec had one: others take it for broken speech.
+struct Typed {
+    Speaker by;
+    std::string bytes;
+    template <class Self, class Coder>
+    static void fields(Self& self, Coder& coder) {
+        coder(self.by, self.bytes);
+    }
+};
+
+/// The size of its terminal, in characters. As Typed.
+struct Window {
+    Speaker by;
+    std::uint16_t rows = 24;
+    std::uint16_t columns = 80;
+    template <class Self, class Coder>
+    static void fields(Self& self, Coder& coder) {
+        coder(self.by, self.rows, self.columns);
+    }
+};
+
+using Order = std::variant<Spec, Run, End, Ask, Dismiss, Typed, Window>;
 
 /// This shim ran nothing, never will, and leaves: the attempt's folder was there already, a tombstone stands in it,
 /// another control plane leads, or something that everybody shares has run out.

@@ -168,6 +168,17 @@ void Supervisor::send(Entry& entry, const Order& order) {
     }
 }
 
+void Supervisor::type(AttemptId attempt, const std::string& bytes) { send_if_linked(attempt, Typed{speaker_, bytes}); }
+
+void Supervisor::set_window(AttemptId attempt, std::uint16_t rows, std::uint16_t columns) {
+    send_if_linked(attempt, Window{speaker_, rows, columns});
+}
+
+void Supervisor::send_if_linked(AttemptId attempt, const Order& order) {
+    const auto found = tracked_.find(attempt.value);
+    if (found != tracked_.end() && found->second.link.is_open()) send(*found, order);
+}
+
 void Supervisor::take_ready(std::uint64_t tag, std::uint32_t events) {
     const auto found = tracked_.find(tag >> 2);
     if (found == tracked_.end()) return;

@@ -22,6 +22,9 @@ public:
     Supervisor(const LocalEngineOptions& options, Fd attempts, int epoll);
 
     void carry_out(const Command& command);
+    /// To attempts whose launch has a terminal alone.
+    void type(AttemptId attempt, const std::string& bytes);
+    void set_window(AttemptId attempt, std::uint16_t rows, std::uint16_t columns);
     [[nodiscard]] std::vector<Unknown> adopt(const std::vector<Believed>& believed);
 
     /// What epoll brought, by the tag that was given to it.
@@ -77,6 +80,7 @@ private:
     void remove_if_dead(std::uint64_t attempt);
 
     void send(Entry& entry, const Order& order);
+    void send_if_linked(AttemptId attempt, const Order& order);
     void take_answers(Entry& entry);
     void take(Entry& entry, const Answer& answer);
     void process_ended(Entry& entry);

@@ -87,6 +87,7 @@ Spec spec_of(const RunRanks& command, const Launch& launch, const Speaker& by) {
     spec.milli_cpus_per_gpu = command.cpus.count() / times;
     spec.bytes_per_gpu = command.memory.count() / times;
     spec.grace_us = launch.grace.count();
+    spec.terminal = launch.terminal;
     return spec;
 }
 

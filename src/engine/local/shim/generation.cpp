@@ -38,7 +38,7 @@ void Generation::release() {
 void Generation::start_ranks(std::int32_t from) {
     std::vector<Fd> pipes;
     std::vector<int> numbers;
-    for (auto rank = from; rank < run_.ranks; ++rank) {
+    for (auto rank = from; !place_.spec.terminal && rank < run_.ranks; ++rank) {
         for (const auto stream : {std::uint8_t{1}, std::uint8_t{2}}) {
             pipes.push_back(place_.output.add_stream(run_.first_rank + rank, stream));
             numbers.push_back(pipes.back().get());
@@ -129,7 +129,7 @@ void Generation::take_ready(const std::vector<pollfd>& polled, std::size_t first
 
 void Generation::take_answers() {
     bool closed = false;
-    while (const auto packet = receive_packet(init_->link.get(), closed)) {
+    while (auto packet = receive_packet(init_->link.get(), closed)) {
         const auto answer = decode<InitAnswer>(packet->message);
         if (!answer) continue;
         if (const auto* built = std::get_if<Built>(&*answer)) {
@@ -148,6 +148,9 @@ void Generation::take_answers() {
             }
         }
         if (const auto* rank = std::get_if<RankEnded>(&*answer)) rank_ended(rank->local_rank, rank->status);
+        if (std::holds_alternative<TerminalMade>(*answer) && !packet->descriptors.empty()) {
+            place_.output.add_terminal(run_.first_rank, std::move(packet->descriptors.front()));
+        }
         if (std::holds_alternative<AllGone>(*answer)) standing_ = Standing::over;
     }
     if (closed) init_->link.reset();  // its pidfd says the rest

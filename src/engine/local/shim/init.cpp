@@ -19,6 +19,7 @@
 #include "engine/local/shim/kill_children.hpp"
 #include "engine/local/shim/rank.hpp"
 #include "engine/local/shim/sandbox.hpp"
+#include "engine/local/shim/terminal.hpp"
 
 namespace stargate::local {
 
@@ -81,19 +82,14 @@ private:
     void start_ranks(const StartRanks& start, const std::vector<Fd>& descriptors) {
         children_.resize(static_cast<std::size_t>(start.from));
         RankFailure why;
-        for (auto rank = start.from; rank < start.run.ranks && why.error == 0; ++rank) {
+        if (spec_.terminal) start_at_terminal(start.run, why);
+        for (auto rank = start.from; !spec_.terminal && rank < start.run.ranks && why.error == 0; ++rank) {
             const auto at = 2 * static_cast<std::size_t>(rank - start.from);
             if (at + 1 >= descriptors.size()) {  // the kernel leaves out those that would pass our limit
                 why = {.local_rank = rank, .stage = RankFailure::streams, .error = EMFILE};
                 break;
             }
-            // vfork: no copy of our memory is made only to be thrown away, and when it returns the command runs.
-            const auto pid = vfork();
-            if (pid == 0) {
-                become_rank(spec_, start.run, rank, descriptors[at].get(), descriptors[at + 1].get(), why);
-            }
-            if (pid < 0) why = {.local_rank = rank, .stage = RankFailure::command, .error = errno};
-            if (pid > 0) children_.push_back({.pid = pid});
+            start_rank(start.run, rank, descriptors[at].get(), descriptors[at + 1].get(), why);
         }
         is_started_ = true;
         Executed executed{.generation = start.run.generation, .code = 0, .why = {}};
@@ -104,6 +100,23 @@ private:
         answer(executed);
     }
 
+    void start_rank(const Run& run, std::int32_t rank, int output, int errors, RankFailure& why) {
+        // vfork: no copy of our memory is made only to be thrown away, and when it returns the command runs.
+        const auto pid = vfork();
+        if (pid == 0) become_rank(spec_, run, rank, output, errors, why);
+        if (pid < 0) why = {.local_rank = rank, .stage = RankFailure::command, .error = errno};
+        if (pid > 0) children_.push_back({.pid = pid});
+    }
+
+    void start_at_terminal(const Run& run, RankFailure& why) {
+        const auto terminal = open_terminal(spec_.account.uid);
+        if (!terminal.slave || !send_packet(link_.get(), encode(InitAnswer{TerminalMade{}}), {terminal.master.get()})) {
+            why = {.local_rank = 0, .stage = RankFailure::streams, .error = errno};
+            return;
+        }
+        start_rank(run, 0, terminal.slave.get(), terminal.slave.get(), why);
+    }
+
     void signal_ranks(const SignalRanks& order) {
         const auto until = std::min(children_.size(), static_cast<std::size_t>(std::max(order.until, 0)));
         for (auto at = static_cast<std::size_t>(std::max(order.from, 0)); at < until; ++at) {
@@ -111,6 +124,8 @@ private:
             if (child.is_told) continue;
             if (order.signal == SIGTERM && !child.is_reaped) child.is_warned = true;
             child.send(order.signal);
+            // A shell at a terminal does not heed the one; that its terminal goes it does, and so do those in it.
+            if (order.signal == SIGTERM && spec_.terminal) child.send(SIGHUP);
         }
     }
 

@@ -8,7 +8,8 @@
 // What the shim and the init of its ranks tell each other, in packets.
 namespace stargate::local {
 
-/// Execute the ranks from `from` on; two descriptors a rank come along, for its output and its errors.
+/// Execute the ranks from `from` on; two descriptors a rank come along, for its output and its errors. Of an attempt
+/// with a terminal none: init makes that, where the ranks' own /dev is.
 struct StartRanks {
     Run run;
     std::int32_t from = 0;
@@ -69,6 +70,12 @@ struct AllGone {
     static void fields(Self&, Coder&) {}
 };
 
-using InitAnswer = std::variant<Built, Executed, RankEnded, AllGone>;
+/// The rank's terminal is made: its master side comes along.
+struct TerminalMade {
+    template <class Self, class Coder>
+    static void fields(Self&, Coder&) {}
+};
+
+using InitAnswer = std::variant<Built, Executed, RankEnded, AllGone, TerminalMade>;
 
 }  // namespace stargate::local

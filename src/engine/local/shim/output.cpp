@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "engine/local/output_frame.hpp"
+#include "engine/local/shim/terminal.hpp"
 
 namespace stargate::local {
 
@@ -37,13 +38,45 @@ Fd Output::add_stream(std::int32_t rank, std::uint8_t stream) {
     return Fd{ends[1]};
 }
 
+void Output::add_terminal(std::int32_t rank, Fd master) {
+    fcntl(master.get(), F_SETFL, O_NONBLOCK);
+    stargate::local::set_window(master.get(), rows_, columns_);
+    streams_.push_back({std::move(master), rank, 1, true});
+}
+
+void Output::type(const std::string& bytes) {
+    constexpr std::size_t most_typed = 1U << 20;
+    if (typed_.size() + bytes.size() <= most_typed) typed_ += bytes;
+    for (const auto& stream : streams_) {
+        if (stream.is_terminal) type_on(stream);
+    }
+}
+
+void Output::type_on(const Stream& terminal) {
+    const auto put = write(terminal.pipe.get(), typed_.data(), typed_.size());
+    if (put > 0) typed_.erase(0, static_cast<std::size_t>(put));
+}
+
+void Output::set_window(std::uint16_t rows, std::uint16_t columns) {
+    rows_ = rows;
+    columns_ = columns;
+    for (const auto& stream : streams_) {
+        if (stream.is_terminal) stargate::local::set_window(stream.pipe.get(), rows, columns);
+    }
+}
+
 void Output::list(std::vector<pollfd>& polled) const {
-    for (const auto& stream : streams_) polled.push_back({stream.pipe.get(), POLLIN, 0});
+    for (const auto& stream : streams_) {
+        const bool may_type = stream.is_terminal && !typed_.empty();
+        polled.push_back({stream.pipe.get(), static_cast<short>(may_type ? POLLIN | POLLOUT : POLLIN), 0});
+    }
 }
 
 void Output::take_ready(const std::vector<pollfd>& polled, std::size_t first) {
     for (std::size_t i = 0; i < streams_.size() && first + i < polled.size(); ++i) {
-        if (polled[first + i].revents != 0) take(streams_[i]);
+        const auto happened = polled[first + i].revents;
+        if ((happened & POLLOUT) != 0) type_on(streams_[i]);
+        if (happened != 0) take(streams_[i]);
     }
     std::erase_if(streams_, [](const Stream& stream) { return !stream.pipe; });
 }

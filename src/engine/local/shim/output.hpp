@@ -23,6 +23,13 @@ public:
     /// A pipe whose other end is the rank's stream (1 output, 2 errors). Empty with errno when none could be made.
     [[nodiscard]] Fd add_stream(std::int32_t rank, std::uint8_t stream);
 
+    /// The master side of a terminal, in the place of both streams.
+    void add_terminal(std::int32_t rank, Fd master);
+    /// Typed at the terminal. What it does not take at once, for nobody reads there, is kept, up to a mebibyte.
+    void type(const std::string& bytes);
+    /// The terminal's size, also of one that comes later.
+    void set_window(std::uint16_t rows, std::uint16_t columns);
+
     void list(std::vector<pollfd>& polled) const;
     /// Takes what there is, at most one buffer a stream. Closes streams that ended.
     void take_ready(const std::vector<pollfd>& polled, std::size_t first);
@@ -37,7 +44,9 @@ private:
         Fd pipe;
         std::int32_t rank = 0;
         std::uint8_t number = 1;
+        bool is_terminal = false;
     };
+    void type_on(const Stream& terminal);
     /// False when the stream has nothing more for now.
     bool take(Stream& stream);
     void keep(const Stream& stream, const char* bytes, std::size_t length);
@@ -53,6 +62,8 @@ private:
     bool limit_reached_ = false;
     std::uint64_t lost_ = 0;  // bytes that a full disk cost
     std::vector<Stream> streams_;
+    std::string typed_;  // and not taken yet
+    std::uint16_t rows_ = 24, columns_ = 80;
     std::unique_ptr<char[]> buffer_;
 };
 

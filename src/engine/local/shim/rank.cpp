@@ -4,6 +4,7 @@
 #include <grp.h>
 #include <linux/close_range.h>
 #include <linux/keyctl.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -74,7 +75,7 @@ std::string describe(const Spec& spec, const RankFailure& why) {
         case RankFailure::filter:
             return failure(rank + "cannot set the system call filter", why.error);
         case RankFailure::streams:
-            return failure(rank + "cannot take its output streams", why.error);
+            return failure(rank + "cannot take its streams", why.error);
         case RankFailure::command:
             break;
     }
@@ -89,6 +90,9 @@ void become_rank(const Spec& spec, const Run& run, std::int32_t local_rank, int 
     setsid();
     dup2(output, STDOUT_FILENO);
     dup2(errors, STDERR_FILENO);
+    if (spec.terminal && (dup2(output, STDIN_FILENO) < 0 || ioctl(STDIN_FILENO, TIOCSCTTY, 0) != 0)) {
+        give_up(RankFailure::streams);
+    }
     close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC);
     const rlimit no_core{0, 0};
     setrlimit(RLIMIT_CORE, &no_core);

@@ -189,6 +189,8 @@ bool Shim::obey(const Order& order) {
     if (const auto* what = std::get_if<End>(&order)) end(*what);
     if (std::holds_alternative<Ask>(order)) tell_standing();
     if (std::holds_alternative<Dismiss>(order)) be_dismissed();
+    if (const auto* typed = std::get_if<Typed>(&order)) output_.type(typed->bytes);
+    if (const auto* window = std::get_if<Window>(&order)) output_.set_window(window->rows, window->columns);
     return true;
 }
 

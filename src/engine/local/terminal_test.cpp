@@ -1,0 +1,105 @@
+#include "engine/local/testing.hpp"
+
+// Attempts whose rank stands at a terminal.
+namespace stargate::local::testing {
+namespace {
+
+class TerminalTest : public LocalEngineTest {
+protected:
+    Launch at_terminal(std::vector<std::string> argv) const {
+        auto launch = shell_job("");
+        launch.argv = std::move(argv);
+        launch.one_rank_a_node = launch.terminal = true;
+        launch.env = {{"PS1", "$ "}, {"TERM", "dumb"}};
+        return launch;
+    }
+    AttemptId shell() { return start(at_terminal({"/bin/sh", "-i"})); }
+    void type(AttemptId attempt, const std::string& bytes) { engine_->type(attempt, bytes); }
+};
+
+TEST_F(TerminalTest, AShellTakesWhatIsTypedAndEchoesIt) {
+    const auto attempt = shell();
+    ASSERT_TRUE(prints(attempt, "$ "));
+    type(attempt, "echo 6 times 7 is $((6*7))\n");
+    EXPECT_TRUE(prints(attempt, "echo 6 times 7 is $((6*7))")) << output(attempt);
+    EXPECT_TRUE(prints(attempt, "6 times 7 is 42")) << output(attempt);
+    type(attempt, "exit 5\n");
+    const auto ended = reports_.next<RanksEnded>(attempt);
+    ASSERT_TRUE(ended);
+    EXPECT_EQ(ended->exit.code, 5);
+}
+
+TEST_F(TerminalTest, ItIsARealOneOfItsOwn) {
+    const auto attempt = shell();
+    type(attempt, "test -t 0 && test -t 1 && test -t 2 && echo is\" \"one; test -O $(tty) && echo is\" \"mine\n");
+    EXPECT_TRUE(prints(attempt, "is one")) << output(attempt);
+    EXPECT_TRUE(prints(attempt, "is mine")) << output(attempt);
+    type(attempt, "echo through dev tty | tr a-z A-Z >/dev/tty\n");
+    EXPECT_TRUE(prints(attempt, "THROUGH DEV TTY")) << output(attempt);
+    engine_->set_window(attempt, 50, 132);
+    type(attempt, "stty size | tr ' ' x\n");
+    EXPECT_TRUE(prints(attempt, "50x132")) << output(attempt);
+    type(attempt, "\x04");  // Ctrl-D ends a shell
+    EXPECT_TRUE(reports_.next<RanksEnded>(attempt));
+}
+
+TEST_F(TerminalTest, AnInterruptReachesWhatRunsInItAndNotTheShell) {
+    const auto attempt = shell();
+    ASSERT_TRUE(prints(attempt, "$ "));
+    type(attempt, "sleep 600; echo status $?\n");
+    ASSERT_TRUE(prints(attempt, "sleep 600"));
+    std::this_thread::sleep_for(
+        std::chrono::milliseconds{200});  // it may not have begun, and what is typed is read later
+    type(attempt, "\x03");
+    type(attempt, "echo still here\n");
+    EXPECT_TRUE(prints(attempt, "$ still here")) << output(attempt);
+    end(attempt, std::chrono::seconds{20});
+    EXPECT_TRUE(reports_.next<RanksEnded>(attempt));
+}
+
+TEST_F(TerminalTest, AWarnedShellGoesWithWhatRunsInIt) {
+    const auto attempt = shell();
+    ASSERT_TRUE(prints(attempt, "$ "));
+    type(attempt, "sleep 600\n");
+    ASSERT_TRUE(prints(attempt, "sleep 600"));
+    const auto begun = std::chrono::steady_clock::now();
+    end(attempt, std::chrono::seconds{50});
+    const auto ended = reports_.next<RanksEnded>(attempt);
+    ASSERT_TRUE(ended);
+    EXPECT_LT(std::chrono::steady_clock::now() - begun, std::chrono::seconds{40}) << "only the deadline ended it";
+}
+
+TEST_F(TerminalTest, ItOutlivesTheControlPlane) {
+    const auto attempt = shell();
+    type(attempt, "kept=before\n");
+    ASSERT_TRUE(prints(attempt, "kept=before"));
+    ASSERT_TRUE(reports_.next<RanksRunning>(attempt));
+    lose_engine();
+    start_engine(2);
+    (void)engine_->adopt({{attempt, true}});
+    ASSERT_TRUE(reports_.next<RanksRunning>(attempt));
+    type(attempt, "echo $kept and after\n");
+    EXPECT_TRUE(prints(attempt, "before and after")) << output(attempt);
+    type(attempt, "exit\n");
+    EXPECT_TRUE(reports_.next<RanksEnded>(attempt));
+}
+
+TEST_F(TerminalTest, MuchThatIsTypedAtOnceArrives) {
+    const auto attempt = start(at_terminal({"/bin/sh", "-c", "stty raw -echo; echo ready; head -c 300000 | wc -c"}));
+    ASSERT_TRUE(prints(attempt, "ready"));
+    for (int i = 0; i < 30; ++i) type(attempt, std::string(10'000, 'x'));
+    EXPECT_TRUE(prints(attempt, "300000")) << output(attempt);
+    EXPECT_TRUE(reports_.next<RanksEnded>(attempt));
+}
+
+TEST_F(TerminalTest, TypingAtOneThatIsGoneDoesNothing) {
+    const auto attempt = start(at_terminal({"/bin/true"}));
+    ASSERT_TRUE(reports_.next<RanksEnded>(attempt));
+    type(attempt, "into the void");
+    type(AttemptId{999}, "into the void");
+    engine_->set_window(attempt, 1, 1);
+    EXPECT_EQ(output_of(shell_job("echo and on it goes")), "and on it goes\n");
+}
+
+}  // namespace
+}  // namespace stargate::local::testing
