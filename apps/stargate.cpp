@@ -1,3 +1,6 @@
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
@@ -12,6 +15,14 @@
 #include "verbs.hpp"
 
 namespace {
+/// Opens what the caller has closed of the three standard descriptors, so that no file of ours gets their numbers and
+/// whatever is printed with them: that goes nowhere.
+void fill_standard_descriptors() {
+    int opened = 0;
+    do { opened = ::open("/dev/null", O_RDWR); } while (opened >= 0 && opened <= STDERR_FILENO);
+    if (opened >= 0) ::close(opened);
+}
+
 /// Cuts the words after `run ... --` off what is to be parsed.
 std::vector<std::string> command_of(int& argc, char** argv) {
     if (argc < 2 || std::string_view{argv[1]} != "run") return {};
@@ -37,6 +48,7 @@ int whole_output(const std::function<int()>& action) {
 }  // namespace
 
 int main(int argc, char** argv) {
+    fill_standard_descriptors();
     const auto command = command_of(argc, argv);
     CLI::App app{"Stargate: one elastic computer out of many. Every verb has --help."};
     app.set_version_flag("--version", STARGATE_VERSION);
@@ -54,6 +66,8 @@ int main(int argc, char** argv) {
     stargate::add_follower(app, action);
     try {
         app.parse(argc, argv);
-    } catch (const CLI::ParseError& error) { return app.exit(error) == 0 ? 0 : 2; }
+    } catch (const CLI::ParseError& error) {  // --help is one
+        return whole_output([&] { return app.exit(error) == 0 ? 0 : 2; });
+    }
     return action ? whole_output(action) : 2;
 }

@@ -11,6 +11,7 @@
 
 #include "base/posix.hpp"
 #include "base/print_error.hpp"
+#include "base/spelling.hpp"
 #include "base/utf8.hpp"
 #include "cli/run.hpp"
 
@@ -67,7 +68,9 @@ Result<JobSource> read_job_source(const std::string& path) {
     if (!folder) return tl::unexpected(folder.error());
     source.folder = std::move(*folder);
     if (!is_utf8(source.name) || !is_utf8(source.folder)) {
-        return fail(Fault::malformed, "the job file's name or folder is not UTF-8; rename it");
+        const auto& bad = is_utf8(source.folder) ? source.name : source.folder;
+        return fail(Fault::malformed,
+                    fmt::format("the job file's name or folder, {}, is not UTF-8; rename it", without_controls(bad)));
     }
     return source;
 }

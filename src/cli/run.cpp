@@ -98,6 +98,8 @@ std::string new_key() {
 }
 
 Result<std::string> body_of(const RunOptions& options) {
+    const auto folder = callers_folder();
+    if (!folder) return tl::unexpected(folder.error());
     const auto environment = environment_json();
     if (!environment) return tl::unexpected(environment.error());
     for (std::size_t i = 0; i < options.command.size(); ++i) {
@@ -107,8 +109,6 @@ Result<std::string> body_of(const RunOptions& options) {
                                 "'...'",
                                 i + 1));
     }
-    const auto folder = callers_folder();
-    if (!folder) return tl::unexpected(folder.error());
     std::string body = "{\"argv\":";
     json_text(body, options.command);
     body += ",\"folder\":";
@@ -130,7 +130,11 @@ Result<std::string> callers_folder() {
     const auto folder = std::filesystem::current_path(failed).string();
     if (failed)
         return fail(Fault::malformed, "this folder cannot be named: " + failed.message() + "; run it from another");
-    if (!is_utf8(folder)) return fail(Fault::malformed, "this folder's name is not UTF-8; run it from another folder");
+    if (!is_utf8(folder)) {
+        return fail(Fault::malformed,
+                    fmt::format("this folder's name, {}, is not UTF-8; rename it, or run it from another",
+                                without_controls(folder)));
+    }
     return folder;
 }
 
@@ -142,9 +146,11 @@ Result<std::string> environment_json() {
         const auto equals = text.find('=');
         if (equals == std::string_view::npos || equals == 0) continue;
         if (!is_utf8(text)) {
+            const auto name = text.substr(0, equals);
+            if (name == "PWD" || name == "OLDPWD") continue;  // where a shell stands: the folder is sent by itself
             return fail(Fault::malformed,
                         fmt::format("the environment variable {} is not UTF-8; unset it, or set it to UTF-8",
-                                    is_utf8(text.substr(0, equals)) ? text.substr(0, equals) : "with a strange name"));
+                                    is_utf8(name) ? name : "with a strange name"));
         }
         if (!names.insert(text.substr(0, equals)).second) continue;
         if (out.size() > 1) out.push_back(',');
@@ -202,7 +208,7 @@ int run(const RunOptions& options) {
     Followed followed;
     followed.output = [&](const Frame& frame) {
         const int to = frame.kind == Frame::Kind::output ? STDOUT_FILENO : STDERR_FILENO;
-        if (write_all(to, frame.bytes)) return;
+        if (write_all(to, frame.bytes) || errno == EBADF) return;  // a stream that is closed or only read takes nothing
         if (errno != EPIPE)
             print_error("stargate: cancelled, because its output cannot be written: {}\n", std::strerror(errno));
         cancel_all(options.state);  // whoever read it has gone: as a pipe would tell the command itself

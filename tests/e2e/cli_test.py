@@ -1,0 +1,113 @@
+#!/usr/bin/python3
+"""The command line in odd hands: closed or full standard streams, signals, strange words and folders."""
+
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tools"))
+from harness import BINARY, Stargate, give_to_job_user, scratch_folder, wait_until  # noqa: E402
+
+VERBS = ("up down run submit jobs fleet services usage tenants show why logs cancel hold release resize drain undrain events "
+         "token doctor gateway twin mock-engine bench-serve").split()
+NOT_WRITTEN = "stargate: standard output did not take all of it; see whether its disk is full\n"
+
+
+class Cli(unittest.TestCase):
+    """One control plane for all tests of the class; each test uses names of its own."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = scratch_folder("stargate-cli-")
+        give_to_job_user(cls.folder)
+        cls.stargate = Stargate(cls.folder / "state", cpu_gpus=4)
+        cls.stargate.up()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.stargate.down("--jobs")
+        shutil.rmtree(cls.folder, ignore_errors=True)
+
+    def tearDown(self):
+        for row in self.stargate.jobs():
+            if row["state"] in ("waiting", "starting", "running"):
+                self.stargate.run("cancel", str(row["id"]), check=False)
+
+    def shell(self, line, **keywords):
+        """What a shell makes of it; $S is the binary, and the state is known to it."""
+        env = {**os.environ, "S": str(BINARY), "STARGATE_STATE": str(self.stargate.state)}
+        return subprocess.run(["sh", "-c", line], env=env, capture_output=True, check=False, timeout=60,
+                              cwd=keywords.pop("cwd", self.folder), **keywords)
+
+    def submit(self, name, text):
+        (self.folder / f"{name}.yaml").write_text(f"kind: batch\nname: {name}\n{text}\n")
+        self.stargate.run("submit", str(self.folder / f"{name}.yaml"))
+
+    def test_what_is_written_to_a_closed_stream_goes_nowhere_and_the_job_goes_on(self):
+        job = "-- sh -c 'echo out; echo err >&2; echo out; touch gone-on; exit 7'"
+        for closed, out, err in (("2>&-", b"out\nout\n", b""), (">&-", b"", b"err\n"), ("<&-", b"out\nout\n", b"err\n"),
+                                 ("<&- >&- 2>&-", b"", b""), ("2</dev/null", b"out\nout\n", b"")):
+            done = self.shell(f"$S run {job} {closed}")
+            self.assertEqual((done.returncode, done.stdout, done.stderr), (7, out, err), closed)
+            self.assertTrue((self.folder / "gone-on").exists(), closed)
+            (self.folder / "gone-on").unlink()
+
+    def test_no_file_of_ours_gets_the_number_of_a_closed_stream(self):
+        self.submit("quiet", "run: 'true'")
+        for words in ("jobs", "show quiet", "events", "logs quiet", "--help", "cancel nobody", "no-verb"):
+            open_ones, closed = self.shell(f"$S {words} </dev/null >/dev/null 2>/dev/null"), \
+                self.shell(f"$S {words} <&- >&- 2>&-")
+            self.assertEqual(closed.returncode, open_ones.returncode, words)
+        done = self.shell("$S run -- true <&- >&- 2>&- & p=$!; $S run -- sleep 0.2; wait $p")
+        self.assertEqual(done.returncode, 0)
+
+    def test_help_that_is_not_taken_is_told(self):
+        for words in ("--help", "--version", "tenants set --help", "token list --help", "twin run --help",
+                      *(f"{verb} --help" for verb in VERBS)):
+            done = self.shell(f"$S {words} > /dev/full")
+            self.assertEqual((done.returncode, done.stderr.decode()), (1, NOT_WRITTEN), words)
+
+    def test_listings_that_are_not_taken_are_told(self):
+        self.submit("told", "run: 'true'")
+        for words in ("jobs", "jobs -o name", "jobs -o jsonl", "fleet", "tenants", "services", "usage", "show told",
+                      "show told -o json", "why told", "events", "events -o json", "token", "token list", "doctor --store"):
+            done = self.shell(f"$S {words} > /dev/full")
+            self.assertEqual((done.returncode, done.stderr.decode()), (1, NOT_WRITTEN), words)
+
+    def test_a_reader_that_has_gone_is_no_news(self):
+        self.submit("many", "run: 'true'\ncount: 2000\ngpus: 0")
+        for words in ("--help", "jobs", "jobs -o jsonl", "events", "events -f"):
+            done = self.shell(f"{{ $S {words}; echo $? >&2; }} | head -c 1 >/dev/null")
+            self.assertRegex(done.stderr.decode(), r"^(0|141)\n$", words)
+
+    def test_a_folder_that_is_not_utf8_is_named(self):
+        bad = os.fsencode(self.folder) + b"/caf\xe9"
+        os.mkdir(bad)
+        (self.folder / "good.yaml").write_text("kind: batch\nname: good\nrun: 'true'\n")
+        shutil.copy(self.folder / "good.yaml", bad + b"/bad.yaml")
+        shown = f"{self.folder}/caf?"
+        for words in ("run -- true", "submit - <bad.yaml", "submit bad.yaml"):
+            done = self.shell(f"cd {self.folder}/caf* && $S {words}")
+            self.assertEqual(done.returncode, 2, words)
+            self.assertIn(shown, done.stderr.decode(), words)
+            self.assertRegex(done.stderr.decode(), r"not UTF-8; rename it.*\n$", words)
+            self.assertNotIn("PWD", done.stderr.decode(), words)
+        done = self.shell(f"cd {self.folder}/caf* && $S submit ../good.yaml && cd .. && $S run -- true")
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    def test_an_element_has_one_name(self):
+        self.submit("array", "run: 'true'\ncount: 2")
+        self.stargate.run("show", "array[1]")
+        for strange in ("array[00]", "array[01]", "array[+1]", "array[ 1]", "array[-0]", "array[2]", "array[]", "array["):
+            for verb in ("show", "why", "logs", "cancel", "hold", "release"):
+                done = self.stargate.run(verb, strange, check=False)
+                self.assertEqual((done.returncode, done.stdout), (2, ""), (verb, strange))
+                self.assertIn(f"there is no job `{strange}`", done.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
