@@ -10,6 +10,7 @@
 #include <system_error>
 #include <vector>
 
+#include "base/print_error.hpp"
 #include "cli/complaint.hpp"
 #include "cli/verbs.hpp"
 #include "verbs.hpp"
@@ -40,7 +41,13 @@ int whole_output(const std::function<int()>& action) {
     bool is_whole = true;
     try {
         status = action();
-    } catch (const std::system_error&) { is_whole = false; }  // fmt's, when a write fails
+    } catch (const std::system_error& error) {  // fmt's, when a write fails; or no thread can be had
+        is_whole = false;
+        if (std::ferror(stdout) == 0) {
+            stargate::print_error("stargate: {}; see what this machine's limits are: ulimit -a\n", error.what());
+            return 1;
+        }
+    }
     if (is_whole && std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return status;
     std::fputs("stargate: standard output did not take all of it; see whether its disk is full\n", stderr);
     return status != 0 ? status : 1;

@@ -51,6 +51,8 @@ Result<std::string> folder_of(const std::string& path, bool is_file) {
 }  // namespace
 
 Result<JobSource> read_job_source(const std::string& path) {
+    if (path.empty())
+        return fail(Fault::malformed, "the job file's name is empty; name a job file, or - for what is piped in");
     const bool is_input = path == "-";
     JobSource source{.name = is_input ? "standard input" : path, .text = {}, .folder = {}};
     const FileDescriptor file{is_input ? ::fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0)

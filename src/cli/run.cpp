@@ -35,10 +35,10 @@ constexpr std::chrono::seconds noted_absence{5};  // a restart takes less
 std::atomic<std::uint64_t> accepted_job{0};
 std::atomic<int> accepted_count{0};
 
-/// All at once: what one element leaves would start the next.
-void cancel_all(const std::string& state) {
+/// All at once: what one element leaves would start the next. False: the control plane did not answer.
+bool cancel_all(const std::string& state) {
     const auto first = accepted_job.load();
-    if (first != 0) (void)Client{state}.call("POST", fmt::format("/api/v1/jobs/{}%5B%5D/cancel", first));
+    return first == 0 || Client{state}.call("POST", fmt::format("/api/v1/jobs/{}%5B%5D/cancel", first)).has_value();
 }
 
 /// For whoever leaves before the end of what was accepted.
@@ -47,7 +47,8 @@ void say_left_behind() {
     if (first != 0) print_error("stargate: job {0} may still run; look with: stargate logs {0}\n", first);
 }
 
-/// Ctrl-C cancels; a second one leaves the job to itself.
+/// Ctrl-C cancels, also where the control plane has to come back for it; a second one leaves the job to itself, also
+/// where the control plane does not answer.
 void cancel_on_interrupt(const std::string& state) {
     sigset_t signals;
     sigemptyset(&signals);
@@ -59,7 +60,9 @@ void cancel_on_interrupt(const std::string& state) {
         sigwait(&signals, &signal);
         if (accepted_job.load() == 0) std::_Exit(128 + signal);
         std::fprintf(stderr, "stargate: cancelling; press Ctrl-C again to leave at once\n");
-        cancel_all(state);
+        std::thread{[state] {
+            while (!cancel_all(state)) std::this_thread::sleep_for(pause_between_tries);
+        }}.detach();
         sigwait(&signals, &signal);
         say_left_behind();
         std::_Exit(128 + signal);
@@ -211,7 +214,7 @@ int run(const RunOptions& options) {
         if (write_all(to, frame.bytes) || errno == EBADF) return;  // a stream that is closed or only read takes nothing
         if (errno != EPIPE)
             print_error("stargate: cancelled, because its output cannot be written: {}\n", std::strerror(errno));
-        cancel_all(options.state);  // whoever read it has gone: as a pipe would tell the command itself
+        (void)cancel_all(options.state);  // whoever read it has gone: as a pipe would tell the command itself
         std::_Exit(128 + SIGPIPE);
     };
     followed.accepted = [](std::uint64_t first, int count) {

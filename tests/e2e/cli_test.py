@@ -2,15 +2,13 @@
 """The command line in odd hands: closed or full standard streams, signals, strange words and folders."""
 
 import os
-import pathlib
 import shutil
 import signal
 import subprocess
-import sys
 import unittest
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tools"))
-from harness import BINARY, Stargate, give_to_job_user, scratch_folder, wait_until  # noqa: E402
+import machine
+from harness import BINARY, Stargate, give_to_job_user, scratch_folder
 
 VERBS = ("up down run submit jobs fleet services usage tenants show why logs cancel hold release resize drain undrain events "
          "token doctor gateway twin mock-engine bench-serve").split()
@@ -79,7 +77,8 @@ class Cli(unittest.TestCase):
             self.assertEqual((done.returncode, done.stderr.decode()), (1, NOT_WRITTEN), words)
 
     def test_a_reader_that_has_gone_is_no_news(self):
-        self.submit("many", "run: 'true'\ncount: 2000\ngpus: 0")
+        self.submit("many", "run: sleep 60\ncount: 2000\ngpus: 4")  # more than a pipe holds
+        self.stargate.run("cancel", "many")
         for words in ("--help", "jobs", "jobs -o jsonl", "events", "events -f"):
             done = self.shell(f"{{ $S {words}; echo $? >&2; }} | head -c 1 >/dev/null")
             self.assertRegex(done.stderr.decode(), r"^(0|141)\n$", words)
@@ -107,6 +106,71 @@ class Cli(unittest.TestCase):
                 done = self.stargate.run(verb, strange, check=False)
                 self.assertEqual((done.returncode, done.stdout), (2, ""), (verb, strange))
                 self.assertIn(f"there is no job `{strange}`", done.stderr)
+
+    def test_what_is_written_wrong_is_told_in_plain_words(self):
+        for words, told in (("jobs -o", "--output: its value is missing; see: stargate jobs --help"),
+                            ("jobs --limit", "--limit: its value is missing; "),
+                            ("jobs --limit 1 --limit 2", "--limit: is given more than once; "),
+                            ("run --count 99999999999 -- true", "`99999999999` is too large; write a smaller number"),
+                            ("run --count 2147483647 -- true", "from 1 to 100000"),
+                            ("events --from 9223372036854775808", "`9223372036854775808` is too large; "),
+                            ("events --from -9223372036854775809", "is no number from 1 on; "),
+                            ("mock-engine --port 99999", "`99999` is no number from 0 to 65535; write one"),
+                            ("up --job-user ''", "--job-user: is empty; name an account"),
+                            ("submit ''", "the job file's name is empty; name a job file"),
+                            ("token revoke ''", "there is no token ``; "),
+                            ("show \"$(printf 'caf\\351')\"", "there is no job `caf?`; ")):
+            done = self.shell(f"$S {words}")
+            self.assertEqual((done.returncode, done.stdout), (2, b""), words)
+            self.assertIn(told, done.stderr.decode(), words)
+            self.assertEqual(done.stderr.count(b"\n"), 1, done.stderr)
+
+    def test_limits_of_the_caller_are_named(self):
+        done = self.shell("ulimit -n 4; $S jobs")
+        self.assertEqual((done.returncode, done.stdout), (1, b""))
+        self.assertRegex(done.stderr.decode(), r"^stargate: cannot ask the control plane at .*: Too many open files; .*ulimit -n\n$")
+
+    @unittest.skipUnless(machine.IS_ROOT, "needs root to be somebody else")
+    def test_a_folder_that_may_not_be_looked_into_is_told(self):
+        closed = self.folder / "closed"
+        closed.mkdir(mode=0o700)
+        for verb in ("jobs", "down", "down --jobs", "run -- true"):
+            done = self.shell(f"setpriv --reuid 65534 --regid 65534 --clear-groups $S {verb}".replace(
+                verb.split()[0], f"{verb.split()[0]} --state {closed}/state", 1))
+            self.assertEqual((done.returncode, done.stdout), (1, b""), verb)
+            self.assertRegex(done.stderr.decode(), r"^stargate: .*closed/state belongs to another user; .+\n$", verb)
+
+
+class ControlPlaneAway(machine.Machine):
+    def interrupted(self, **keywords):
+        """`run` of a long command, once it runs; then the first Ctrl-C with what is done to the control plane before."""
+        running = subprocess.Popen([str(BINARY), "run", "--name", "long", "--state", str(self.state), "--", "sleep", "60"],
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=self.folder, **keywords)
+        self.addCleanup(running.stderr.close)
+        self.addCleanup(running.kill)
+        self.stargate.wait_for("long", "running")
+        return running
+
+    def test_a_second_interrupt_leaves_also_when_nobody_answers_the_first(self):
+        self.stargate.up()
+        running = self.interrupted()
+        plane = self.stargate.pid()
+        os.kill(plane, signal.SIGSTOP)
+        self.addCleanup(os.kill, plane, signal.SIGCONT)
+        running.send_signal(signal.SIGTERM)
+        self.assertIn("cancelling", running.stderr.readline())
+        running.send_signal(signal.SIGTERM)
+        self.assertEqual(running.wait(timeout=20), 128 + signal.SIGTERM)
+
+    def test_an_interrupt_while_the_control_plane_is_away_is_told_to_the_next(self):
+        self.stargate.up()
+        running = self.interrupted()
+        self.stargate.kill()
+        running.send_signal(signal.SIGTERM)
+        self.assertIn("cancelling", running.stderr.readline())
+        self.stargate.up()
+        self.assertEqual(running.wait(timeout=20), 128 + signal.SIGTERM)
+        self.assertEqual(self.stargate.job("long")["state"], "cancelled")
 
 
 if __name__ == "__main__":
