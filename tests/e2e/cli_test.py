@@ -107,6 +107,14 @@ class Cli(unittest.TestCase):
                 self.assertEqual((done.returncode, done.stdout), (2, ""), (verb, strange))
                 self.assertIn(f"there is no job `{strange}`", done.stderr)
 
+    def test_a_cancel_tells_how_many_elements_have_their_grace(self):
+        for name, gpus, told in (("alone", 3, "1 of 3 elements is told to end, and killed if it is still there after its grace"),
+                                 ("both", 2, "2 of 3 elements are told to end, and killed if they are still there after their grace")):
+            self.submit(name, f"run: sleep 60\ncount: 3\ngpus: {gpus}")
+            self.stargate.wait_for(f"{name}[{4 // gpus - 1}]", "running")
+            self.assertEqual(self.stargate.run("cancel", name).stdout, f"{name} is cancelled; {told}\n")
+            self.stargate.wait_for(f"{name}[{4 // gpus - 1}]", "cancelled")
+
     def test_what_is_written_wrong_is_told_in_plain_words(self):
         for words, told in (("jobs -o", "--output: its value is missing; see: stargate jobs --help"),
                             ("jobs --limit", "--limit: its value is missing; "),
