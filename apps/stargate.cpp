@@ -17,10 +17,10 @@
 
 namespace {
 /// Opens what the caller has closed of the three standard descriptors, so that no file of ours gets their numbers and
-/// whatever is printed with them: that goes nowhere.
+/// whatever is printed with them. What is printed goes nowhere, and reading fails as from a closed one.
 void fill_standard_descriptors() {
     int opened = 0;
-    do { opened = ::open("/dev/null", O_RDWR); } while (opened >= 0 && opened <= STDERR_FILENO);
+    do { opened = ::open("/dev/null", O_WRONLY); } while (opened >= 0 && opened <= STDERR_FILENO);
     if (opened >= 0) ::close(opened);
 }
 

@@ -63,6 +63,11 @@ class Cli(unittest.TestCase):
         done = self.shell("$S run -- true <&- >&- 2>&- & p=$!; $S run -- sleep 0.2; wait $p")
         self.assertEqual(done.returncode, 0)
 
+    def test_a_closed_standard_input_cannot_be_read(self):
+        done = self.shell("$S submit - <&-")
+        self.assertEqual(done.returncode, 2)
+        self.assertRegex(done.stderr.decode(), r"^stargate: standard input: cannot be read: Bad file descriptor; .+\n$")
+
     def test_help_that_is_not_taken_is_told(self):
         for words in ("--help", "--version", "tenants set --help", "token list --help", "twin run --help",
                       *(f"{verb} --help" for verb in VERBS)):
