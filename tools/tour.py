@@ -386,7 +386,7 @@ def print_loans(events):
                      None) if returned else None
 
         def after(what):
-            return "-" if what is None else f"+{(what['at'] - seen['at']) / 1e3:.0f} ms"
+            return "-" if what is None else f"{(what['at'] - seen['at']) / 1e3:+.0f} ms"
         clock = time.strftime("%H:%M:%S", time.localtime(seen["at"] / 1e6)) + f".{seen['at'] // 1000 % 1000:03d}"
         print(f"           {counted(event['gpus'], 'GPU')}, job {event['lender']} to job {event['borrower']}".ljust(33) +
               f"  {clock:>13}  {after(scaled):>8}  {after(warned):>8}  {after(checkpointed):>12}  {after(freed):>8}"
