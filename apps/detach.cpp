@@ -60,12 +60,6 @@ void Readiness::failed(const std::string& why) {
     print_error("stargate: {}\n", why);
 }
 
-void fill_standard_descriptors() {
-    int opened = 0;
-    do { opened = ::open("/dev/null", O_RDWR); } while (opened >= 0 && opened <= STDERR_FILENO);
-    if (opened >= 0) ::close(opened);
-}
-
 int detach(const std::string& state, const std::function<int(Readiness)>& stay_up) {
     int ends[2];
     if (::pipe2(ends, O_CLOEXEC) != 0) return 1;

@@ -19,10 +19,6 @@ private:
     int pipe_ = -1;
 };
 
-/// Opens what the caller has closed of the three standard descriptors, so that no file of ours gets their numbers and
-/// whatever is printed with them.
-void fill_standard_descriptors();
-
 /// Runs `stay_up` in a child that leaves the terminal and the caller, prints what it says of its start, and returns
 /// the exit status: 0 once the child is ready, and 1 when it has failed.
 /// state  the state folder, from the root; the child's output goes to its stargate.log

@@ -100,7 +100,6 @@ int run_gateway(const GatewayAsked& asked) {
             asked.listen);
         return 2;
     }
-    fill_standard_descriptors();
     sigset_t signals;
     sigemptyset(&signals);
     sigaddset(&signals, SIGINT);

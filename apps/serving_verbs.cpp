@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <charconv>
 #include <chrono>
+#include <limits>
 #include <memory>
 
 #include "api/words.hpp"
@@ -147,7 +148,8 @@ void add_mock_engine(CLI::App& app, std::function<int()>& action) {
     auto* verb = add_verb(app, "mock-engine", "an OpenAI server without a model, to try things on",
                           "mock-engine --port 8000 --tokens-per-s 50");
     verb->add_option("--host", options.host, "the address to listen on")->capture_default_str();
-    verb->add_option("--port", options.port, "the port to listen on; 0: any")->capture_default_str();
+    cli::check_whole(verb->add_option("--port", options.port, "the port to listen on; 0: any")->capture_default_str(),
+                     0, std::numeric_limits<std::uint16_t>::max());
     verb->add_option("--model", options.model, "the name of its model")->capture_default_str();
     verb->add_option("--tokens-per-s", options.tokens_per_s, "the pace of one stream")
         ->capture_default_str()

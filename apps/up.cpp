@@ -378,7 +378,6 @@ int stay_up(const UpOptions& options, const std::optional<Account>& job_user, Re
 }  // namespace
 
 int up(UpOptions options) {
-    fill_standard_descriptors();
     ::signal(SIGCHLD, SIG_DFL);  // ignored by who called us, our children could not be waited for
     const auto job_user = find_job_user(options.job_user);
     if (!job_user) {

@@ -269,7 +269,9 @@ void add_up(CLI::App& app, std::function<int()>& action) {
     auto* shares = verb->add_option("--cpu-gpus", options->cpu_gpus,
                                     "shares of this machine's CPU that count as GPUs; 0: one a core");
     cli::check_whole(shares->capture_default_str(), 0, max_gpus_per_node);
-    verb->add_option("--job-user", options->job_user, "whom root's own submissions run as")->capture_default_str();
+    verb->add_option("--job-user", options->job_user, "whom root's own submissions run as")
+        ->capture_default_str()
+        ->check([](const std::string& user) { return user.empty() ? "is empty; name an account" : ""; }, "");
     verb->add_flag("--allow-sandbox-none", options->allow_sandbox_none,
                    "let everybody ask for `sandbox: none`, not operators alone");
     verb->add_flag("--detach", options->detach, "return once it is ready, and leave it running");

@@ -93,7 +93,7 @@ class Stargate:
         return max(found, key=lambda row: row["id"]) if found else None
 
     def wait_for(self, name, *states, seconds=60):
-        return wait_until(f"{name} is {' or '.join(states)}",
+        return wait_until(f"{name}: {' or '.join(states)}",
                           lambda: (row := self.job(name)) and row["state"] in states and row, seconds)
 
     def events(self):

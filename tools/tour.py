@@ -194,7 +194,7 @@ def train_until_the_loss_falls(stargate, example, fast, live):
     row = stargate.wait_for("tiny-gpt", "running")
     live.follow_output()
     first = wait_for_training(stargate, 3, 90)
-    say(f"training runs with {first[2]} ranks: step {first[0]}, loss {first[1]}")
+    say(f"training runs with {counted(first[2], 'rank')}: step {first[0]}, loss {first[1]}")
     last = wait_for_training(stargate, 3, 120, step=50 if fast else 150)
     if last[1] >= first[1]:
         raise Failed(f"the loss does not fall: it was {first[1]} and is {last[1]}")
@@ -245,10 +245,10 @@ def wait_for_replicas(stargate, serving, asleep, seconds=120):
         now = (row["serving"], row["starting"], row["asleep"], row["lent_gpus"], training["gpus"])
         if now != told:
             told = now
-            say(f"  replicas: {now[0]} serve, {now[1]} start or wake, {now[2]} sleep; {counted(now[3], 'GPU')} lent; "
+            say(f"  replicas: {now[0]} serving, {now[1]} starting or waking, {now[2]} asleep; {counted(now[3], 'GPU')} lent; "
                 f"training has {now[4]}")
         return (now[0], now[2], now[4]) == (serving, asleep, 3) and training["state"] == "running"
-    wait_until(f"{serving} replica serves, {asleep} sleep, and training has 3 GPUs", holds, seconds, pause=0.1)
+    wait_until(f"{counted(serving, 'replica')} serving, {asleep} asleep, and training with 3 GPUs", holds, seconds, pause=0.1)
 
 
 def start_burst(stargate, key, seconds):
@@ -358,7 +358,7 @@ def with_a_service(stargate, example, fast):
     returned = sorted((e["lender"], e["attempt"]) for e in events if e["type"] == "returned")
     if lent != returned:
         raise Failed(f"lent were {lent}, returned {returned}")
-    say(f"{len(lent)} loans so far, all returned; training goes on: step {stargate.job('tiny-gpt').get('step', '?')}")
+    say(f"{counted(len(lent), 'loan')} so far, all returned; training goes on: step {stargate.job('tiny-gpt').get('step', '?')}")
 
 
 def print_loans(events):
@@ -386,9 +386,9 @@ def print_loans(events):
                      None) if returned else None
 
         def after(what):
-            return "-" if what is None else f"+{(what['at'] - seen['at']) / 1e3:.0f} ms"
+            return "-" if what is None else f"{(what['at'] - seen['at']) / 1e3:+.0f} ms"
         clock = time.strftime("%H:%M:%S", time.localtime(seen["at"] / 1e6)) + f".{seen['at'] // 1000 % 1000:03d}"
-        print(f"           {event['gpus']} GPU, job {event['lender']} to {event['borrower']:>2}".ljust(33) +
+        print(f"           {counted(event['gpus'], 'GPU')}, job {event['lender']} to job {event['borrower']}".ljust(33) +
               f"  {clock:>13}  {after(scaled):>8}  {after(warned):>8}  {after(checkpointed):>12}  {after(freed):>8}"
               f"  {after(woken):>8}  {after(ready):>9}  {after(quiet):>9}  {after(returned):>9}")
 

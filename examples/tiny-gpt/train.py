@@ -222,11 +222,15 @@ def say(text):
         print(text, flush=True)
 
 
+def counted(number, what):
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def next_size():
     """What the notice says about the next generation, as words; empty where there is no notice."""
     try:
         with open(os.environ["STARGATE_NOTICE"]) as file:
-            return f", {json.load(file)['gpus']} GPUs next"
+            return f", {counted(json.load(file)['gpus'], 'GPU')} next"
     except (KeyError, OSError, ValueError):
         return ""
 
@@ -238,10 +242,10 @@ def train(args):
     resumed = training.resume()
     text = read_text()
     if resumed:
-        say(f"resumed from step {training.step} with {WORLD} ranks")
+        say(f"resumed from step {training.step} with {counted(WORLD, 'rank')}")
         print(f"rank {RANK} parameters {training.parameter_hash()}", flush=True)
     else:
-        say(f"started at step 0 with {WORLD} ranks")
+        say(f"started at step 0 with {counted(WORLD, 'rank')}")
 
     WARNING.arm()
     stopping = False

@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cstring>
 #include <filesystem>
 #include <vector>
@@ -212,6 +213,10 @@ Result<Account> account_named(const std::string& name) {
 
 Result<Account> job_account(const std::string& name) {
     auto account = account_named(name);
+    std::uint32_t uid = 0;
+    const auto [end, bad] = std::from_chars(name.data(), name.data() + name.size(), uid);
+    const bool is_uid = bad == std::errc{} && end == name.data() + name.size();
+    if (!account && is_uid) account = account_of(uid);  // as chown(1) takes one
     if (!account) {
         return tl::unexpected<Error>(
             {account.error().fault, fmt::format("--job-user {}: {}", name, account.error().detail)});

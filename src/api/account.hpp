@@ -13,7 +13,7 @@ namespace stargate::api {
 /// Fault::not_found: there is none of that name; unavailable: the database does not answer.
 [[nodiscard]] Result<Account> account_named(const std::string& name);
 
-/// The account that root's own jobs run as: never root.
+/// The account that root's own jobs run as, by its name or its uid: never root.
 [[nodiscard]] Result<Account> job_account(const std::string& name);
 
 /// Whether this account can start the launch's command in its folder, as far as can be seen before it runs: the

@@ -1,6 +1,7 @@
 #include "api/http.hpp"
 
 #include "base/json_text.hpp"
+#include "base/spelling.hpp"
 
 namespace stargate::api {
 
@@ -93,7 +94,7 @@ Reply error_reply(int status, std::string_view code, std::string_view message, s
     reply.body = R"({"error":{"code":)";
     json_string(reply.body, code);
     reply.body += R"(,"message":)";
-    json_string(reply.body, message);
+    json_string(reply.body, without_controls(message));  // which may quote what was asked for, in any bytes
     reply.body += R"(,"remedy":)";
     json_string(reply.body, remedy);
     reply.body += "}}\n";

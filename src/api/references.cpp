@@ -12,10 +12,12 @@ namespace {
 
 constexpr std::size_t most_looked_at = 20'000;  // of the history, for a name: some 50 ms
 
+/// A number as we write it ourselves, so that a job has one name: `0`, `12`, but neither `012` nor `-0`.
 template <class Number>
 bool read_whole(std::string_view text, Number& value) {
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    return !text.empty() && error == std::errc{} && end == text.data() + text.size();
+    const bool begins_well = text == "0" || (!text.empty() && text[0] >= '1' && text[0] <= '9');
+    return begins_well && error == std::errc{} && end == text.data() + text.size();
 }
 
 bool is_finished(const State& state, JobId job) {
@@ -35,8 +37,7 @@ Parts taken_apart(std::string_view reference) {
     parts.name = reference.substr(0, bracket);
     if (bracket == std::string_view::npos) return parts;
     parts.fits = reference.back() == ']' &&
-                 read_whole(reference.substr(bracket + 1, reference.size() - bracket - 2), parts.task) &&
-                 parts.task >= 0;
+                 read_whole(reference.substr(bracket + 1, reference.size() - bracket - 2), parts.task);
     return parts;
 }
 

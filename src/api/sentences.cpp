@@ -191,6 +191,21 @@ Sentence claim_is_pending(const Refusal& why) {
             action};
 }
 
+/// `id` is the first that has not succeeded; of an array it is told how many have not.
+Sentence comes_after(const Sight& sight, std::uint64_t id) {
+    const auto& state = sight.state();
+    const auto* job = state.find<Job>(JobId{id});
+    const auto* array = job == nullptr ? nullptr : state.find<Spec>(job->spec);
+    if (array == nullptr || array->count == 1 || !sight.may_see(array->spec)) {
+        return {fmt::format("it comes after {}, which has not succeeded yet", job_words(sight, id)),
+                look_at(sight, id)};
+    }
+    const auto open = state.open(job->spec);
+    return {fmt::format("it comes after {}, of which {} of {} {} not succeeded yet", array->spec.name, open,
+                        array->count, open == 1 ? "has" : "have"),
+            fmt::format("look at {}: stargate why {}", open == 1 ? "that one" : "the first of them", id)};
+}
+
 /// The name among its `after` that stands for nothing; the refusal holds its place.
 std::string missing_dependency(const Refusal& why, const Submit* asked) {
     const auto place = static_cast<std::size_t>(why.need);
@@ -209,8 +224,7 @@ Sentence sentence_of(const Sight& sight, const Refusal& why, const Subject& subj
         case Why::held:
             return {"a person holds it", "release it when it may run: stargate release " + reference_to(subject.job)};
         case Why::dependency:
-            return {fmt::format("it comes after {}, which has not succeeded yet", job_words(sight, why.about)),
-                    look_at(sight, why.about)};
+            return comes_after(sight, why.about);
         case Why::backing_off:
             if (spec != nullptr && spec->kind == Kind::service) {
                 return {fmt::format("it ended {} in a row, and backs off",

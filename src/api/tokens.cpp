@@ -83,7 +83,7 @@ std::vector<Tokens::Shown> Tokens::all() const {
 Result<void> Tokens::revoke(const std::string& id) {
     const auto kept = rows_;
     std::erase_if(rows_, [&](const Row& row) { return id_of(row) == id; });
-    if (rows_.size() == kept.size()) return fail(Fault::not_found, "there is no token " + id);
+    if (rows_.size() == kept.size()) return fail(Fault::not_found, "there is no token `" + id + "`");
     auto saved = save();
     if (!saved) rows_ = kept;
     return saved;

@@ -93,6 +93,21 @@ TEST_F(WhyTest, NamesWhoHoldsTheQuotaAndNobodyElse) {
               "ours: 1000 of GPUs\n");
 }
 
+TEST_F(WhyTest, OfAnArrayThatItComesAfterItTellsHowManyHaveNotSucceeded) {
+    control_.submit({Submit{spec("shard", 1), "default", {}, 3, false}, {}, {}, {}}, [](const Result<Answer>&) {});
+    JobId merge;
+    control_.submit({Submit{spec("merge", 1), "default", {"shard"}, 1, false}, {}, {}, {}},
+                    [&](const Result<Answer>& answer) { merge = answer->job; });
+    EXPECT_EQ(
+        why(merge),
+        "it comes after shard, of which 3 of 3 have not succeeded yet; look at the first of them: stargate why 1\n");
+    for (const std::uint64_t ended : {1UL, 2UL}) {
+        control_.report(RanksEnded{AttemptId{ended}, NodeId{1}, 1, {}, false, -1});
+    }
+    EXPECT_EQ(why(merge),
+              "it comes after shard, of which 1 of 3 has not succeeded yet; look at that one: stargate why 3\n");
+}
+
 TEST_F(WhyTest, ADrainedNodeIsNamedWithItsRemedy) {
     submit(spec("runs", 1));
     control_.report(Drain{NodeId{1}, true});

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "base/utf8.hpp"
+
 namespace stargate {
 
 namespace {
@@ -41,12 +43,13 @@ std::string did_you_mean(std::string_view word, const std::vector<std::string_vi
 std::string without_controls(std::string_view text) {
     std::string out;
     out.reserve(text.size());
-    for (std::size_t i = 0; i < text.size(); ++i) {
-        const auto c = static_cast<unsigned char>(text[i]);
-        const auto next = i + 1 < text.size() ? static_cast<unsigned char>(text[i + 1]) : 0U;
-        const bool is_c1 = c == 0xC2 && next >= 0x80 && next < 0xA0;  // U+0080 to U+009F in UTF-8
-        if (is_c1) ++i;
-        out += is_c1 || c < 0x20 || c == 0x7F ? '?' : static_cast<char>(c);
+    while (!text.empty()) {
+        const auto length = utf8_length(text);  // 0: a byte that is no UTF-8; some terminals take it for a C1
+        const auto c = static_cast<unsigned char>(text[0]);
+        const bool is_c1 = length == 2 && c == 0xC2 && static_cast<unsigned char>(text[1]) < 0xA0;  // U+0080 to U+009F
+        const auto taken = std::max<std::size_t>(1, length);
+        out += length == 0 || is_c1 || c < 0x20 || c == 0x7F ? std::string_view{"?"} : text.substr(0, taken);
+        text.remove_prefix(taken);
     }
     return out;
 }

@@ -20,7 +20,10 @@ TEST(WithoutControls, MovesNoCursor) {
     EXPECT_EQ(without_controls("a\xC2\x9B"
                                "31m\xC2\xA0\xC3\xA9"),
               "a?31m\xC2\xA0\xC3\xA9");
-    EXPECT_EQ(without_controls("\xC2"), "\xC2");
+    EXPECT_EQ(without_controls("a\xC2"), "a?");
+    EXPECT_EQ(without_controls("a\x9B"
+                               "31m caf\xE9"),
+              "a?31m caf?");
 }
 
 }  // namespace

@@ -29,6 +29,20 @@ Error nobody_answers(const std::string& state) {
                                             state, shell_word(state))};
 }
 
+/// What errno says of a connection that could not be made.
+Error not_connected(const std::string& state) {
+    if (errno == EACCES || errno == EPERM) {
+        return {Fault::denied, fmt::format("the control plane at {} belongs to another user; ask for its socket "
+                                           "or start your own with: stargate up --detach",
+                                           state)};
+    }
+    if (errno == EMFILE || errno == ENFILE) {
+        return {Fault::unavailable, fmt::format("cannot ask the control plane at {}: {}; raise the limit: ulimit -n",
+                                                state, std::strerror(errno))};
+    }
+    return nobody_answers(state);
+}
+
 /// A unix socket as Beast's synchronous algorithms want one: no Asio context, no threads.
 class Stream {
 public:
@@ -67,8 +81,9 @@ private:
 /// A folder deep down has a longer path than a socket address holds: go through its descriptor then.
 Result<FileDescriptor> connect_to(const std::string& state, std::chrono::seconds patience) {
     const FileDescriptor folder{::open(state.c_str(), O_PATH | O_CLOEXEC | O_DIRECTORY)};
-    if (folder.get() < 0) return tl::unexpected(nobody_answers(state));
+    if (!folder) return tl::unexpected(not_connected(state));
     FileDescriptor socket{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    if (!socket) return tl::unexpected(not_connected(state));
     const timeval longest{.tv_sec = patience.count(), .tv_usec = 0};  // 0: for ever
     for (const int direction : {SO_RCVTIMEO, SO_SNDTIMEO}) {          // connecting counts as sending
         ::setsockopt(socket.get(), SOL_SOCKET, direction, &longest, sizeof longest);
@@ -78,13 +93,7 @@ Result<FileDescriptor> connect_to(const std::string& state, std::chrono::seconds
     const auto path = fmt::format("/proc/self/fd/{}/stargate.sock", folder.get());
     std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
     if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
-        if (errno == EACCES || errno == EPERM) {
-            return fail(Fault::denied,
-                        fmt::format("the control plane at {} belongs to another user; ask for its socket "
-                                    "or start your own with: stargate up --detach",
-                                    state));
-        }
-        return tl::unexpected(nobody_answers(state));
+        return tl::unexpected(not_connected(state));
     }
     return socket;
 }

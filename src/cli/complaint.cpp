@@ -81,6 +81,11 @@ std::string complaint(const CLI::App* app, const CLI::Error& error) {
     if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::ExtrasError)) return surplus(*app, path);
     std::string what = error.what();
     if (!what.empty()) what[0] = static_cast<char>(std::tolower(static_cast<unsigned char>(what[0])));
+    if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::ArgumentMismatch)) {  // CLI11 counts arguments
+        const auto option = what.substr(0, what.find(": "));
+        what = option +
+               (what.find("At Most") == std::string::npos ? ": its value is missing" : ": is given more than once");
+    }
     const auto remedy = what.find("; ") == std::string::npos ? fmt::format("; see: {} --help", path) : std::string{};
     return fmt::format("{}: {}{}\n", path, what, remedy);
 }
@@ -94,6 +99,10 @@ void check_whole(CLI::Option* option, std::int64_t least, std::int64_t most) {
                                      const auto [read_to, bad] = std::from_chars(text.data(), end, value);
                                      const bool fits = bad == std::errc{} && read_to == end && !text.empty();
                                      if (fits && value >= least && value <= most) return std::string{};
+                                     const bool is_large = bad == std::errc::result_out_of_range || value > most;
+                                     if (is_open && is_large && read_to == end && text[0] != '-') {
+                                         return fmt::format("`{}` is too large; write a smaller number", text);
+                                     }
                                      return fmt::format("`{}` is no number {}; write one", text, range);
                                  },
                                  range});

@@ -11,6 +11,7 @@
 
 #include "base/posix.hpp"
 #include "base/print_error.hpp"
+#include "base/spelling.hpp"
 #include "base/utf8.hpp"
 #include "cli/run.hpp"
 
@@ -50,6 +51,8 @@ Result<std::string> folder_of(const std::string& path, bool is_file) {
 }  // namespace
 
 Result<JobSource> read_job_source(const std::string& path) {
+    if (path.empty())
+        return fail(Fault::malformed, "the job file's name is empty; name a job file, or - for what is piped in");
     const bool is_input = path == "-";
     JobSource source{.name = is_input ? "standard input" : path, .text = {}, .folder = {}};
     const FileDescriptor file{is_input ? ::fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0)
@@ -67,7 +70,9 @@ Result<JobSource> read_job_source(const std::string& path) {
     if (!folder) return tl::unexpected(folder.error());
     source.folder = std::move(*folder);
     if (!is_utf8(source.name) || !is_utf8(source.folder)) {
-        return fail(Fault::malformed, "the job file's name or folder is not UTF-8; rename it");
+        const auto& bad = is_utf8(source.folder) ? source.name : source.folder;
+        return fail(Fault::malformed,
+                    fmt::format("the job file's name or folder, {}, is not UTF-8; rename it", without_controls(bad)));
     }
     return source;
 }

@@ -172,7 +172,8 @@ std::string amounts_of(const Json& holder) {
 void print_why(const Json& why) {
     const auto& state = why["state"].text;
     const auto after = [](const char* mark, const std::string& text) { return text.empty() ? text : mark + text; };
-    print_line("{} (job {}) is {}{}", why["name"].text, why["id"].whole, state, after(": ", why["detail"].text));
+    const auto* verb = state == "succeeded" || state == "failed" ? "has" : "is";
+    print_line("{} (job {}) {} {}{}", why["name"].text, why["id"].whole, verb, state, after(": ", why["detail"].text));
     if (state != "waiting") return;
     int number = 0;
     for (const auto& reason : why["reasons"].items) {

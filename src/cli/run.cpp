@@ -35,10 +35,10 @@ constexpr std::chrono::seconds noted_absence{5};  // a restart takes less
 std::atomic<std::uint64_t> accepted_job{0};
 std::atomic<int> accepted_count{0};
 
-/// All at once: what one element leaves would start the next.
-void cancel_all(const std::string& state) {
+/// All at once: what one element leaves would start the next. False: the control plane did not answer.
+bool cancel_all(const std::string& state) {
     const auto first = accepted_job.load();
-    if (first != 0) (void)Client{state}.call("POST", fmt::format("/api/v1/jobs/{}%5B%5D/cancel", first));
+    return first == 0 || Client{state}.call("POST", fmt::format("/api/v1/jobs/{}%5B%5D/cancel", first)).has_value();
 }
 
 /// For whoever leaves before the end of what was accepted.
@@ -47,7 +47,8 @@ void say_left_behind() {
     if (first != 0) print_error("stargate: job {0} may still run; look with: stargate logs {0}\n", first);
 }
 
-/// Ctrl-C cancels; a second one leaves the job to itself.
+/// Ctrl-C cancels, also where the control plane has to come back for it; a second one leaves the job to itself, also
+/// where the control plane does not answer.
 void cancel_on_interrupt(const std::string& state) {
     sigset_t signals;
     sigemptyset(&signals);
@@ -59,7 +60,9 @@ void cancel_on_interrupt(const std::string& state) {
         sigwait(&signals, &signal);
         if (accepted_job.load() == 0) std::_Exit(128 + signal);
         std::fprintf(stderr, "stargate: cancelling; press Ctrl-C again to leave at once\n");
-        cancel_all(state);
+        std::thread{[state] {
+            while (!cancel_all(state)) std::this_thread::sleep_for(pause_between_tries);
+        }}.detach();
         sigwait(&signals, &signal);
         say_left_behind();
         std::_Exit(128 + signal);
@@ -98,6 +101,8 @@ std::string new_key() {
 }
 
 Result<std::string> body_of(const RunOptions& options) {
+    const auto folder = callers_folder();
+    if (!folder) return tl::unexpected(folder.error());
     const auto environment = environment_json();
     if (!environment) return tl::unexpected(environment.error());
     for (std::size_t i = 0; i < options.command.size(); ++i) {
@@ -107,8 +112,6 @@ Result<std::string> body_of(const RunOptions& options) {
                                 "'...'",
                                 i + 1));
     }
-    const auto folder = callers_folder();
-    if (!folder) return tl::unexpected(folder.error());
     std::string body = "{\"argv\":";
     json_text(body, options.command);
     body += ",\"folder\":";
@@ -130,7 +133,11 @@ Result<std::string> callers_folder() {
     const auto folder = std::filesystem::current_path(failed).string();
     if (failed)
         return fail(Fault::malformed, "this folder cannot be named: " + failed.message() + "; run it from another");
-    if (!is_utf8(folder)) return fail(Fault::malformed, "this folder's name is not UTF-8; run it from another folder");
+    if (!is_utf8(folder)) {
+        return fail(Fault::malformed,
+                    fmt::format("this folder's name, {}, is not UTF-8; rename it, or run it from another",
+                                without_controls(folder)));
+    }
     return folder;
 }
 
@@ -142,9 +149,11 @@ Result<std::string> environment_json() {
         const auto equals = text.find('=');
         if (equals == std::string_view::npos || equals == 0) continue;
         if (!is_utf8(text)) {
+            const auto name = text.substr(0, equals);
+            if (name == "PWD" || name == "OLDPWD") continue;  // where a shell stands: the folder is sent by itself
             return fail(Fault::malformed,
                         fmt::format("the environment variable {} is not UTF-8; unset it, or set it to UTF-8",
-                                    is_utf8(text.substr(0, equals)) ? text.substr(0, equals) : "with a strange name"));
+                                    is_utf8(name) ? name : "with a strange name"));
         }
         if (!names.insert(text.substr(0, equals)).second) continue;
         if (out.size() > 1) out.push_back(',');
@@ -202,10 +211,10 @@ int run(const RunOptions& options) {
     Followed followed;
     followed.output = [&](const Frame& frame) {
         const int to = frame.kind == Frame::Kind::output ? STDOUT_FILENO : STDERR_FILENO;
-        if (write_all(to, frame.bytes)) return;
+        if (write_all(to, frame.bytes) || errno == EBADF) return;  // a stream that is closed or only read takes nothing
         if (errno != EPIPE)
             print_error("stargate: cancelled, because its output cannot be written: {}\n", std::strerror(errno));
-        cancel_all(options.state);  // whoever read it has gone: as a pipe would tell the command itself
+        (void)cancel_all(options.state);  // whoever read it has gone: as a pipe would tell the command itself
         std::_Exit(128 + SIGPIPE);
     };
     followed.accepted = [](std::uint64_t first, int count) {

@@ -164,10 +164,11 @@ int cancel(Asked& asked) {
         } else if (done["jobs"].items.size() <= 1) {
             fmt::print("{} is told to end, and killed if it is still there after its grace\n", asked.reference);
         } else {
-            fmt::print(
-                "{} is cancelled; {} of {} elements are told to end, and killed if they are still there after "
-                "their grace\n",
-                asked.reference, active, done["jobs"].items.size());
+            fmt::print("{} is cancelled; {} of {} elements {} after {} grace\n", asked.reference, active,
+                       done["jobs"].items.size(),
+                       active == 1 ? "is told to end, and killed if it is still there"
+                                   : "are told to end, and killed if they are still there",
+                       active == 1 ? "its" : "their");
         }
         return 0;
     });

@@ -94,7 +94,8 @@ class Folder(Machine):
 
     @unittest.skipUnless(os.geteuid() == 0, "only root's jobs need an account of their own")
     def test_an_account_for_roots_jobs_that_is_not_there_is_refused_at_once(self):
-        for name, word in (("no-such-account", "useradd"), ("root", "another account")):
+        for name, word in (("no-such-account", "useradd"), ("root", "another account"), ("0", "another account"),
+                           ("4242424", "uid 4242424")):
             done = self.stargate.run("up", "--detach", *ANY_PORTS, "--job-user", name, check=False)
             self.assert_refused_to_start(done, f"--job-user {name}", word, status=2)
         self.assertFalse((self.state / "stargate.db").exists())

@@ -98,14 +98,14 @@ class TinyGpt(Trained):
         self.assertEqual(two.wait(20), [0, 0], two.printed())
         stopped = self.progress()
         self.assertGreaterEqual(stopped, periodic)
-        self.assertIn(f"warned, 1 GPUs next: stopped at step {stopped}", two.printed())
+        self.assertIn(f"warned, 1 GPU next: stopped at step {stopped}", two.printed())
         self.assertEqual(len(two.hashes()), 2)
         self.assertEqual(len(set(two.hashes())), 1, two.printed())
         self.assertLessEqual(len(list((self.folder / "checkpoints").iterdir())), 2)
 
         one = self.start(1, 2, "--steps", str(stopped + 1))
         self.assertEqual(one.wait(60), [0], one.printed())
-        self.assertIn(f"resumed from step {stopped} with 1 ranks", one.printed())
+        self.assertIn(f"resumed from step {stopped} with 1 rank", one.printed())
         self.assertEqual(one.hashes()[0], two.hashes()[0])
 
     def test_a_torn_checkpoint_is_passed_over(self):
@@ -115,7 +115,7 @@ class TinyGpt(Trained):
         os.truncate(newest, newest.stat().st_size // 2)
         again = self.start(1, 2, "--steps", "3")
         self.assertEqual(again.wait(60), [0], again.printed())
-        self.assertIn("resumed from step 1 with 1 ranks", again.printed())
+        self.assertIn("resumed from step 1 with 1 rank", again.printed())
 
     def test_a_warning_before_the_first_step_is_obeyed_at_once(self):
         ranks = self.start(2, 1)
