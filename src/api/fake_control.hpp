@@ -85,19 +85,22 @@ public:
     }
     Result<void> read_retired(std::size_t most, const std::function<bool(const RetiredJob&)>& visit,
                               const RetiredJob* after) const override {
-        const std::scoped_lock lock{history_mutex_};
-        auto job = history_.rbegin();
+        const auto history = [&] {
+            const std::scoped_lock lock{mutex_};
+            return history_;  // a visitor may read the State
+        }();
+        auto job = history.rbegin();
         if (after != nullptr) {
-            while (job != history_.rend() && job->job.id != after->job.id) ++job;
-            if (job != history_.rend()) ++job;
+            while (job != history.rend() && job->job.id != after->job.id) ++job;
+            if (job != history.rend()) ++job;
         }
-        for (; job != history_.rend() && most > 0; ++job, --most) {
+        for (; job != history.rend() && most > 0; ++job, --most) {
             if (!visit(*job)) break;
         }
         return {};
     }
     Result<std::optional<RetiredJob>> find_retired(JobId id) const override {
-        const std::scoped_lock lock{history_mutex_};
+        const std::scoped_lock lock{mutex_};
         for (const auto& job : history_) {
             if (job.job.id == id) return job;
         }
@@ -120,7 +123,7 @@ public:
         figures.incarnation = "00";
         figures.term = 1;
         figures.first_fact = first_fact;
-        figures.last_fact = facts_.size();
+        figures.last_fact = known_;
         return figures;
     }
     void shut_down(RunningWork work) override { shut_down_with = work; }
@@ -164,6 +167,7 @@ private:
         for (std::size_t i = first; i < core_.batch().size(); ++i) {
             facts_.push_back({facts_.size() + 1, now_, 1, input.index(), core_.batch()[i]});
         }
+        known_ = facts_.size();
         return answer;
     }
     void after_batch() {
@@ -188,22 +192,21 @@ private:
         }
     }
     void keep_history() {
-        const std::scoped_lock lock{history_mutex_};
         history_.insert(history_.end(), core_.retired().begin(), core_.retired().end());
     }
     void tell() {
         const std::scoped_lock lock{notify_mutex_};
-        if (notify_) notify_(facts_.size());
+        if (notify_) notify_(known_);
     }
 
     mutable std::mutex mutex_;
-    mutable std::mutex history_mutex_;  // a visitor of the history may read the State
     std::vector<RetiredJob> history_;
     std::mutex notify_mutex_;
     std::function<void(std::uint64_t)> notify_;
     Core core_;
     Instant now_{std::chrono::hours{24 * 365 * 50}};
     std::vector<LoggedFact> facts_;
+    std::atomic<std::uint64_t> known_ = 0;  // how many there are
     std::map<JobId, Launch> launches_;
     std::map<AttemptId, std::vector<OutputPiece>> output_;
     std::map<std::string, std::pair<std::string, JobId>> keys_;
