@@ -140,6 +140,29 @@ class GatewayTest(unittest.TestCase):
         with self.assertRaises(EOFError):
             late.wait_for("have")
 
+    def test_a_stream_that_waits_is_pinged_and_a_whole_answer_is_not(self):
+        self.start_gateway()
+        plane = self.plane([chat([self.engine("--tokens-per-s", "10", "--max-batch", "1")], max_concurrency=1)])
+        holding, _ = self.stream(130)  # for thirteen seconds
+        plane.wait_for("demand", lambda message: message["services"][0]["in_flight"] == 1)
+        body = {"model": "chat", "stream": True, "max_tokens": 3, "messages": []}
+        waiting, whole = socket.create_connection(("127.0.0.1", self.port), 20), []
+        thread = threading.Thread(target=lambda: whole.append(self.ask(body | {"stream": False})))
+        thread.start()
+        with contextlib.closing(waiting):
+            text = json.dumps(body)
+            waiting.sendall(f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer good\r\n"
+                            f"Content-Length: {len(text)}\r\n\r\n{text}".encode())
+            reply = http.client.HTTPResponse(waiting)
+            reply.begin()
+            self.assertEqual((reply.status, holding), (200, []))
+            self.assertEqual(reply.readline(), b": ping\n")
+            lines = [line for line in reply.read().split(b"\n") if line.startswith(b"data: ")]
+        thread.join(20)
+        self.assertEqual(len(lines), len([line for line in self.ask(body)[1].split(b"\n") if line.startswith(b"data: ")]))
+        self.assertEqual(lines[-1], b"data: [DONE]")
+        self.assertEqual(json.loads(whole[0][1])["object"], "chat.completion")
+
     def test_it_outlives_its_starter(self):
         script = (f"import subprocess; p = subprocess.Popen([{str(BINARY)!r}, 'gateway', '--state', {str(self.state)!r}, "
                   "'--listen', '127.0.0.1:0'], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL); p.stdout.readline(); "
