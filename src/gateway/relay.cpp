@@ -227,6 +227,7 @@ void Relay::pass_on(std::string body) {
     const int status = head_.status;
     net::Reply reply{status, "application/json", passed_fields(), std::move(body)};
     if (status == 200) {
+        load_->begun();
         needs_.service->meters().note_ttft(Duration{net::Loop::now_us() - since_us});
         settle(false);
     } else {
@@ -269,6 +270,7 @@ void Relay::send(std::string_view events) {
     auto& meters = needs_.service->meters();
     if (!std::exchange(has_begun_, true)) {
         load_->answered();
+        load_->begun();
         exchange.body = {};  // no other replica will be asked
         exchange.when_taken = [self = weak_from_this()] {
             const auto relay = self.lock();
