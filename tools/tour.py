@@ -364,7 +364,7 @@ def with_a_service(stargate, example, fast):
 def print_loans(events):
     """The story of each loan: from the demand that was seen to the GPUs that were given back."""
     print(f"           {'loan':>22}  {'burst seen':>13}  {'decided':>8}  {'warned':>8}  {'checkpointed':>12}  {'freed':>8}"
-          f"  {'woken':>8}  {'serves':>9}  {'quiet':>9}  {'returned':>9}")
+          f"  {'woken':>8}  {'serves':>9}  {'first token':>11}  {'quiet':>9}  {'returned':>9}")
     for at, event in enumerate(events):
         if event["type"] != "lent":
             continue
@@ -378,10 +378,10 @@ def print_loans(events):
                          all(e.get(name) == value for name, value in members.items())), None)
         scaled = last("scaled", why="demand") or last("scaled", why="over_limit")
         seen = next((e for e in reversed(events[:events.index(scaled) + 1]) if e["type"] == "demand"), scaled)
-        warned, freed = last("warned", for_job=event["borrower"]), last("resized")
+        warned, freed = last("warned", for_job=event["borrower"]), last("resized", lender=event["lender"])
         checkpointed = last("part_ended", acknowledged=True)
         woken = last("woken", attempt=event["attempt"]) or event
-        ready, returned = following("ready", attempt=event["attempt"]), following("returned", attempt=event["attempt"])
+        ready, answered, returned = (following(kind, attempt=event["attempt"]) for kind in ("ready", "answered", "returned"))
         quiet = next((e for e in reversed(events[:events.index(returned)]) if e["type"] == "scaled" and e["why"] == "quiet"),
                      None) if returned else None
 
@@ -390,7 +390,7 @@ def print_loans(events):
         clock = time.strftime("%H:%M:%S", time.localtime(seen["at"] / 1e6)) + f".{seen['at'] // 1000 % 1000:03d}"
         print(f"           {counted(event['gpus'], 'GPU')}, job {event['lender']} to job {event['borrower']}".ljust(33) +
               f"  {clock:>13}  {after(scaled):>8}  {after(warned):>8}  {after(checkpointed):>12}  {after(freed):>8}"
-              f"  {after(woken):>8}  {after(ready):>9}  {after(quiet):>9}  {after(returned):>9}")
+              f"  {after(woken):>8}  {after(ready):>9}  {after(answered):>11}  {after(quiet):>9}  {after(returned):>9}")
 
 
 def main():

@@ -68,6 +68,8 @@ void FactSight::take_others_out(Fact& fact) const {
     } else if (auto* blocked = std::get_if<BlockedBecause>(&fact)) {
         auto& why = blocked->why;
         if (is_about_a_job(why.why) && !may_see(JobId{why.about})) why.about = 0;
+    } else if (auto* resized = std::get_if<Resized>(&fact)) {
+        if (resized->borrower && !may_see(resized->borrower)) resized->borrower = {};
     } else if (auto* lent = std::get_if<Lent>(&fact)) {
         if (!may_see(lent->lender)) lent->lender = {};
     } else if (auto* returned = std::get_if<Returned>(&fact)) {

@@ -254,6 +254,14 @@ TEST_F(TenantsTest, WhoLentIsShownToThoseWhoMaySeeThatJobAlone) {
     Fact lent = Lent{lender, borrower, AttemptId{7}, 1};
     EXPECT_TRUE(sight.may_see(lent));
     EXPECT_FALSE(std::get<Lent>(lent).lender);
+    Resized shrunk;
+    shrunk.attempt = AttemptId{7};
+    shrunk.lender = borrower;  // this time the other way round
+    shrunk.borrower = lender;
+    Fact resized = shrunk;
+    EXPECT_TRUE(sight.may_see(resized));
+    EXPECT_EQ(std::get<Resized>(resized).lender, borrower);
+    EXPECT_FALSE(std::get<Resized>(resized).borrower);
     Fact returned = Returned{lender, borrower, AttemptId{7}, 1};
     EXPECT_TRUE(sight.may_see(returned));
     EXPECT_FALSE(std::get<Returned>(returned).lender);

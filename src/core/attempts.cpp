@@ -135,6 +135,8 @@ void go_on(Core& core, Instant now, const Attempt& attempt) {
     fact.gang_deadline = now + settings.gang_limit;
     fact.settled = now + settings.quiet_period;
     fact.charge = charge_of(attempt, now);
+    fact.borrower = fact.gpus < fact.gpus_before ? borrower_from(state, attempt.job) : JobId{};
+    if (fact.borrower) fact.lender = attempt.job;
     core.apply(now, fact);
 }
 

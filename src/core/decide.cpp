@@ -509,6 +509,7 @@ Answer decide(Core& core, Instant now, const Input& input) {
                           [&](const ServiceDemand& in) { return service_demand(core, now, in); },
                           [&](const ReplicaReady& in) -> Answer { return replica_ready(core, now, in), Answer{}; },
                           [&](const ReplicaAsleep& in) -> Answer { return replica_asleep(core, now, in), Answer{}; },
+                          [&](const ReplicaAnswered& in) -> Answer { return first_answer(core, now, in), Answer{}; },
                           [&](const ReplicaFailed& in) -> Answer { return replica_failed(core, now, in), Answer{}; },
                       },
                       input);

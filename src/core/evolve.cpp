@@ -272,6 +272,7 @@ void note_ready(State& state, const Ready& fact) {
     state.change<Attempt>(fact.attempt, [](Attempt& row) {
         row.presence = Presence::awake;
         row.is_ready = true;
+        row.has_answered = false;
         row.reply_by = {};
     });
     state.change<Job>(fact.job, [](Job& row) { row.failures = 0; });
@@ -547,6 +548,7 @@ void evolve(State& state, Instant at, const Fact& fact) {
             },
             [&](const Lent& f) { note_loan(state, f); },
             [&](const Returned& f) { end_loan(state, f); },
+            [&](const Answered& f) { state.change<Attempt>(f.attempt, [](Attempt& row) { row.has_answered = true; }); },
             [&](const Failing& f) { state.change<Attempt>(f.attempt, [&](Attempt& row) { row.trouble = f.detail; }); },
         },
         fact);

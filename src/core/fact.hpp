@@ -149,9 +149,12 @@ struct Resized {
     Instant gang_deadline{};
     Instant settled{};
     std::int64_t charge = 0;
+    JobId lender{};    // of a loan: the job that shrank
+    JobId borrower{};  // and the replica that it shrank for
 };
 BOOST_DESCRIBE_STRUCT(Resized, (),
-                      (attempt, generation, parts, cause, gpus_before, gpus, step, gang_deadline, settled, charge))
+                      (attempt, generation, parts, cause, gpus_before, gpus, step, gang_deadline, settled, charge,
+                       lender, borrower))
 
 /// A resize that was under way goes on to another size, or the warning now means the end.
 struct SizeWanted {
@@ -358,11 +361,19 @@ struct Failing {
 };
 BOOST_DESCRIBE_STRUCT(Failing, (), (attempt, job, detail))
 
-using Fact = std::variant<Configured, TenantSet, NodeJoined, NodeChanged, Submitted, HoldChanged, BackoffOver,
-                          BlockedBecause, Reserved, ReservationDropped, Claimed, ClaimDropped, Started, Running, Warned,
-                          PartEnded, Resized, SizeWanted, Progressed, Requeued, Ended, Dropped, Retired, TookOffice,
-                          Settled, GrowthPlanned, ForeignNoted, DemandNoted, Scaled, ShrinkPlanned, Wished, Ready,
-                          SleepBegun, Seated, Woken, SleepRefused, Lent, Returned, HelpPlanned, PassCutOff, Failing>;
+/// The first of an answer has come from a replica since it became ready.
+struct Answered {
+    AttemptId attempt;
+    JobId job;
+};
+BOOST_DESCRIBE_STRUCT(Answered, (), (attempt, job))
+
+using Fact =
+    std::variant<Configured, TenantSet, NodeJoined, NodeChanged, Submitted, HoldChanged, BackoffOver, BlockedBecause,
+                 Reserved, ReservationDropped, Claimed, ClaimDropped, Started, Running, Warned, PartEnded, Resized,
+                 SizeWanted, Progressed, Requeued, Ended, Dropped, Retired, TookOffice, Settled, GrowthPlanned,
+                 ForeignNoted, DemandNoted, Scaled, ShrinkPlanned, Wished, Ready, SleepBegun, Seated, Woken,
+                 SleepRefused, Lent, Returned, HelpPlanned, PassCutOff, Failing, Answered>;
 
 /// The word of a fact's type in `events` and in docs/events.md, in the order of Fact.
 constexpr std::array<std::string_view, std::variant_size_v<Fact>> fact_names{
@@ -374,6 +385,6 @@ constexpr std::array<std::string_view, std::variant_size_v<Fact>> fact_names{
     "growth_planned", "foreign_noted", "demand",      "scaled",       "shrink_planned",
     "wished",         "ready",         "sleep_begun", "seated",       "woken",
     "sleep_refused",  "lent",          "returned",    "help_planned", "pass_cut_off",
-    "failing"};
+    "failing",        "answered"};
 
 }  // namespace stargate

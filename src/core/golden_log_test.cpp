@@ -172,6 +172,25 @@ Given endpoints_are_held_and_released() {
     return given;
 }
 
+/// A woken replica answers, on GPUs that a resize has let go of for it.
+Given a_borrower_answers() {
+    Given given;
+    given.node("n", 3).running(job("train").gpus(1, 2)).waiting(service("chat", {1, 2, 1, 8}));
+    for (int round = 0; round < 6; ++round) {
+        given.replicas_obey("chat");
+        if (given.phase("train") == "stopping") given.leaves("train", round);
+        if (given.phase("train") == "starting") given.runs("train");
+        given.later(seconds{4});
+    }
+    given.demand("chat", 20, 8, true).leaves("train", 70).replicas_obey("chat").runs("train");
+    std::vector<Attempt> serving;
+    given.state().table<Attempt>().for_each([&](const Attempt& one) {
+        if (one.is_ready) serving.push_back(one);
+    });
+    for (const auto& one : serving) given.decide_now(ReplicaAnswered{one.id, one.tellings});
+    return given;
+}
+
 /// Tokens ask for more than requests do.
 Given tokens_wake_a_replica() {
     Given given;
@@ -222,6 +241,7 @@ TEST(GoldenLog, IsReadAsItWasWritten) {
         write_once("log_v1_endpoints.txt", endpoints_are_held_and_released());
         write_once("log_v1_tokens.txt", tokens_wake_a_replica());
         write_once("log_v1_arrays.txt", arrays_come_after_arrays());
+        write_once("log_v1_answers.txt", a_borrower_answers());
     }
     std::set<std::string> covered;
     for (const auto& path : golden_logs()) {

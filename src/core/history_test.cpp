@@ -77,6 +77,7 @@ Input answer_of(const Attempt& replica, const Happens& happens) {
     if (replica.presence == Presence::falling_asleep) {
         return ReplicaAsleep{replica.id, happens.much % 11 != 0, telling};
     }
+    if (happens.much % 19 == 0) return ReplicaAnswered{replica.id, telling};
     if (happens.much % 17 == 0) return ReplicaFailed{replica.id, telling, "it does not answer"};
     return happens.much % 13 == 0 ? Input{ReplicaAsleep{replica.id, true, telling}}
                                   : Input{ReplicaReady{replica.id, telling}};

@@ -137,12 +137,12 @@ BOOST_DESCRIBE_STRUCT(ServiceDemand, (),
 
 using Input = std::variant<TakeOffice, SetTenant, NodeUp, NodeSilent, NodeDead, Drain, Submit, Cancel, Hold, Resize,
                            Due, Pass, RanksRunning, RanksEnded, AttemptLost, Progress, ForeignFound, ServiceDemand,
-                           ReplicaReady, ReplicaAsleep, ReplicaFailed>;
+                           ReplicaReady, ReplicaAsleep, ReplicaFailed, ReplicaAnswered>;
 
 constexpr std::array<std::string_view, std::variant_size_v<Input>> input_names{
-    "take_office",   "set_tenant",     "node_up",       "node_silent", "node_dead",     "drain",
-    "submit",        "cancel",         "hold",          "resize",      "due",           "pass",
-    "ranks_running", "ranks_ended",    "attempt_lost",  "progress",    "foreign_found", "service_demand",
-    "replica_ready", "replica_asleep", "replica_failed"};
+    "take_office",   "set_tenant",     "node_up",        "node_silent",     "node_dead",     "drain",
+    "submit",        "cancel",         "hold",           "resize",          "due",           "pass",
+    "ranks_running", "ranks_ended",    "attempt_lost",   "progress",        "foreign_found", "service_demand",
+    "replica_ready", "replica_asleep", "replica_failed", "replica_answered"};
 
 }  // namespace stargate

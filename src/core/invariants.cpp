@@ -292,6 +292,7 @@ std::optional<std::string> broken_by(const State& state, const Fact& fact) {
                           [](const Ready&) { return std::optional<std::string>{}; },
                           [](const SleepBegun&) { return std::optional<std::string>{}; },
                           [](const SleepRefused&) { return std::optional<std::string>{}; },
+                          [](const Answered&) { return std::optional<std::string>{}; },
                           [](const Failing&) { return std::optional<std::string>{}; },
                           [](const Returned&) { return std::optional<std::string>{}; },
                       },

@@ -100,6 +100,14 @@ struct ReplicaFailed {
 };
 BOOST_DESCRIBE_STRUCT(ReplicaFailed, (), (attempt, telling, detail))
 
+/// A gateway has had the beginning of a good answer from a replica, the first since it was told that.
+struct ReplicaAnswered {
+    AttemptId attempt;
+    std::uint32_t telling = 0;
+    friend bool operator==(const ReplicaAnswered&, const ReplicaAnswered&) = default;
+};
+BOOST_DESCRIBE_STRUCT(ReplicaAnswered, (), (attempt, telling))
+
 /// A step that the job says it can resume from; an absolute level, never falling within an attempt.
 struct Progress {
     AttemptId attempt;

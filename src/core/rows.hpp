@@ -203,6 +203,7 @@ struct Attempt {
     Loans loans;
     std::uint32_t tellings = 0;  // how often it has been told to sleep or to wake
     std::string trouble{};       // why it is ended as one that failed, where it has been seen; a sentence
+    bool has_answered = false;   // a gateway has had something of an answer from it since it became ready
     friend bool operator==(const Attempt&, const Attempt&) = default;
 
     [[nodiscard]] std::int32_t gpu_count() const {
@@ -226,7 +227,7 @@ struct Attempt {
 BOOST_DESCRIBE_STRUCT(Attempt, (),
                       (id, job, generation, parts, ending, started, leased_since, limit, gang_deadline, settled,
                        want_gpus, exit, infrastructure_failed, interrupted, presence, is_ready, reply_by, port, seat,
-                       loans, tellings, trouble))
+                       loans, tellings, trouble, has_answered))
 
 /// GPUs promised to a job while others still let go of them, to an attempt that is about to grow into them, or to a
 /// replica that is about to wake.

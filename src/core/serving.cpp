@@ -305,6 +305,13 @@ void replica_asleep(Core& core, Instant now, const ReplicaAsleep& report) {
     core.apply(now, fact);
 }
 
+void first_answer(Core& core, Instant now, const ReplicaAnswered& report) {
+    const auto* attempt = core.state().find<Attempt>(report.attempt);
+    if (attempt == nullptr || !attempt->is_ready || attempt->has_answered || attempt->ending) return;
+    if (report.telling != attempt->tellings) return;  // it is about a time before
+    core.apply(now, Answered{attempt->id, attempt->job});
+}
+
 void replica_failed(Core& core, Instant now, const ReplicaFailed& report) {
     const auto* attempt = core.state().find<Attempt>(report.attempt);
     if (attempt == nullptr || attempt->ending || attempt->port == 0 || report.telling != attempt->tellings) return;
@@ -359,6 +366,17 @@ void note_lenders(Core& core, Instant now, JobId borrower, const Loans& lenders)
     if (job.wish != Wish::awake) return;  // one that is born to sleep gives back at once
     const auto attempt = std::get<Active>(job.phase).attempt;
     for (const auto& loan : lenders) core.apply(now, Lent{loan.lender, borrower, attempt, loan.gpus});
+}
+
+JobId borrower_from(const State& state, JobId lender) {
+    JobId borrower;
+    state.table<Claim>().for_each([&](const Claim& claim) {
+        if (borrower || state.at<Job>(claim.job).wish != Wish::awake) return;
+        const bool lends = std::any_of(claim.lenders.begin(), claim.lenders.end(),
+                                       [&](const Loan& loan) { return loan.lender == lender && loan.gpus > 0; });
+        if (lends) borrower = claim.job;
+    });
+    return borrower;
 }
 
 void return_loans(Core& core, Instant now, AttemptId id) {

@@ -26,6 +26,7 @@ constexpr Duration time_to_help = std::chrono::milliseconds{250};
 Answer service_demand(Core& core, Instant now, const ServiceDemand& told);
 void replica_ready(Core& core, Instant now, const ReplicaReady& report);
 void replica_asleep(Core& core, Instant now, const ReplicaAsleep& report);
+void first_answer(Core& core, Instant now, const ReplicaAnswered& report);
 void replica_failed(Core& core, Instant now, const ReplicaFailed& report);
 
 /// Scales every service to its demand and starts, wakes, puts to sleep or ends its replicas. Up at once; down only when
@@ -41,6 +42,9 @@ void wake(Core& core, Instant now, const Claim& claim);
 
 /// Notes from whom the replica has its GPUs, before its claim is used up.
 void note_lenders(Core& core, Instant now, JobId borrower, const Loans& lenders);
+
+/// For which replica this job shrinks, where that is to be a loan; none: it is none. Of several the first by id.
+JobId borrower_from(const State& state, JobId lender);
 
 /// The replica lets go of its GPUs: they are the lenders' no more.
 void return_loans(Core& core, Instant now, AttemptId attempt);

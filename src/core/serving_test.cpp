@@ -88,6 +88,72 @@ TEST(Service, OneThatDoesNotFallAsleepInTimeIsEndedAndWhatItBorrowedGoesBack) {
     EXPECT_TRUE(lab.loans("chat").empty());
 }
 
+/// The replicas of the service that serve.
+std::vector<Attempt> serving_ones(const Given& lab) {
+    std::vector<Attempt> found;
+    lab.state().table<Attempt>().for_each([&](const Attempt& one) {
+        if (one.is_ready && !one.ending) found.push_back(one);
+    });
+    return found;
+}
+
+TEST(Service, TheFirstAnswerAfterEachWakeIsNotedOnce) {
+    auto lab = at_rest();
+    const auto hear = [&](const Attempt& one, std::uint32_t telling) {
+        lab.decide_now(ReplicaAnswered{one.id, telling});
+    };
+    ASSERT_EQ(serving_ones(lab).size(), 1U);
+    const auto first = serving_ones(lab).front();
+    for (int i = 0; i < 3; ++i) hear(first, first.tellings);
+    EXPECT_EQ(lab.times("answered"), 1U);
+    lab.demand("chat", 20, 8, true).leaves("train");
+    for (const auto& command : owed(lab.state())) {
+        const auto* tell = std::get_if<TellReplica>(&command);
+        if (tell != nullptr) lab.decide_now(ReplicaAnswered{tell->attempt, tell->telling});
+    }
+    EXPECT_EQ(lab.times("answered"), 1U) << "nobody was sent there yet";
+    lab.replicas_obey("chat").runs("train");
+    for (const auto& one : serving_ones(lab)) {
+        for (std::uint32_t before = 0; before < one.tellings; ++before) hear(one, before);
+    }
+    EXPECT_EQ(lab.times("answered"), 1U) << "what is heard late of a time before its sleep is none";
+    for (const auto& one : serving_ones(lab)) hear(one, one.tellings);
+    EXPECT_EQ(lab.times("answered"), 3U);
+    lab.demand("chat", 0, 2).later(seconds{6}).replicas_obey("chat").runs("train");
+    lab.later(seconds{4}).leaves("train").runs("train").later(seconds{4});
+    lab.demand("chat", 20, 8, true).leaves("train").replicas_obey("chat");
+    for (const auto& one : serving_ones(lab)) hear(one, one.tellings);
+    EXPECT_EQ(lab.times("answered"), 5U) << "those that slept meanwhile, and not the one that did not";
+}
+
+TEST(Service, AResizeSaysWhoseLoanItIs) {
+    auto lab = at_rest();
+    const auto resizes = [&] {
+        std::vector<Resized> found;
+        for (const auto& entry : lab.log()) {
+            if (const auto* resized = std::get_if<Resized>(&entry.fact)) found.push_back(*resized);
+        }
+        return found;
+    };
+    for (const auto& resized : resizes()) {
+        EXPECT_FALSE(resized.lender) << "a standby is born by a shrink that is no loan";
+        EXPECT_FALSE(resized.borrower);
+    }
+    lab.demand("chat", 20, 8, true).leaves("train").replicas_obey("chat").runs("train");
+    EXPECT_EQ(resizes().back().gpus, 1);
+    EXPECT_EQ(resizes().back().lender, lab.id("train"));
+    const auto borrower = resizes().back().borrower;
+    EXPECT_EQ(lab.state().at<Job>(borrower).spec, lab.id("chat"));
+    lab.demand("chat", 0, 2).later(seconds{6}).replicas_obey("chat").later(seconds{4}).leaves("train");
+    EXPECT_EQ(resizes().back().gpus, 3);
+    EXPECT_FALSE(resizes().back().borrower) << "it grows on what is spare, whoever had it";
+    const auto before = resizes().size();
+    lab.runs("train").later(minutes{1}).resize("train", 2);
+    lab.leaves("train");
+    ASSERT_EQ(resizes().size(), before + 1);
+    EXPECT_FALSE(resizes().back().lender) << "somebody asked for it";
+}
+
 TEST(Service, ALateAnswerToWhatAReplicaWasToldBeforeIsNotTakenForSleep) {
     auto lab = at_rest();
     lab.demand("chat", 20, 8, true).leaves("train").replicas_obey("chat").runs("train");

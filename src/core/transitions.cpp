@@ -345,6 +345,11 @@ std::optional<std::string> illegal(const State& before, Instant at, const Fact& 
                             "one sleeps who was not told to: attempt", f.attempt.value);
             },
             [&](const Woken& f) { return illegal_wake(before, f); },
+            [&](const Answered& f) {
+                const auto* attempt = replica(before, f.attempt, f.job);
+                return when(attempt == nullptr || !attempt->is_ready || attempt->has_answered,
+                            "a first answer of one that does not serve, or once more: attempt", f.attempt.value);
+            },
             [&](const Failing& f) {
                 const auto* attempt = replica(before, f.attempt, f.job);
                 return when(attempt == nullptr || attempt->ending.has_value(),

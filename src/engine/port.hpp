@@ -15,7 +15,7 @@ namespace stargate {
 /// What engines tell the core, and whoever speaks with replicas and gateways. Reports may come late, twice and out of
 /// order; the core sorts them out.
 using Report = std::variant<RanksRunning, RanksEnded, AttemptLost, Progress, ForeignFound, ReplicaReady, ReplicaAsleep,
-                            ServiceDemand, ReplicaFailed>;
+                            ServiceDemand, ReplicaFailed, ReplicaAnswered>;
 
 /// What State holds of an attempt on a node, for the search after a restart.
 struct Believed {

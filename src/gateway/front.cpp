@@ -49,6 +49,27 @@ std::string decoded(std::string_view text) {
     return out;
 }
 
+/// A part of the budget of bodies.
+class Room final : public net::BodyRoom {
+public:
+    Room(std::shared_ptr<Budget<std::string>> of, std::string owner) : of_{std::move(of)}, owner_{std::move(owner)} {}
+    ~Room() override { of_->give_back(owner_, taken_); }
+    Room(const Room&) = delete;
+    Room& operator=(const Room&) = delete;
+    [[nodiscard]] bool grow_to(std::size_t bytes) override {
+        const auto more = static_cast<std::int64_t>(bytes) - taken_;
+        if (more <= 0) return true;
+        if (!of_->take(owner_, more)) return false;
+        taken_ += more;
+        return true;
+    }
+
+private:
+    std::shared_ptr<Budget<std::string>> of_;
+    std::string owner_;
+    std::int64_t taken_ = 0;
+};
+
 std::string model_json(const ServiceEntry& service) {
     std::string out = R"({"id":)";
     json_string(out, service.name);
@@ -66,7 +87,8 @@ Front::Front(net::Loop& loop, FrontSetting setting, const std::string& boot, con
       id_prefix_{"req_" + boot.substr(0, 8) + "_"},
       table_{table},
       pool_{pool},
-      usage_{usage} {}
+      usage_{usage},
+      bodies_{std::make_shared<Budget<std::string>>(setting_.bodies)} {}
 
 Front::~Front() { loop_.cancel(sweeper_); }
 
@@ -79,9 +101,12 @@ Result<std::unique_ptr<Front>> Front::listen(net::Loop& loop, FrontSetting setti
     http.longest_body = front->setting_.longest_body;
     http.most_connections = front->setting_.most_connections;
     http.admit = [raw = front.get()](const net::RequestHead& head) { return raw->admit(head); };
+    http.room = [raw = front.get()](const net::RequestHead& head) { return raw->room_for(head); };
     http.refusal = [raw = front.get()](int status, const std::string& why) {
+        constexpr Duration others_are_read = std::chrono::seconds{1};
         ++raw->refused_[status];
-        return reply_of(not_http(status, why), raw->reply_fields(nullptr));
+        return reply_of(status == 503 ? overloaded(why, others_are_read) : not_http(status, why),
+                        raw->reply_fields(nullptr));
     };
     http.serve = [raw = front.get()](const ExchangePtr& exchange) { raw->serve(exchange); };
     auto server = net::Server::listen(loop, std::move(http));
@@ -99,6 +124,11 @@ std::optional<net::Reply> Front::admit(const net::RequestHead& head) {
         table_.version() == 0 ? overloaded("the gateway has no table of services yet", table_is_near) : no_key();
     ++refused_[refusal.status];
     return reply_of(refusal, reply_fields(&head));
+}
+
+std::unique_ptr<net::BodyRoom> Front::room_for(const net::RequestHead& head) const {
+    const auto* key = key_of(head);
+    return std::make_unique<Room>(bodies_, key == nullptr ? std::string{} : key->tenant);
 }
 
 const KeyEntry* Front::key_of(const net::RequestHead& head) const {

@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "base/budget.hpp"
 #include "gateway/pool.hpp"
 #include "gateway/relay.hpp"
 #include "gateway/table.hpp"
@@ -16,6 +17,8 @@ struct FrontSetting {
     std::string host = "127.0.0.1";
     std::uint16_t port = 0;  // 0: any
     std::size_t longest_body = 16U << 20;
+    /// Bytes of bodies that are being read; what a tenant has of them may be half, so that there is some for others.
+    BudgetLimits bodies{256U << 20, 128U << 20, 0};
     std::size_t most_connections = 10'000;
     /// That a request may wait for a replica; less where its client says that it gives up sooner.
     Duration longest_wait = std::chrono::seconds{120};
@@ -50,6 +53,7 @@ private:
     Front(net::Loop& loop, FrontSetting setting, const std::string& boot, const Table& table, Pool& pool,
           UsageBook& usage);
 
+    [[nodiscard]] std::unique_ptr<net::BodyRoom> room_for(const net::RequestHead& head) const;
     [[nodiscard]] std::optional<net::Reply> admit(const net::RequestHead& head);
     [[nodiscard]] const KeyEntry* key_of(const net::RequestHead& head) const;
     void serve(const ExchangePtr& exchange);
@@ -69,6 +73,7 @@ private:
     const Table& table_;
     Pool& pool_;
     UsageBook& usage_;
+    std::shared_ptr<Budget<std::string>> bodies_;  // by tenant; of nobody where there is no key
     std::uint64_t last_number_ = 0;
     std::map<int, std::uint64_t> refused_;  // that belonged to no service, by status
     std::list<std::weak_ptr<Relay>> relays_;

@@ -90,13 +90,40 @@ std::size_t after_value(std::string_view text, std::size_t at) {
 
 }  // namespace
 
-bool is_json(std::string_view text) {
+namespace {
+
+/// The first byte that is no JSON any more, as far as the parser knows; nothing where all is.
+std::optional<std::size_t> judge(std::string_view text) {
     static thread_local json::basic_parser<Judge> parser{options()};
     parser.reset();
     boost::system::error_code error;
     const auto used = parser.write_some(false, text.data(), text.size(), error);
-    return !error && used == text.size();
+    if (!error && used == text.size()) return std::nullopt;
+    return used;
 }
+
+/// The same text with `\uD83D` and the like, which mean a character only as a pair, as another escape of that length.
+std::string without_surrogates(std::string_view text) {
+    std::string out{text};
+    for (auto at = out.find('\\'); at != std::string::npos && at + 5 < out.size(); at = out.find('\\', at)) {
+        const bool is_surrogate = out[at + 1] == 'u' && (out[at + 2] | 0x20) == 'd' && out[at + 3] >= '8';
+        if (is_surrogate) out.replace(at + 2, 2, "00");
+        at += 2;  // an escaped backslash begins no escape
+    }
+    return out;
+}
+
+}  // namespace
+
+std::optional<std::size_t> json_ends_at(std::string_view text) {
+    const auto end = judge(text);
+    if (!end) return std::nullopt;
+    const bool may_be_a_surrogate =
+        text.find("\\ud") != std::string_view::npos || text.find("\\uD") != std::string_view::npos;
+    return may_be_a_surrogate ? judge(without_surrogates(text)) : end;
+}
+
+bool is_json(std::string_view text) { return !json_ends_at(text); }
 
 bool JsonMember::is_named(std::string_view wanted) const {
     if (name.find('\\') == std::string_view::npos) return name == wanted;

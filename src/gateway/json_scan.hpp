@@ -9,8 +9,12 @@
 /// JSON that is looked at where it lies, so that what we do not know passes on byte for byte.
 namespace stargate::gateway {
 
-/// Whether that is one JSON value in UTF-8, at most `deepest_json` levels deep. All below wants text that is.
+/// Whether that is one JSON value in UTF-8, at most `deepest_json` levels deep. All below wants text that is. Halves of
+/// surrogate pairs that stand alone (`\ud83d`) are let through: the grammar has them (RFC 8259, section 8.2), and a
+/// text with one has no meaning here (json_text_of).
 [[nodiscard]] bool is_json(std::string_view text);
+/// The first byte from which on it is none; nothing where it is.
+[[nodiscard]] std::optional<std::size_t> json_ends_at(std::string_view text);
 constexpr std::size_t deepest_json = 128;  // tools' schemas are the deepest that people send
 
 /// One member of an object: parts of the text it stands in.

@@ -29,12 +29,17 @@ Result<std::unique_ptr<ControlLink>> ControlLink::listen(net::Loop& loop, const 
     link->server_ = std::move(*server);
     pool.when_changed = [raw = link.get()] { raw->demand_changed(); };
     pool.when_drained = [raw = link.get()](std::uint64_t replica) { raw->tell(Drained{replica}); };
+    pool.when_answered_first = [raw = link.get()](FirstAnswer answer) {
+        raw->untold_[answer.replica] = answer;
+        raw->tell_untold();
+    };
     return link;
 }
 
 ControlLink::~ControlLink() {
     pool_.when_changed = nullptr;
     pool_.when_drained = nullptr;
+    pool_.when_answered_first = nullptr;
     loop_.cancel(demand_timer_);
     *is_here_ = false;
 }
@@ -74,6 +79,7 @@ void ControlLink::obey(Place peer, const TakeOffice& order) {
     self_.incarnation = order.incarnation;
     self_.term = order.term;
     demand_changed();
+    tell_untold();
 }
 
 void ControlLink::obey(Place /*peer*/, const WholeTable& order) {
@@ -115,6 +121,11 @@ void ControlLink::refuse(Place peer, std::string why) {
 
 void ControlLink::tell(const Report& report) {
     if (has_office()) office_->link->send(to_line(report));
+}
+
+void ControlLink::tell_untold() {
+    if (!has_office()) return;
+    for (const auto& [replica, answer] : std::exchange(untold_, {})) tell(answer);
 }
 
 /// Says it at the end of this turn, or when the last time is long enough ago.

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <list>
+#include <map>
 #include <memory>
 #include <string>
 
@@ -47,6 +48,7 @@ private:
     void demand_changed();
     void tell_demand();
     void tell_seen();
+    void tell_untold();
     [[nodiscard]] bool has_office() const { return office_ != peers_.end(); }
 
     net::Loop& loop_;
@@ -56,6 +58,7 @@ private:
     bool has_table_ = false;  // of this term: what there is before still serves
     std::list<Peer> peers_;
     Place office_ = peers_.end();
+    std::map<std::uint64_t, FirstAnswer> untold_;  // by replica: nobody was in office
     std::uint64_t last_seq_ = 0;
     std::int64_t told_demand_us_ = 0;
     std::int64_t told_seen_us_ = 0;

@@ -193,6 +193,38 @@ TEST_F(GatewayLink, DemandIsToldAtOnceAndNotTooOften) {
     for (std::size_t i = 1; i < told.size(); ++i) EXPECT_EQ(told[i].seq, told[i - 1].seq + 1);
 }
 
+TEST_F(GatewayLink, TheFirstAnswerOfAReplicaIsToldAtOnceAndOnce) {
+    tell(chat({engine({.tokens_per_s = 100})}));
+    const auto asked = begin(R"({"model":"chat","max_tokens":50,"stream":true,"messages":[]})");
+    ASSERT_TRUE(until([&] { return !plane_->all<FirstAnswer>().empty(); }));
+    EXPECT_FALSE(asked.answer->has_ended) << "while it comes";
+    for (int i = 0; i < 3; ++i) EXPECT_EQ(ask(small).status, 200);
+    EXPECT_EQ(plane_->all<FirstAnswer>(), (std::vector<FirstAnswer>{{1, 0}}));
+    auto woken = chat({engines_[0]->port()});
+    woken.replicas[0].telling = 2;
+    tell(woken);
+    EXPECT_EQ(ask(small).status, 200);
+    EXPECT_EQ(ask(small).status, 200);
+    ASSERT_TRUE(until([&] { return plane_->all<FirstAnswer>().size() == 2; }));
+    EXPECT_EQ(plane_->all<FirstAnswer>()[1], (FirstAnswer{1, 2}));
+}
+
+TEST_F(GatewayLink, AFirstAnswerThatNobodyHeardIsToldToTheNext) {
+    tell(chat({engine()}));
+    plane_.reset();
+    EXPECT_EQ(ask(small).status, 200);
+    take_office(2);
+    ASSERT_TRUE(until([&] { return !plane_->all<FirstAnswer>().empty(); }));
+    EXPECT_EQ(plane_->all<FirstAnswer>(), (std::vector<FirstAnswer>{{1, 0}}));
+}
+
+TEST_F(GatewayLink, WhatIsNoAnswerIsNoFirstOne) {
+    tell(chat({engine({.fault = serving::MockFault::html})}));
+    EXPECT_EQ(ask(small).status, 502);
+    pass(milliseconds{50});
+    EXPECT_TRUE(plane_->all<FirstAnswer>().empty());
+}
+
 TEST_F(GatewayLink, SilenceIsBrokenEverySecond) {
     tell(chat({}));
     const auto asked = begin(small);

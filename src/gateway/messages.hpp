@@ -24,9 +24,10 @@ struct ReplicaEntry {
     std::string host;      // a name or a numeric address
     std::uint16_t port = 0;
     ReplicaState state = ReplicaState::starting;
+    std::uint32_t telling = 0;  // how often it has been told to sleep or to wake: who wakes begins anew
     friend bool operator==(const ReplicaEntry&, const ReplicaEntry&) = default;
 };
-BOOST_DESCRIBE_STRUCT(ReplicaEntry, (), (id, host, port, state))
+BOOST_DESCRIBE_STRUCT(ReplicaEntry, (), (id, host, port, state, telling))
 
 struct ServiceEntry {
     std::string name;                     // the model that clients ask for
@@ -173,6 +174,15 @@ struct Seen {
 };
 BOOST_DESCRIBE_STRUCT(Seen, (), (answered, asleep))
 
+/// The first of a good answer has come from that replica, since it is told in the table with this `telling`.
+struct FirstAnswer {
+    static constexpr std::string_view type = "first_answer";
+    std::uint64_t replica = 0;
+    std::uint32_t telling = 0;
+    friend bool operator==(const FirstAnswer&, const FirstAnswer&) = default;
+};
+BOOST_DESCRIBE_STRUCT(FirstAnswer, (), (replica, telling))
+
 /// An order was not obeyed.
 struct Refused {
     static constexpr std::string_view type = "refused";
@@ -181,7 +191,7 @@ struct Refused {
 };
 BOOST_DESCRIBE_STRUCT(Refused, (), (why))
 
-using Report = std::variant<Introduction, Have, Draining, Drained, Demand, Refused, Seen>;
+using Report = std::variant<Introduction, Have, Draining, Drained, Demand, Refused, Seen, FirstAnswer>;
 
 /// One line, without its end.
 [[nodiscard]] std::string to_line(const Order& order);

@@ -14,7 +14,7 @@ ServiceEntry chat() {
     service.max_concurrency = 4;
     service.queue_requests = 10;
     service.queue_bytes = Bytes{1000};
-    service.replicas = {{7, "127.0.0.1", 9000, ReplicaState::serving}, {8, "::1", 9001, ReplicaState::starting}};
+    service.replicas = {{7, "127.0.0.1", 9000, ReplicaState::serving, 2}, {8, "::1", 9001, ReplicaState::starting}};
     return service;
 }
 
@@ -43,6 +43,7 @@ TEST(Messages, ReportsComeBackAsTheyWent) {
              Report{Demand{9, {{"chat", 1, 20, 3, 40, 5, 6, 70, true, 800, 900}}}},
              Report{Refused{"why\nnot"}},
              Report{Seen{{7, 8}, {9}}},
+             Report{FirstAnswer{7, 2}},
          }) {
         const auto line = to_line(report);
         const auto read = read_report(line);

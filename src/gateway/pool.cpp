@@ -13,6 +13,7 @@ constexpr Duration after_end = std::chrono::seconds{1};  // another gateway may 
 Pool::~Pool() {
     when_changed = nullptr;
     when_drained = nullptr;
+    when_answered_first = nullptr;
     end_all("the gateway ends");
     for (const auto& [replica, timer] : withdrawals_) loop_.cancel(timer);
 }
@@ -51,6 +52,9 @@ std::shared_ptr<Service> Pool::service_for(const std::string& name) {
             if (when_changed) when_changed();
         };
         events.emptied = [this](const Replica& replica) { emptied(replica); };
+        events.answered_first = [this](const Replica& replica) {
+            if (when_answered_first) when_answered_first({replica.entry.id, replica.entry.telling});
+        };
         service = std::make_shared<Service>(loop_, std::move(events));
     }
     return service;

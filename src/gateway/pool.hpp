@@ -36,6 +36,7 @@ public:
 
     std::function<void()> when_changed;  // some service's demand
     std::function<void(std::uint64_t replica)> when_drained;
+    std::function<void(FirstAnswer)> when_answered_first;
 
 private:
     [[nodiscard]] std::shared_ptr<Service> service_for(const std::string& name);

@@ -43,6 +43,22 @@ Duration asked_wait(const net::ResponseHead& head) {
     return bad == std::errc{} && end == text.data() + text.size() ? std::chrono::seconds{seconds} : Duration{};
 }
 
+/// Where no head can say any more when to ask again.
+Refusal with_advice(Refusal refusal) {
+    if (refusal.wait) {
+        const auto wait = std::max<Duration>(*refusal.wait, std::chrono::seconds{1});
+        refusal.message += fmt::format("; ask again in {} s", std::chrono::ceil<std::chrono::seconds>(wait).count());
+    }
+    return refusal;
+}
+
+/// Of JSON, where line breaks stand between values alone.
+std::string on_one_line(std::string json) {
+    std::replace_if(
+        json.begin(), json.end(), [](char c) { return c == '\n' || c == '\r'; }, ' ');
+    return json;
+}
+
 /// A JSON object that OpenAI's clients can read an error from.
 bool is_error_answer(std::string_view body) {
     if (!is_json(body)) return false;
@@ -54,6 +70,7 @@ bool is_error_answer(std::string_view body) {
 
 Relay::Relay(RelayNeeds needs) : needs_{std::move(needs)} {
     since_us = net::Loop::now_us();
+    spoke_us_ = since_us;
     bytes = static_cast<std::int64_t>(needs_.exchange->body.size());
     const auto usual = needs_.service->usual_answer();
     const auto most = needs_.request.limit.value_or(usual);
@@ -90,12 +107,19 @@ void Relay::start(std::unique_ptr<Load> load) {
 
 void Relay::refuse(const Refusal& refusal) {
     if (is_over_) return;
-    auto reply = reply_of(refusal, needs_.reply_fields);
+    auto reply = reply_of(is_open_ ? with_advice(refusal) : refusal, needs_.reply_fields);
     if (refusal.status == 503 && !last_error_.empty()) reply.body = last_error_;
+    answer(reply);
+}
+
+/// Whole; in a stream that is open, which only a failure can come to, as an event: its head can say nothing any more.
+void Relay::answer(const net::Reply& reply) {
     needs_.service->meters().bytes_out += reply.body.size();
     const auto exchange = needs_.exchange;
-    over(refusal.status);
-    exchange->respond(reply);
+    over(reply.status);
+    if (!is_open_) return exchange->respond(reply);
+    exchange->write("data: " + on_one_line(reply.body) + "\n\n");
+    exchange->end();
 }
 
 void Relay::cut(const std::string& why) {
@@ -105,10 +129,26 @@ void Relay::cut(const std::string& why) {
 }
 
 void Relay::look_at_time(std::int64_t now_us) {
-    if (is_over_ || is_paused_ || !load_ || Duration{now_us - moved_us_} < needs_.limits->silence) return;
+    if (is_over_) return;
+    ping_when_quiet(now_us);
+    if (is_paused_ || !load_ || Duration{now_us - moved_us_} < needs_.limits->silence) return;
     if (has_begun_) return break_off("the replica fell silent");
     settle(true);
     refuse(bad_replica("the replica said nothing for too long"));
+}
+
+/// Whoever is asked may still change: nothing of an answer has gone.
+void Relay::ping_when_quiet(std::int64_t now_us) {
+    if (!needs_.request.streams || has_begun_ || Duration{now_us - spoke_us_} < needs_.limits->quiet) return;
+    spoke_us_ = now_us;
+    if (!is_open_) open(needs_.reply_fields, "text/event-stream");
+    needs_.exchange->write(": ping\n\n");
+}
+
+void Relay::open(net::Fields fields, std::string_view type) {
+    is_open_ = true;
+    fields.emplace_back("Content-Type", type);
+    needs_.exchange->begin(200, fields);
 }
 
 void Relay::on_head(const net::ResponseHead& head) {
@@ -186,18 +226,15 @@ void Relay::judge_whole() {
 void Relay::pass_on(std::string body) {
     const int status = head_.status;
     net::Reply reply{status, "application/json", passed_fields(), std::move(body)};
-    auto& meters = needs_.service->meters();
     if (status == 200) {
-        meters.note_ttft(Duration{net::Loop::now_us() - since_us});
+        load_->begun();
+        needs_.service->meters().note_ttft(Duration{net::Loop::now_us() - since_us});
         settle(false);
     } else {
         needs_.usage->came_to_nothing(needs_.account);
         load_.reset();
     }
-    meters.bytes_out += reply.body.size();
-    const auto exchange = needs_.exchange;
-    over(status);
-    exchange->respond(reply);
+    answer(reply);
 }
 
 void Relay::pass_events(std::string_view part) {
@@ -233,6 +270,7 @@ void Relay::send(std::string_view events) {
     auto& meters = needs_.service->meters();
     if (!std::exchange(has_begun_, true)) {
         load_->answered();
+        load_->begun();
         exchange.body = {};  // no other replica will be asked
         exchange.when_taken = [self = weak_from_this()] {
             const auto relay = self.lock();
@@ -240,9 +278,7 @@ void Relay::send(std::string_view events) {
             relay->moved_us_ = net::Loop::now_us();
             relay->call_->resume();
         };
-        auto fields = passed_fields();
-        fields.emplace_back("Content-Type", net::field(head_.fields, "Content-Type"));
-        exchange.begin(200, fields);
+        if (!is_open_) open(passed_fields(), net::field(head_.fields, "Content-Type"));
         meters.note_ttft(Duration{net::Loop::now_us() - since_us});
     }
     sent_bytes_ += events.size();

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <set>
 
 #include "gateway/errand.hpp"
@@ -22,8 +23,9 @@ struct Replica {
     std::int32_t failures = 0;        // in a row: while there are any, it is tried with one request at a time
     std::int64_t rests_until_us = 0;  // failed or asleep: it is not asked before
 
-    bool has_answered = false;  // something of a good answer, since that was told last
-    bool said_asleep = false;   // the same of a refusal because it sleeps
+    bool has_answered = false;                        // something of a good answer, since that was told last
+    std::optional<std::uint32_t> answered_telling{};  // at which it had answered first, when it last did
+    bool said_asleep = false;                         // the same of a refusal because it sleeps
 
     [[nodiscard]] bool is_serving() const { return entry.state == ReplicaState::serving; }
     [[nodiscard]] bool has_room(std::int32_t max_concurrency, std::int64_t now_us) const {

@@ -106,9 +106,9 @@ std::optional<std::int64_t> limit_of(const Members& members) {
 }  // namespace
 
 std::variant<CompletionRequest, Refusal> read_completion(std::string_view body) {
-    if (!is_json(body)) {
-        return bad_request("invalid_json",
-                           is_utf8(body) ? "the body is no JSON, or deeper than 128 levels" : "the body is not UTF-8");
+    if (const auto end = json_ends_at(body)) {
+        const auto* why = is_utf8(body) ? "the body is no JSON, or deeper than 128 levels" : "the body is not UTF-8";
+        return bad_request("invalid_json", fmt::format("{}, from byte {} of {} on", why, *end, body.size()));
     }
     if (!is_json_object(json_trimmed(body))) return bad_request("invalid_json", "the body is no JSON object");
     Members members;

@@ -22,6 +22,29 @@ TEST(Request, OnlyTheModelIsReplacedAndAllElsePassesByteForByte) {
     EXPECT_EQ(upstream(R"({"mod\u0065l":"m","s":"\\"})"), R"({"mod\u0065l":"up\"m","s":"\\"})");
 }
 
+/// Python's json writes and reads halves of a pair alone; what they mean is for the replica to say.
+TEST(Request, HalvesOfSurrogatePairsPassByteForByte) {
+    for (const std::string text : {R"(\ud83d)", R"(x\uDE00)", R"(\uD83D\ud83d\uDE00)", R"(\uD83Dx)", R"(\\\ud800)",
+                                   R"(\ud800\n)", R"(\uDFff")"}) {
+        const auto value = text.back() == '"' ? text.substr(0, text.size() - 1) : text;
+        const auto body = R"({"model":"m","messages":[{"content":")" + value + R"("}]})";
+        EXPECT_EQ(upstream(body), R"({"model":"up\"m","messages":[{"content":")" + value + R"("}]})");
+    }
+    for (const auto* body :
+         {R"({"model":"m","x":"\ud8"})", R"({"model":"m","x":"\ud8zz"})", R"({"model":"m","x":\ud800})",
+          R"({"model":"m","x":"\ud800})", R"({"model":"m","x":"\u"})", R"({"model":"m","x":"\)"}) {
+        EXPECT_TRUE(std::holds_alternative<Refusal>(read_completion(body))) << body;
+    }
+    const auto read = read_completion(R"({"model":"\ud800","messages":[]})");
+    ASSERT_TRUE(std::holds_alternative<Refusal>(read)) << "no service has such a name";
+    EXPECT_EQ(std::get<Refusal>(read).param, "model");
+}
+
+TEST(Request, WhatIsNoJsonIsToldWithTheByteWhereItEnds) {
+    const auto read = read_completion(R"({"model":"m",,"messages":[]})");
+    EXPECT_EQ(std::get<Refusal>(read).message, "the body is no JSON, or deeper than 128 levels, from byte 13 of 28 on");
+}
+
 TEST(Request, AStreamsUsageIsAlwaysAskedFor) {
     for (const auto& [body, expected] : {
              std::pair{R"({"model":"m","stream":true})",

@@ -64,6 +64,12 @@ void Load::answered() { replica_->failures = 0; }
 
 void Load::heard() { replica_->has_answered = true; }
 
+void Load::begun() {
+    if (replica_->answered_telling == replica_->entry.telling) return;
+    replica_->answered_telling = replica_->entry.telling;
+    if (service_->events_.answered_first) service_->events_.answered_first(*replica_);
+}
+
 void Load::unreachable() {
     const auto rest = std::min(first_rest * (1 << std::min(replica_->failures, 10)), longest_rest);
     ++replica_->failures;

@@ -27,6 +27,7 @@ public:
     void progress();
     void answered();     // the replica works
     void heard();        // something of a good answer has come
+    void begun();        // the first of one goes to its client
     void unreachable();  // it could not be reached, or broke off
     void asleep();
     /// The whole answer is there, of so many tokens.
@@ -46,8 +47,9 @@ private:
 
 /// What of a service's life others want to hear.
 struct ServiceEvents {
-    std::function<void()> changed;                        // its demand
-    std::function<void(const Replica& replica)> emptied;  // nothing is in flight there any more
+    std::function<void()> changed;                               // its demand
+    std::function<void(const Replica& replica)> emptied;         // nothing is in flight there any more
+    std::function<void(const Replica& replica)> answered_first;  // since it serves
 };
 
 /// One model that clients ask for: its queue, its replicas, and who goes where. A request goes to the replica with the

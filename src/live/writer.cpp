@@ -39,7 +39,7 @@ bool is_report(const Input& input) {
            std::holds_alternative<AttemptLost>(input) || std::holds_alternative<Progress>(input) ||
            std::holds_alternative<ForeignFound>(input) || std::holds_alternative<ReplicaReady>(input) ||
            std::holds_alternative<ReplicaAsleep>(input) || std::holds_alternative<ReplicaFailed>(input) ||
-           std::holds_alternative<ServiceDemand>(input);
+           std::holds_alternative<ReplicaAnswered>(input) || std::holds_alternative<ServiceDemand>(input);
 }
 
 bool is_from_a_client(const Request& request) { return static_cast<bool>(request.done); }

@@ -4,6 +4,7 @@
 #include <netinet/tcp.h>
 
 #include <boost/asio/ip/tcp.hpp>
+#include <charconv>
 #include <list>
 #include <optional>
 
@@ -80,7 +81,9 @@ private:
     void read();
     void took(std::size_t count);
     void parse();
+    [[nodiscard]] bool has_room(std::size_t here);
     void refuse_broken();
+    void refuse(int status, const std::string& why);
     void refuse(const Reply& reply);
     void linger();
     void wait_to_write();
@@ -90,8 +93,9 @@ private:
     tcp::socket socket_;
     RequestReader reader_;
     std::array<char, read_size> buffer_;
-    std::string ahead_;  // came while a request was served
-    std::string out_;    // being written, from sent_ on
+    std::unique_ptr<BodyRoom> room_;  // for what the reader has
+    std::string ahead_;               // came while a request was served
+    std::string out_;                 // being written, from sent_ on
     std::size_t sent_ = 0;
     std::string next_;  // waits for out_
     bool is_writing_ = false;
@@ -194,6 +198,7 @@ void Connection::close() {
     ErrorCode ignored;
     socket_.shutdown(tcp::socket::shutdown_both, ignored);
     socket_.close(ignored);
+    room_.reset();
     server_->connections.erase(place);
     if (const auto current = current_.lock()) current->gone();
     server_->accept();
@@ -242,20 +247,26 @@ void Connection::parse() {
             if (count == 0) break;
             continue;
         }
-        if (!std::exchange(has_head_, true)) {
+        const bool is_new = !std::exchange(has_head_, true);
+        if (is_new) {
             const auto& admit = server_->setting.admit;
             if (auto reply = admit ? admit(reader_.head()) : std::nullopt) {
                 refuse(*reply);
                 break;
             }
-            if (reader_.head().expects_continue && stage == Stage::body) send("HTTP/1.1 100 Continue\r\n\r\n");
         }
+        if (!has_room(ahead_.size() - used)) {
+            refuse(503, "too much of requests is being read at once");
+            break;
+        }
+        if (is_new && stage == Stage::body && reader_.head().expects_continue) send("HTTP/1.1 100 Continue\r\n\r\n");
         if (stage == Stage::whole) {
             auto exchange = std::make_shared<Answering>(shared_from_this());
             exchange->head = std::move(reader_.head());
             exchange->body = std::move(reader_.body());
             if (server_->is_draining) exchange->head.keeps_alive = false;
             reader_ = fresh_reader();
+            room_.reset();
             has_head_ = false;
             current_ = exchange;
             is_busy_ = true;
@@ -269,6 +280,19 @@ void Connection::parse() {
     ahead_.erase(0, std::min(used, ahead_.size()));
 }
 
+/// Whether the body that comes in has room.
+/// here  bytes that have come and are not read yet
+bool Connection::has_room(std::size_t here) {
+    const auto& room = server_->setting.room;
+    if (!room || reader_.stage() != Stage::body) return true;
+    const auto text = field(reader_.head().fields, "Content-Length");
+    std::size_t announced = 0;
+    std::from_chars(text.data(), text.data() + text.size(), announced);
+    if (!room_ && announced > 0 && announced <= here) return true;
+    if (!room_) room_ = room(reader_.head());
+    return room_->grow_to(std::max(announced, reader_.body().size()));
+}
+
 void Connection::refuse_broken() {
     const auto& setting = server_->setting;
     // Who may not come in hears that first, and not how large a body may be.
@@ -276,8 +300,12 @@ void Connection::refuse_broken() {
     if (const auto reply = is_too_large && setting.admit ? setting.admit(reader_.head()) : std::nullopt) {
         return refuse(*reply);
     }
-    refuse(setting.refusal ? setting.refusal(reader_.status(), reader_.why())
-                           : Reply{reader_.status(), "text/plain", {}, reader_.why()});
+    refuse(reader_.status(), reader_.why());
+}
+
+void Connection::refuse(int status, const std::string& why) {
+    const auto& refusal = server_->setting.refusal;
+    refuse(refusal ? refusal(status, why) : Reply{status, "text/plain", {}, why});
 }
 
 void Connection::refuse(const Reply& reply) {
@@ -287,6 +315,8 @@ void Connection::refuse(const Reply& reply) {
     closes_ = true;
     is_refused_ = true;
     ahead_.clear();
+    reader_ = fresh_reader();  // with what it had of a body
+    room_.reset();
     send(text);
     send(reply.body);
 }

@@ -45,6 +45,14 @@ public:
     std::function<void()> when_taken;
 };
 
+/// Memory for one request's body while it is read; given back when this goes.
+class BodyRoom {
+public:
+    virtual ~BodyRoom() = default;
+    /// For so many bytes in all. False: there is not so much.
+    [[nodiscard]] virtual bool grow_to(std::size_t bytes) = 0;
+};
+
 struct ServerSetting {
     std::string host = "127.0.0.1";
     std::uint16_t port = 0;  // 0: any
@@ -56,7 +64,9 @@ struct ServerSetting {
     Duration write_limit = std::chrono::seconds{60};  // for a reply, while none of it is taken
     /// Whether to go on, told when the head is there; else the reply, and the body is never read.
     std::function<std::optional<Reply>(const RequestHead&)> admit;
-    /// What every refusal of the server itself (no HTTP, too large) looks like.
+    /// Room for a body that is not here with its head: for all that is announced, or for what has come of it.
+    std::function<std::unique_ptr<BodyRoom>(const RequestHead&)> room;
+    /// What every refusal of the server itself (no HTTP, too large, 503: no room) looks like.
     std::function<Reply(int status, const std::string& why)> refusal;
     std::function<void(std::shared_ptr<Exchange>)> serve;
 };

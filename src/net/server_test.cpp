@@ -259,6 +259,65 @@ TEST_F(Http, WhoSaysNothingMoreIsLetGo) {
     close(socket);
 }
 
+/// Room for a hundred bytes, of all bodies together.
+struct Hundred final : BodyRoom {
+    explicit Hundred(std::size_t& of) : taken{of} {}
+    ~Hundred() override { taken -= own; }
+    Hundred(const Hundred&) = delete;
+    Hundred& operator=(const Hundred&) = delete;
+    bool grow_to(std::size_t bytes) override {
+        if (bytes > own && taken - own + bytes > 100) return false;
+        taken += bytes > own ? bytes - own : 0;
+        own = std::max(own, bytes);
+        return true;
+    }
+    std::size_t& taken;
+    std::size_t own = 0;
+};
+
+TEST_F(Http, ABodyThatHasNoRoomIsRefusedAndNotRead) {
+    std::size_t taken = 0;
+    ServerSetting setting;
+    setting.room = [&](const RequestHead&) { return std::make_unique<Hundred>(taken); };
+    listen(std::move(setting));
+    const auto say = [&](int socket, const std::string& text) {
+        ASSERT_TRUE(until([&] { return send(socket, text.data(), text.size(), MSG_NOSIGNAL) > 0; }));
+    };
+    const int first = dial();
+    say(first, "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 80\r\n\r\n");
+    EXPECT_NE(read_until(first, "\r\n\r\n").find("100 Continue"), std::string::npos);
+    EXPECT_EQ(taken, 80U) << "for what is announced";
+    const int second = dial();
+    say(second, "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 21\r\n\r\n");
+    EXPECT_TRUE(read_until(second, "").starts_with("HTTP/1.1 503 "));
+    const int chunked = dial();
+    say(chunked, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\na\r\n0123456789\r\n");
+    ASSERT_TRUE(until([&] { return taken == 90; })) << "for what has come";
+    say(chunked, "b\r\n0123456789a\r\n");
+    EXPECT_TRUE(read_until(chunked, "").starts_with("HTTP/1.1 503 "));
+    EXPECT_EQ(taken, 80U);
+    Told whole;
+    const auto asked = call(whole, "/", std::string(500, 'x'));
+    ASSERT_TRUE(until([&] { return held_.size() == 1; })) << "what comes with its head needs none";
+    say(first, std::string(80, 'y'));
+    ASSERT_TRUE(until([&] { return held_.size() == 2; }));
+    EXPECT_EQ(taken, 0U) << "it is read";
+    for (const int socket : {first, second, chunked}) close(socket);
+}
+
+TEST_F(Http, WhoGoesAwayGivesItsRoomBack) {
+    std::size_t taken = 0;
+    ServerSetting setting;
+    setting.room = [&](const RequestHead&) { return std::make_unique<Hundred>(taken); };
+    listen(std::move(setting));
+    const int socket = dial();
+    const std::string half = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 50\r\n\r\nhalf";
+    ASSERT_TRUE(until([&] { return send(socket, half.data(), half.size(), MSG_NOSIGNAL) > 0; }));
+    ASSERT_TRUE(until([&] { return taken == 50; }));
+    close(socket);
+    EXPECT_TRUE(until([&] { return taken == 0; }));
+}
+
 TEST_F(Http, AnExchangeThatIsDroppedEndsTheConnection) {
     listen();
     Told told;

@@ -20,6 +20,7 @@ public:
         /// boot  rises when another life of the gateway is met: one link at a time, so none is heard later
         std::function<void(std::uint64_t boot, const gateway::Demand&)> on_demand;
         std::function<void(const gateway::Seen&)> on_seen = [](const gateway::Seen&) {};
+        std::function<void(const gateway::FirstAnswer&)> on_first_answer = [](const gateway::FirstAnswer&) {};
     };
     /// Speaks with nobody before it has been given services and keys: half a table would turn clients away.
     /// path  of the gateway's socket
@@ -55,6 +56,7 @@ private:
     void hear(const gateway::Demand& report);
     void hear(const gateway::Refused& report);
     void hear(const gateway::Seen& report) { events_.on_seen(report); }
+    void hear(const gateway::FirstAnswer& report) { events_.on_first_answer(report); }
     void tell_table();
     void tell_withdrawn(std::uint64_t replica, const Draining& draining);
     void tell(const gateway::Order& order);

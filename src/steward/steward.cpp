@@ -44,7 +44,8 @@ std::optional<gateway::ReplicaEntry> entry_of(const Attempt& attempt) {
     const bool leaves = attempt.ending || attempt.presence == Presence::falling_asleep;
     if (leaves || attempt.presence == Presence::asleep) return std::nullopt;
     return gateway::ReplicaEntry{attempt.id.value, host, static_cast<std::uint16_t>(attempt.port),
-                                 attempt.is_ready ? gateway::ReplicaState::serving : gateway::ReplicaState::starting};
+                                 attempt.is_ready ? gateway::ReplicaState::serving : gateway::ReplicaState::starting,
+                                 attempt.tellings};
 }
 
 void add_replicas(const State& state, const Service& row, gateway::ServiceEntry& entry, Routes& routes) {
@@ -115,7 +116,10 @@ public:
                    state + "/gateway.sock",
                    {words_of_incarnation(needs_.authority.incarnation), needs_.authority.term},
                    {[this](std::uint64_t boot, const gateway::Demand& demand) { demanded(boot, demand); },
-                    [this](const gateway::Seen& seen) { saw(seen); }}},
+                    [this](const gateway::Seen& seen) { saw(seen); },
+                    [this](const gateway::FirstAnswer& answer) {
+                        needs_.on_reply(ReplicaAnswered{AttemptId{answer.replica}, answer.telling});
+                    }}},
           endpoints_{loop_, [this] { refresh(); }, {}} {
         loop_.post([this] {
             refresh();

@@ -200,6 +200,7 @@ protected:
     FakeGateway fake_{loop_, path_};
     std::vector<std::pair<std::uint64_t, gateway::Demand>> demands_;
     std::vector<gateway::Seen> seen_;
+    std::vector<gateway::FirstAnswer> first_;
     GatewaySide side_{loop_,
                       path_,
                       {"ab", 3},
@@ -209,6 +210,10 @@ protected:
                        },
                        [this](const gateway::Seen& seen) {
                            seen_.push_back(seen);
+                           loop_.stop();
+                       },
+                       [this](const gateway::FirstAnswer& answer) {
+                           first_.push_back(answer);
                            loop_.stop();
                        }}};
 };
@@ -313,6 +318,13 @@ TEST_F(GatewaySideTest, WhatTheGatewaySawOfReplicasIsTold) {
     fake_.say(gateway::Seen{{7}, {8}});
     run_until([&] { return !seen_.empty(); });
     EXPECT_EQ(seen_.front(), (gateway::Seen{{7}, {8}}));
+}
+
+TEST_F(GatewaySideTest, AFirstAnswerIsToldWithWhenItWasToldToWake) {
+    fake_.say(gateway::FirstAnswer{7, 2});
+    run_until([&] { return !first_.empty(); });
+    ASSERT_FALSE(first_.empty());
+    EXPECT_EQ(first_.front(), (gateway::FirstAnswer{7, 2}));
 }
 
 TEST_F(GatewaySideTest, AtItsLimitItIsDrainedWhateverTheGatewaySays) {

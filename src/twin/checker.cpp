@@ -118,6 +118,8 @@ void Checker::passes_settle(Core& core, Instant now, bool something_pends) {
             broken_(std::string{is_first ? "nobody was woken to decide " : "one pass left to the next "} +
                     text_of(fact));
         }
+        // What was due may have changed much: a pass that was cut off over it says so, and another one follows.
+        if (is_first && something_pends && core.state().counters().left > 0) break;
     }
     core.undo_to(mark);
 }

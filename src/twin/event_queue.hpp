@@ -33,6 +33,7 @@ enum class Happening : std::uint8_t {
     replica_acts,      // a replica has done what it was told; a: attempt, b: epoch of what it does
     request,           // a client asks; a: service, b: 0 for the beginning or end of a burst
     request_done,      // a: request, b: attempt that answers it
+    first_token,       // the same
     gateway_speaks,    // a gateway tells its demand; a: which
     gateway_silent,    // a fault
     gateway_heard,     // a: which

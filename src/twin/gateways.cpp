@@ -124,6 +124,18 @@ void Gateways::request_done(Instant now, const Event& event) {
     pump(now, request.service);
 }
 
+/// The client reads the first of its answer, unless that was cut before.
+void Gateways::first_token(Instant now, const Event& event) {
+    const auto found = requests_.find(event.a);
+    if (found == requests_.end() || found->second.attempt.value != event.b) return;
+    const auto& request = found->second;
+    auto& gateway = gateways_[request.gateway];
+    const auto [known, is_new] = gateway.answered.try_emplace(request.attempt, request.telling);
+    if (!is_new && std::exchange(known->second, request.telling) == request.telling) return;
+    gateway.untold.push_back({request.attempt, request.telling});
+    touch(now, request.gateway);
+}
+
 void Gateways::cut(Instant now, AttemptId attempt) {
     std::vector<std::uint64_t> hit;
     for (const auto& [id, request] : requests_) {
@@ -200,10 +212,16 @@ void Gateways::pump_one(Instant now, std::size_t which, std::size_t service) {
         auto& request = requests_.at(id);
         request.begun = now;
         request.attempt = replica->attempt;
+        request.telling = replica->telling;
         ++gateway.in_flight[service];
         const auto pace = pace_beside(service, machines_.streams_of(replica->attempt));
         const auto lasts = rng_.exponential(Duration{static_cast<std::int64_t>(1e6 * plan.tokens / pace)});
         note_pace(gateway, service, replica->attempt);
+        if (const auto known = gateway.answered.find(replica->attempt);
+            known == gateway.answered.end() || known->second != replica->telling) {
+            const auto first = std::min(lasts, Duration{static_cast<std::int64_t>(1e6 / pace)});
+            queue_.push(now + first, Happening::first_token, {}, id, replica->attempt.value);
+        }
         queue_.push(now + lasts, Happening::request_done, {}, id, replica->attempt.value);
         touch(now, which);
     }
@@ -262,11 +280,15 @@ void Gateways::speak(Instant now, const Event& event) {
     if (event.at != gateway.speaks_at) return;
     gateway.speaks_at = never;
     auto levels = levels_of(now, gateway);
-    if (levels != gateway.told || now - gateway.told_at >= sign_of_life_every) {
+    const bool is_news = levels != gateway.told || !gateway.untold.empty();
+    if (is_news || now - gateway.told_at >= sign_of_life_every) {
         gateway.told = levels;
         gateway.told_at = now;
         ++gateway.seq;
-        if (!gateway.silent) ports_.tell({gateway.name, gateway.boot, gateway.seq, std::move(levels)});
+        if (!gateway.silent) {
+            ports_.tell(
+                {gateway.name, gateway.boot, gateway.seq, std::move(levels), std::exchange(gateway.untold, {})});
+        }
     }
     speak_by(gateway.told_at + sign_of_life_every, event.a);
     for (std::size_t service = 0; service < ids_.size(); ++service) {
@@ -319,6 +341,8 @@ void Gateways::restart(Instant now) {
     gateway.routes.term = gateway.routes.version = 0;
     ++gateway.boot;
     gateway.seq = 0;
+    gateway.answered.clear();
+    gateway.untold.clear();
     gateway.told.clear();
     gateway.told_at = {};
     touch(now, which);

@@ -21,6 +21,7 @@ struct RouteTable {
     struct Replica {
         AttemptId attempt;
         NodeId node;
+        std::uint32_t telling = 0;
     };
     std::uint64_t term = 0;
     std::uint64_t version = 0;
@@ -33,6 +34,7 @@ struct DemandWord {
     std::uint64_t boot = 0;
     std::uint64_t seq = 0;
     std::vector<DemandLevel> levels;
+    std::vector<ReplicaAnswered> answered;  // replicas that have given the first of an answer since they serve
 };
 
 /// Clients and gateways of the simulated world. Each request is taken once and has one end: answered, cut, refused, or
@@ -59,6 +61,7 @@ public:
 
     void request(Instant now, const Event& event);
     void request_done(Instant now, const Event& event);
+    void first_token(Instant now, const Event& event);
     void speak(Instant now, const Event& event);
     void fall_silent(Instant now);
     void heard_again(Instant now, std::size_t gateway);
@@ -81,6 +84,7 @@ private:
         Instant arrived{};
         Instant begun{};    // to be answered
         AttemptId attempt;  // that answers it; none: it waits
+        std::uint32_t telling = 0;
     };
     struct Gateway {
         std::string name;
@@ -93,6 +97,8 @@ private:
         std::vector<std::deque<Instant>> arrivals;       // by service, of late
         std::vector<std::int64_t> pace;                  // by service: of a full replica, as it was seen last; 0: never
         std::vector<DemandLevel> told;
+        std::map<AttemptId, std::uint32_t> answered;  // at which telling each has answered
+        std::vector<ReplicaAnswered> untold;
         Instant told_at{};
         Instant speaks_at = never;
     };

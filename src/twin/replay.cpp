@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -141,12 +142,20 @@ private:
         });
     }
 
-    /// An older version wrote less of a fact: members that were appended since had no other value than their first. And
-    /// it named what a job comes after element by element.
+    /// An older version wrote less of a fact: members that were appended since had no other value than their first, but
+    /// for the loan that a resize is for, of which it said nothing. And it named what a job comes after element by
+    /// element.
     [[nodiscard]] bool says_the_same(const std::string& logged, const std::string& decided) const {
         if (logged == decided) return true;
         auto entry = decode_entry(logged);
         if (!entry) return false;
+        if (auto* resized = std::get_if<Resized>(&entry->fact)) {
+            const auto now = decode_entry(decided);
+            const auto* says = now ? std::get_if<Resized>(&now->fact) : nullptr;
+            const bool is_older = logged.size() < encode_entry(entry->at, entry->cause, entry->fact).size();
+            if (is_older && says != nullptr)
+                std::tie(resized->lender, resized->borrower) = std::tie(says->lender, says->borrower);
+        }
         if (auto* submitted = std::get_if<Submitted>(&entry->fact)) name_arrays(submitted->spec);
         return encode_entry(entry->at, entry->cause, entry->fact) == decided;
     }

@@ -76,6 +76,7 @@ void World::tell_demand(DemandWord word) {
 void World::hear_demand(const Event& event) {
     auto word = words_on_their_way_.take(event.a);
     if (!control_plane_) return;
+    for (const auto& answered : word.answered) put(answered, false);
     if (!demand_.told(word.gateway, word.boot, word.seq, std::move(word.levels), now_)) return;
     note_demand();
 }
@@ -137,7 +138,9 @@ void World::send_routes(std::size_t gateway) {
             const auto* active = job == nullptr ? nullptr : std::get_if<Active>(&job->phase);
             if (active == nullptr) continue;
             const auto& attempt = state.at<Attempt>(active->attempt);
-            if (attempt.is_ready && !attempt.ending) table.of[i].push_back({attempt.id, attempt.parts.front().node});
+            if (attempt.is_ready && !attempt.ending) {
+                table.of[i].push_back({attempt.id, attempt.parts.front().node, attempt.tellings});
+            }
         }
     }
     queue_.push(now_ + scenario_.pace.message, Happening::routes, {}, gateway,

@@ -87,6 +87,8 @@ TEST(Twin, TrainingLendsInEachBurstAndHasAllBackAfterIt) {
         EXPECT_EQ(report.facts_by_type.at("lent"), 2 * bursts);
         EXPECT_EQ(report.facts_by_type.at("returned"), 2 * bursts);
         EXPECT_GE(report.facts_by_type.at("woken"), 2 * bursts) << "one may find a GPU free";
+        EXPECT_GE(report.facts_by_type.at("answered"), 2 * bursts + 1) << "each that woke, and the first";
+        EXPECT_LE(report.facts_by_type.at("answered"), report.facts_by_type.at("ready"));
         const auto sizes = sizes_of_training(log);
         EXPECT_GE(std::count(sizes.begin(), sizes.end(), 1), std::int64_t{bursts});
         EXPECT_EQ(sizes.back(), 3);
@@ -241,9 +243,39 @@ TEST(Replay, OfALogOfAnOlderVersionIsEqual) {
     EXPECT_FALSE(report->difference) << replay_json(*report);
 }
 
+/// Of the loan that a resize is for nothing was told.
+TEST(Replay, OfALogWhoseResizesNameNoLoanIsEqual) {
+    store::MemoryStore log;
+    run("lending.yaml", 1, {}, &log);
+    int shortened = 0;
+    const auto old = rewritten(log, [&](std::uint64_t /*seq*/, std::string& body) {
+        const auto entry = decode_entry(body);
+        const auto* resized = std::get_if<Resized>(&entry->fact);
+        if (resized == nullptr) return;
+        const auto size = encoded(*resized).size();
+        const auto what_is_new = encoded(resized->lender).size() + encoded(resized->borrower).size();
+        ASSERT_LE(size, 128U) << "its length has one byte";
+        body[body.size() - size] = static_cast<char>(size - 1 - what_is_new);
+        body.resize(body.size() - what_is_new);
+        shortened += resized->borrower ? 1 : 0;
+    });
+    EXPECT_GT(shortened, 0);
+    const auto report = replay(*old);
+    ASSERT_TRUE(report) << report.error().detail;
+    EXPECT_FALSE(report->difference) << replay_json(*report);
+    const auto wrong = rewritten(log, [&](std::uint64_t /*seq*/, std::string& body) {
+        auto entry = decode_entry(body);
+        auto* resized = std::get_if<Resized>(&entry->fact);
+        if (resized == nullptr || !resized->borrower) return;
+        resized->borrower = {};
+        body = encode_entry(entry->at, entry->cause, entry->fact);
+    });
+    EXPECT_TRUE(replay(*wrong)->difference) << "a log of this version says all of it";
+}
+
 /// What a job comes after was told element by element, of those that were in State.
 TEST(Replay, OfALogThatNamesElementsIsEqual) {
-    const auto log = kept_run(5);
+    const auto log = kept_run(6);
     State state;
     int named = 0;
     const auto old = rewritten(*log, [&](std::uint64_t /*seq*/, std::string& body) {

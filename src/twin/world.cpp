@@ -203,6 +203,8 @@ void World::handle(const Event& event) {
             return gateways_.request(now_, event);
         case Happening::request_done:
             return gateways_.request_done(now_, event);
+        case Happening::first_token:
+            return gateways_.first_token(now_, event);
         case Happening::gateway_speaks:
             return gateways_.speak(now_, event);
         case Happening::gateway_silent:

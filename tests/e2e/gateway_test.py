@@ -55,6 +55,11 @@ class Plane:
         self.socket.close()
 
 
+def resident(pid):
+    """Bytes."""
+    return int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def key(secret, tenant="lab"):
     return {"id": secret, "tenant": tenant, "digest": hashlib.blake2b(secret.encode(), digest_size=32).hexdigest()}
 
@@ -139,6 +144,66 @@ class GatewayTest(unittest.TestCase):
         late.wait_for("refused")
         with self.assertRaises(EOFError):
             late.wait_for("have")
+
+    def test_a_stream_that_waits_is_pinged_and_a_whole_answer_is_not(self):
+        self.start_gateway()
+        plane = self.plane([chat([self.engine("--tokens-per-s", "10", "--max-batch", "1")], max_concurrency=1)])
+        holding, _ = self.stream(130)  # for thirteen seconds
+        plane.wait_for("demand", lambda message: message["services"][0]["in_flight"] == 1)
+        body = {"model": "chat", "stream": True, "max_tokens": 3, "messages": []}
+        waiting, whole = socket.create_connection(("127.0.0.1", self.port), 20), []
+        thread = threading.Thread(target=lambda: whole.append(self.ask(body | {"stream": False})))
+        thread.start()
+        with contextlib.closing(waiting):
+            text = json.dumps(body)
+            waiting.sendall(f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer good\r\n"
+                            f"Content-Length: {len(text)}\r\n\r\n{text}".encode())
+            reply = http.client.HTTPResponse(waiting)
+            reply.begin()
+            self.assertEqual((reply.status, holding), (200, []))
+            self.assertEqual(reply.readline(), b": ping\n")
+            lines = [line for line in reply.read().split(b"\n") if line.startswith(b"data: ")]
+        thread.join(20)
+        self.assertEqual(len(lines), len([line for line in self.ask(body)[1].split(b"\n") if line.startswith(b"data: ")]))
+        self.assertEqual(lines[-1], b"data: [DONE]")
+        self.assertEqual(json.loads(whole[0][1])["object"], "chat.completion")
+
+    def test_large_bodies_are_bounded_together_and_others_are_served(self):
+        gateway = self.start_gateway()
+        plane = Plane(self.state)
+        self.addCleanup(plane.close)
+        plane.order("table", services=[chat([self.engine("--tokens-per-s", "1000")]) | {"tenant": "default"}],
+                    keys=[key("good"), key("theirs", "shop")])
+        size = 15 << 20
+        body = b'{"model": "chat", "max_tokens": 1, "messages": [], "x": "' + b"x" * (size - 59) + b'"}'
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer good\r\nContent-Length: {len(body)}\r\n\r\n"
+        before = resident(gateway.pid)
+        peers, refused = [], []
+        for _ in range(20):
+            peer = socket.create_connection(("127.0.0.1", self.port), 20)
+            self.addCleanup(peer.close)
+            peer.sendall(head.encode())
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                peer.sendall(body[:-1])  # and no more for now
+            peer.settimeout(0.2)
+            try:
+                refused.append(peer.recv(65536))
+            except TimeoutError:
+                peers.append(peer)
+        self.assertEqual((len(peers), len(refused)), ((128 << 20) // len(body), 20 - (128 << 20) // len(body)))
+        for reply in refused:
+            self.assertTrue(reply.startswith(b"HTTP/1.1 503 "), reply)
+            self.assertIn(b"\r\nretry-after-ms: ", reply)
+        self.assertLess(resident(gateway.pid) - before, 1.5 * (128 << 20), "a text that grows is there twice for a moment")
+        small = {"model": "chat", "max_tokens": 1, "messages": []}
+        self.assertEqual(self.ask(small)[0].status, 200, "what is small comes with its head")
+        reply, _ = self.ask(small | {"x": "x" * size}, "theirs")
+        self.assertEqual(reply.status, 200, "of another tenant")
+        for peer in peers:
+            peer.settimeout(20)
+            peer.sendall(body[-1:])
+            self.assertTrue(peer.recv(65536).startswith(b"HTTP/1.1 200 "))
+        self.assertEqual(self.ask(small | {"x": "x" * size})[0].status, 200, "all has been given back")
 
     def test_it_outlives_its_starter(self):
         script = (f"import subprocess; p = subprocess.Popen([{str(BINARY)!r}, 'gateway', '--state', {str(self.state)!r}, "

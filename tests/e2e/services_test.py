@@ -23,12 +23,21 @@ class Services(Serving):
         self.assertEqual(self.events("lent"), [], "a standby is born without a loan")
         self.ask_many(20)
         wait_until("both loans are noted", lambda: len(self.events("lent")) == 2)
+        wait_until("those who borrow serve", lambda: self.service()["serving"] == 3)
+        self.ask_many(12)  # the burst may be over by then
         self.at_rest()
         lent, returned = self.events("lent"), self.events("returned")
         self.assertEqual(sorted((e["lender"], e["borrower"], e["gpus"]) for e in lent),
                          sorted((e["lender"], e["borrower"], e["gpus"]) for e in returned))
         train = self.stargate.job("train")
         self.assertEqual({e["lender"] for e in lent}, {train["id"]})
+        answered = {(e["job"], e["attempt"]) for e in self.events("answered")}
+        self.assertLessEqual({(e["borrower"], e["attempt"]) for e in lent}, answered, "each that woke has given its first token")
+        shrunk = [e for e in self.events("resized") if e["borrower"]]
+        self.assertTrue(shrunk)
+        for event in shrunk:
+            self.assertEqual(event["lender"], train["id"])
+            self.assertIn(event["borrower"], {e["borrower"] for e in lent})
         self.assertEqual(self.stargate.run("twin", "replay", str(self.state)).returncode, 0)
 
     def test_a_replica_stays_whose_tokens_the_other_could_not_compute(self):

@@ -181,6 +181,22 @@ test('stream: a failure in the middle throws, with what came before',
     assert.ok(textOf(chunks).length > 0);
   });
 
+test('timeout: a stream that waits long has its head early, and comments that are no chunks',
+  { skip: !OPENAI_MODEL_SINGLE && 'no OPENAI_MODEL_SINGLE' }, async () => {
+    const abort = new AbortController();
+    const holds = await client.chat.completions.create(
+      { model: OPENAI_MODEL_SINGLE, messages, max_tokens: 100_000, stream: true }, { signal: abort.signal });
+    let isHeld = true;
+    const holding = read(holds).catch(() => {}).finally(() => { isHeld = false; });
+    const waits = await client.chat.completions.create({ model: OPENAI_MODEL_SINGLE, messages, max_tokens: 3, stream: true });
+    assert.ok(isHeld, 'its head is there and its place is not');
+    abort.abort();
+    const chunks = await read(waits);
+    await holding;
+    assert.ok(textOf(chunks).length > 0);
+    assert.ok(chunks.every((chunk) => chunk.object === 'chat.completion.chunk'));
+  });
+
 test('completions: the old form, whole', async () => {
   const answer = await client.completions.create({ model, prompt: 'hello', max_tokens: 3 });
   assert.equal(answer.object, 'text_completion');
