@@ -116,6 +116,10 @@ public:
     [[nodiscard]] virtual Result<std::vector<OutputPiece>> read_output(JobId job, AttemptId attempt,
                                                                        std::int64_t offset, std::size_t most) const = 0;
 
+    /// Typed at the terminal of an attempt that has one; at most 16 KiB. Returns at once; lost where it does not run.
+    virtual void type(AttemptId attempt, std::string bytes) = 0;
+    virtual void set_window(AttemptId attempt, std::uint16_t rows, std::uint16_t columns) = 0;
+
     [[nodiscard]] virtual Figures figures() const = 0;
 
     /// Asks the process to go down and returns; `ends`: it first cancels what runs and waits until it is gone.

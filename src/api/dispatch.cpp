@@ -49,6 +49,8 @@ const std::vector<Api::Route>& Api::routes() {
         {"POST", {"api", "v1", "jobs", "*", "hold"}, &Api::act_on_jobs},
         {"POST", {"api", "v1", "jobs", "*", "release"}, &Api::act_on_jobs},
         {"POST", {"api", "v1", "jobs", "*", "resize"}, &Api::act_on_jobs, {whole_in("gpus", 0, most_gpus)}},
+        {"POST", {"api", "v1", "jobs", "*", "input"}, &Api::type},
+        {"POST", {"api", "v1", "jobs", "*", "window"}, &Api::set_window},
         {"GET", {"api", "v1", "fleet"}, &Api::fleet},
         {"POST", {"api", "v1", "fleet", "*", "drain"}, &Api::drain},
         {"POST", {"api", "v1", "fleet", "*", "undrain"}, &Api::drain},

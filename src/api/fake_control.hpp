@@ -126,6 +126,11 @@ public:
         figures.last_fact = known_;
         return figures;
     }
+    void type(AttemptId attempt, std::string bytes) override {
+        const std::scoped_lock lock{mutex_};
+        output_[attempt].push_back({0, false, 0, 0, std::move(bytes)});  // as a terminal echoes it
+    }
+    void set_window(AttemptId, std::uint16_t rows, std::uint16_t columns) override { window = {rows, columns}; }
     void shut_down(RunningWork work) override { shut_down_with = work; }
 
     // What a test does as the world.
@@ -159,6 +164,7 @@ public:
     std::atomic<std::uint64_t> first_fact = 1;
     std::string broken;  // what the store says to every submit
     std::optional<RunningWork> shut_down_with;
+    std::pair<int, int> window;
 
 private:
     Answer decided(const Input& input) {
@@ -191,9 +197,7 @@ private:
             decided(RanksEnded{end->attempt, end->node, end->generation, {ExitKind::signalled, 15, {}}, true, -1});
         }
     }
-    void keep_history() {
-        history_.insert(history_.end(), core_.retired().begin(), core_.retired().end());
-    }
+    void keep_history() { history_.insert(history_.end(), core_.retired().begin(), core_.retired().end()); }
     void tell() {
         const std::scoped_lock lock{notify_mutex_};
         if (notify_) notify_(known_);

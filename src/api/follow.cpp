@@ -93,7 +93,12 @@ public:
             if (broken_) return Pulled::broken;
         }
         const bool sent = out.size() != before;
-        idle_ms_ = sent ? shortest_poll_ms : std::min<std::int64_t>(idle_ms_ * 2, longest_poll_ms);
+        const auto shortest = options_.is_typed_at ? shortest_at_terminal_ms : shortest_poll_ms;
+        const auto longest = options_.is_typed_at ? longest_at_terminal_ms : longest_poll_ms;
+        if (sent) looks_since_ = 0;
+        // At a terminal somebody goes on typing for a while.
+        const bool is_lively = options_.is_typed_at && looks_since_++ < lively_looks;
+        idle_ms_ = sent || is_lively ? shortest : std::min<std::int64_t>(idle_ms_ * 2, longest);
         if (open_.none()) return Pulled::ended;
         if (cut_off) return Pulled::more;
         return options_.until_end ? Pulled::nothing_yet : Pulled::ended;
@@ -120,6 +125,9 @@ private:
     // Output is a file that grows without a word to us: looked at often while it does, less often while it does not.
     static constexpr std::int64_t shortest_poll_ms = 5;
     static constexpr std::int64_t longest_poll_ms = 100;
+    static constexpr std::int64_t shortest_at_terminal_ms = 1;
+    static constexpr std::int64_t longest_at_terminal_ms = 20;
+    static constexpr int lively_looks = 2'000;
 
     /// How far an element has been read that has begun.
     struct Place {
@@ -267,6 +275,7 @@ private:
     bool any_active_ = false;
     bool broken_ = false;
     std::int64_t idle_ms_ = shortest_poll_ms;
+    int looks_since_ = 0;  // output was found
 };
 
 template <class Value>

@@ -33,6 +33,7 @@ struct FollowOptions {
     std::string accepted;      // JSON of the first frame; empty: none
     AttemptId attempt;         // read this one instead of the newest
     std::vector<Heard> heard;  // by who takes it up
+    bool is_typed_at = false;  // somebody waits for the echo of each key: looks for output oftener
 };
 
 /// The output and the end of `count` jobs from `first` on.

@@ -19,7 +19,7 @@ auto refuse(std::string_view field, std::string_view what) {
 
 const std::vector<std::string_view> known_members{
     "yaml",   "file", "folder",  "environment", "argv", "name",  "gpus", "gpu_type", "count", "priority", "time",
-    "memory", "cpus", "sandbox", "tenant",      "env",  "after", "held", "kind",     "ranks", "grace"};
+    "memory", "cpus", "sandbox", "tenant",      "env",  "after", "held", "kind",     "ranks", "grace",    "terminal"};
 
 /// A command given as JSON members. Keeps the first error.
 class CommandReader {
@@ -48,7 +48,8 @@ public:
         word("ranks", [&](const std::string& text) { return ranks(text); });
         word("count", [&](const std::string&) { return count(setting.max_array); });
         word("gpu_type", [&](const std::string& text) { return gpu_type(text, setting); });
-        held();
+        job_.submit.held = flag("held");
+        terminal();
         env();
         after();
         if (spec().time_limit < std::chrono::seconds{1} || spec().time_limit > longest_time_limit) {
@@ -102,11 +103,21 @@ private:
         word("name", [&](const std::string& text) { return spec().name = text, check_job_name(text); });
         if (spec().name.empty() && !job_.launch.argv.empty()) spec().name = name_of_command(job_.launch.argv.front());
     }
-    void held() {
-        const auto* held = body_.find("held");
-        if (held == nullptr || held->kind == Json::Kind::null) return;
-        if (held->kind != Json::Kind::boolean) note("held", refuse_text("neither true nor false; give one of them"));
-        job_.submit.held = held->boolean;
+    bool flag(std::string_view field) {
+        const auto* value = body_.find(field);
+        if (value == nullptr || value->kind == Json::Kind::null) return false;
+        if (value->kind != Json::Kind::boolean) note(field, refuse_text("neither true nor false; give one of them"));
+        return value->boolean;
+    }
+    void terminal() {
+        if (!flag("terminal")) return;
+        if (spec().min_gpus != spec().max_gpus) {
+            note("gpus", refuse_text("who types at a terminal has always as many; write `2`"));
+        }
+        if (body_.find("count") != nullptr) note("count", refuse_text("stands beside `terminal`, which one has"));
+        job_.launch.terminal = true;
+        spec().one_rank_a_node = job_.launch.one_rank_a_node = true;
+        if (body_.find("kind") == nullptr) spec().kind = Kind::shell;
     }
     /// The program's own name, made fit to be a job's.
     static std::string name_of_command(const std::string& program) {

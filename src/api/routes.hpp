@@ -104,6 +104,9 @@ private:
     Response list_tokens(const Request& request);
     Response revoke_token(const Request& request);
     Response shut_down(const Request& request);
+    Response type(const Request& request);
+    Response set_window(const Request& request);
+    [[nodiscard]] tl::expected<AttemptId, Reply> terminal_of(const Request& request);
 
     void whoami(const Request& request, const Finish& finish);
     void act_on_jobs(const Request& request, const Finish& finish);

@@ -336,7 +336,8 @@ TEST_F(ServerTest, OverTcpNothingIsSaidWithoutAToken) {
     EXPECT_EQ(made.status, 201);
     const auto mine = "Authorization: Bearer " + made.json()["token"].text + "\r\n";
     EXPECT_EQ(tcp().ask("GET", "/api/v1/whoami", {}, mine).json()["uid"].whole, 1234);
-    ASSERT_EQ(tcp().ask("POST", "/api/v1/jobs", R"({"argv":["true"],"folder":"/","name":"one"})", bearer()).status, 201);
+    ASSERT_EQ(tcp().ask("POST", "/api/v1/jobs", R"({"argv":["true"],"folder":"/","name":"one"})", bearer()).status,
+              201);
     EXPECT_EQ(tcp().ask("GET", "/api/v1/jobs?mine=1", {}, bearer()).json().items.size(), 1U);
     EXPECT_EQ(tcp().ask("GET", "/api/v1/jobs", {}, mine).json().items.size(), 1U);
     EXPECT_EQ(tcp().ask("GET", "/api/v1/jobs?mine=1", {}, mine).json().items.size(), 0U);

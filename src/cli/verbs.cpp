@@ -21,6 +21,7 @@
 #include "cli/job_source.hpp"
 #include "cli/listings.hpp"
 #include "cli/run.hpp"
+#include "cli/shell.hpp"
 #include "cli/table.hpp"
 #include "cli/watch.hpp"
 
@@ -273,6 +274,33 @@ int run_command(Asked& asked) {
     return run(options);
 }
 
+int open_shell(Asked& asked) {
+    ShellOptions options;
+    options.state = asked.state;
+    options.attach = asked.reference;
+    options.command = asked.command;
+    options.gpus = asked.gpus;
+    const auto add = [&](const char* member, const std::string& value) {
+        if (!value.empty()) options.more.emplace_back(member, value);
+    };
+    add("name", asked.name.empty() && asked.command.empty() ? "shell" : asked.name);
+    add("priority", asked.priority);
+    add("time", asked.time);
+    add("sandbox", asked.sandbox);
+    add("tenant", asked.tenant);
+    return shell(options);
+}
+
+/// The command that follows `--`. Without it a word that is no option of ours begins it; with it one must stand before.
+std::vector<std::string> command_after(const CLI::App& verb, const std::vector<std::string>& command) {
+    auto words = verb.remaining();
+    if (!words.empty() && (!command.empty() || words.front().substr(0, 1) == "-")) {
+        throw CLI::ExtrasError{{words.front()}};
+    }
+    words.insert(words.end(), command.begin(), command.end());
+    return words;
+}
+
 }  // namespace
 
 std::string default_state() {
@@ -320,22 +348,33 @@ void add_verbs(CLI::App& app, std::function<int()>& action, const std::vector<st
     check_whole(
         run_verb->add_option("--count", a.count, "run it so many times, as an array; STARGATE_TASK tells which"), 1,
         std::numeric_limits<int>::max());
-    run_verb->add_option("--name", a.name, "a name for people");
-    run_verb->add_option("--priority", a.priority, "opportunistic, research, production or serving");
-    run_verb->add_option("--time", a.time, "time limit, as 30m or 2h");
-    run_verb->add_option("--sandbox", a.sandbox, "default, strict or none");
-    run_verb->add_option("--tenant", a.tenant, "who is charged");
+    const auto asks_for = [&](CLI::App* sub) {
+        sub->add_option("--name", a.name, "a name for people");
+        sub->add_option("--priority", a.priority, "opportunistic, research, production or serving");
+        sub->add_option("-t,--time", a.time, "time limit, as 30m or 2h");
+        sub->add_option("--sandbox", a.sandbox, "default, strict or none");
+        sub->add_option("--tenant", a.tenant, "who is charged");
+    };
+    asks_for(run_verb);
     run_verb->prefix_command();  // what follows is the command's own
     run_verb->footer("The command follows --.\nExample: stargate run -g 2 -- python3 train.py");
     run_verb->callback([&action, &a, &command, run_verb, asked] {
-        a.command = run_verb->remaining();
-        // Without -- a word that is no option of ours begins the command; with one it must stand before --.
-        if (!a.command.empty() && (!command.empty() || a.command.front().substr(0, 1) == "-")) {
-            throw CLI::ExtrasError{{a.command.front()}};
-        }
-        a.command.insert(a.command.end(), command.begin(), command.end());
+        a.command = command_after(*run_verb, command);
         if (a.command.empty()) throw CLI::RequiredError{"a command after --"};
         action = [&a, asked] { return run_command(a); };
+    });
+
+    auto* shell_verb =
+        verb("shell", "a shell where the GPUs are, at this terminal; ~. at the beginning of a line leaves it running",
+             "shell -g 1 --time 2h", [&a] { return open_shell(a); });
+    shell_verb->add_option("-g,--gpus", a.gpus, "GPUs: 1, 0, or 0.5 of one")->capture_default_str();
+    asks_for(shell_verb);
+    shell_verb->add_option("--attach", a.reference, "one that runs already, by its job's id or name");
+    shell_verb->prefix_command();
+    shell_verb->footer("A command of your own follows --.\nExample: stargate shell -g 1 --time 2h");
+    shell_verb->callback([&action, &a, &command, shell_verb, asked] {
+        a.command = command_after(*shell_verb, command);
+        action = [&a, asked] { return open_shell(a); };
     });
 
     auto* submit_verb = output(verb("submit", "hand in a job file", "submit train.yaml", [&a] { return submit(a); }));

@@ -72,6 +72,14 @@ void ControlPlane::stop() {
 
 void ControlPlane::get_ready() { writer_->get_ready(); }
 
+void ControlPlane::type(AttemptId attempt, std::string bytes) {
+    if (auto* engine = engine_ready_.load()) engine->type(attempt, std::move(bytes));
+}
+
+void ControlPlane::set_window(AttemptId attempt, std::uint16_t rows, std::uint16_t columns) {
+    if (auto* engine = engine_ready_.load()) engine->set_window(attempt, rows, columns);
+}
+
 void ControlPlane::submit(api::NewJob job, Done<Answer> done) {
     Request request;
     request.by = job.input.spec.owner;
