@@ -24,9 +24,9 @@ void fill_standard_descriptors() {
     if (opened >= 0) ::close(opened);
 }
 
-/// Cuts the words after `run ... --` off what is to be parsed.
+/// Cuts the words after `run ... --` and `shell ... --` off what is to be parsed.
 std::vector<std::string> command_of(int& argc, char** argv) {
-    if (argc < 2 || std::string_view{argv[1]} != "run") return {};
+    if (argc < 2 || (std::string_view{argv[1]} != "run" && std::string_view{argv[1]} != "shell")) return {};
     auto** const end = argv + argc;
     auto** const dashes = std::find_if(argv + 2, end, [](const char* word) { return std::string_view{word} == "--"; });
     if (dashes == end) return {};

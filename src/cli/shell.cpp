@@ -1,6 +1,7 @@
 #include "cli/shell.hpp"
 
 #include <fmt/format.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <termios.h>
 #include <unistd.h>
@@ -148,6 +149,10 @@ public:
             if (window_has_changed.exchange(false)) tell_window();
             const auto got = ::read(STDIN_FILENO, keys, sizeof keys);
             if (got < 0 && errno == EINTR) continue;
+            if (got == 0 && !is_hung_up()) {  // the end of a file, or Ctrl-D before the terminal was ours: as a key
+                if (!post_patiently(state_, path_ + "/input", "\x04") || ::isatty(STDIN_FILENO) == 0) return false;
+                continue;
+            }
             if (got <= 0) return false;
             const auto typed = escape.pass({keys, static_cast<std::size_t>(got)});
             if (!typed) return true;
@@ -163,6 +168,10 @@ private:
         if (::ioctl(STDIN_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_row == 0 || size.ws_col == 0) return;
         (void)post_patiently(state_, path_ + "/window",
                              fmt::format(R"({{"rows":{},"columns":{}}})", size.ws_row, size.ws_col));
+    }
+    static bool is_hung_up() {
+        pollfd input{STDIN_FILENO, POLLIN, 0};
+        return ::isatty(STDIN_FILENO) != 0 && ::poll(&input, 1, 0) > 0 && (input.revents & POLLHUP) != 0;
     }
     static void show(std::string_view bytes) { (void)write_all(STDOUT_FILENO, bytes); }
 
@@ -255,7 +264,7 @@ int shell(const ShellOptions& options) {
         if (!wait_for_start(options.state, *job)) return 130;
     } else {
         // Says also that it is none, before anything else is done.
-        const auto reply = Client{options.state}.call("POST", fmt::format("/api/v1/jobs/{}/input", *job));
+        const auto reply = Client{options.state}.call("POST", "/api/v1/jobs/" + escaped(options.attach) + "/input");
         if (!reply) return fail_with(reply.error());
         if (reply->status >= 300) return explain_failure(reply->status, reply->body);
         if (const auto shown = session.show_the_past(); !shown) return fail_with(shown.error());
