@@ -212,7 +212,9 @@ private:
         if (is_oldest && !tried.may_change_with_time) remember(state, now_, shape, id, version, waits, asks);
     }
 
-    Tried try_one(JobId id) {
+    /// notes  it speaks for its array: the reason of one that does not would take turns with the reason of one that
+    /// does
+    Tried try_one(JobId id, bool notes = true) {
         const auto& state = core_.state();
         const bool held = state.find<Reservation>(id) != nullptr;
         const auto tried = try_to_start(core_, now_, id);
@@ -220,7 +222,7 @@ private:
             reservation_went_ |= held;
             return tried;
         }
-        note_blocked(core_, now_, id, tried.why);
+        if (notes) note_blocked(core_, now_, id, tried.why);
         // Something else keeps it: nobody needs to wait for its sake.
         const bool waits = waits_for_room(state.spec_of(state.at<Job>(id)), tried.why.why);
         if (!waits && held) {
@@ -237,7 +239,8 @@ private:
         state.table<Reservation>().for_each([&](const Reservation& held) { holder = held.job; });
         if (!holder || state.find<Claim>(holder) != nullptr) return;
         const auto& shape = state.shape_of_job(state.at<Job>(holder));
-        if (shape.ready.contains(holder) && !is_remembered(state, now_, shape, holder)) try_one(holder);
+        if (!shape.ready.contains(holder) || is_remembered(state, now_, shape, holder)) return;
+        try_one(holder, holder == head_of(state, shape));
     }
 
     void reserve(JobId id, const JobSpec& spec) { reservation_went_ |= reserve_for(core_, now_, id, spec); }
