@@ -21,7 +21,7 @@ FOLDER = ROOT / "docs" / "bench"
 PAGE = ROOT / "docs" / "benchmarks.md"
 # What a figure depends on. A record is of these sources when their trees in git are the same, whatever else a commit
 # holds; so a record that is committed still matches the commit that holds it.
-SOURCES = ("src", "apps", "bench", "cmake", "CMakeLists.txt", "CMakePresets.json", "tests/scenario", "tools/harness.py", "tools/measure")
+SOURCES = ("src", "apps", "bench", "cmake", "CMakeLists.txt", "CMakePresets.json", "tests/scenario", "tools/harness.py", "tools/terminal.py", "tools/measure")
 
 
 def git(*words):
