@@ -371,4 +371,15 @@ std::optional<std::string> Gateways::broken() const {
     return std::nullopt;
 }
 
+std::string Gateways::one_open() const {
+    if (requests_.empty()) return {};
+    const auto& [id, request] = *requests_.begin();
+    const auto& gateway = gateways_[request.gateway];
+    std::string text = fmt::format("request {} of service {} at {}{}, come at {}, ", id, request.service, gateway.name,
+                                   gateway.silent ? " (silent)" : "", request.arrived.time_since_epoch().count());
+    text += request.attempt ? fmt::format("with attempt {}", request.attempt.value)
+                            : fmt::format("waiting with {} others", gateway.waiting[request.service].size() - 1);
+    return text;
+}
+
 }  // namespace stargate::twin

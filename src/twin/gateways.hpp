@@ -73,6 +73,8 @@ public:
     [[nodiscard]] std::size_t size() const { return gateways_.size(); }
     [[nodiscard]] bool is_silent(std::size_t gateway) const { return gateways_[gateway].silent; }
     [[nodiscard]] bool is_idle() const { return requests_.empty(); }
+    /// One that is under way or waits, in words; empty: there is none.
+    [[nodiscard]] std::string one_open() const;
     /// Requests by how they ended, and `asked` for all.
     [[nodiscard]] const std::map<std::string, std::uint64_t>& counts() const { return counts_; }
     [[nodiscard]] std::optional<std::string> broken() const;

@@ -183,7 +183,9 @@ void World::plan_services_close() {
 void World::close_services() {
     if (!control_plane_) return;
     const auto& state = control_plane_->state();
-    if (!gateways_.is_idle()) broken("a request has no end though nothing goes wrong");
+    if (const auto open = gateways_.one_open(); !open.empty()) {
+        broken("a request has no end though nothing goes wrong: " + open);
+    }
     state.table<Service>().for_each([&](const Service& service) {
         std::int32_t left = 0;
         std::int32_t serving = 0;
