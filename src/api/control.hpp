@@ -116,8 +116,9 @@ public:
     [[nodiscard]] virtual Result<std::vector<OutputPiece>> read_output(JobId job, AttemptId attempt,
                                                                        std::int64_t offset, std::size_t most) const = 0;
 
-    /// Typed at the terminal of an attempt that has one; at most 16 KiB. Returns at once; lost where it does not run.
-    virtual void type(AttemptId attempt, std::string bytes) = 0;
+    /// Typed at the terminal of an attempt that has one; lost where that does not run any more. False: what was typed
+    /// before has not been taken there, and this has to wait.
+    [[nodiscard]] virtual bool type(AttemptId attempt, std::string bytes) = 0;
     virtual void set_window(AttemptId attempt, std::uint16_t rows, std::uint16_t columns) = 0;
 
     [[nodiscard]] virtual Figures figures() const = 0;

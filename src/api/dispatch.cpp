@@ -43,7 +43,7 @@ const std::vector<Api::Route>& Api::routes() {
         {"GET",
          {"api", "v1", "jobs", "*", "logs"},
          &Api::logs,
-         {flag_in("follow"), flag_in("frames"), whole_in("attempt", 1), text_in("resume")}},
+         {flag_in("follow"), flag_in("frames"), whole_in("attempt", 1), text_in("resume"), flag_in("typed")}},
         {"POST", {"api", "v1", "jobs", "*", "follow"}, &Api::follow},
         {"POST", {"api", "v1", "jobs", "*", "cancel"}, &Api::act_on_jobs},
         {"POST", {"api", "v1", "jobs", "*", "hold"}, &Api::act_on_jobs},

@@ -126,9 +126,11 @@ public:
         figures.last_fact = known_;
         return figures;
     }
-    void type(AttemptId attempt, std::string bytes) override {
+    bool type(AttemptId attempt, std::string bytes) override {
+        if (!takes_keys) return false;
         const std::scoped_lock lock{mutex_};
         output_[attempt].push_back({0, false, 0, 0, std::move(bytes)});  // as a terminal echoes it
+        return true;
     }
     void set_window(AttemptId, std::uint16_t rows, std::uint16_t columns) override { window = {rows, columns}; }
     void shut_down(RunningWork work) override { shut_down_with = work; }
@@ -165,6 +167,7 @@ public:
     std::string broken;  // what the store says to every submit
     std::optional<RunningWork> shut_down_with;
     std::pair<int, int> window;
+    bool takes_keys = true;
 
 private:
     Answer decided(const Input& input) {

@@ -114,7 +114,10 @@ private:
         if (spec().min_gpus != spec().max_gpus) {
             note("gpus", refuse_text("who types at a terminal has always as many; write `2`"));
         }
-        if (body_.find("count") != nullptr) note("count", refuse_text("stands beside `terminal`, which one has"));
+        for (const auto* field : {"count", "ranks"}) {
+            if (body_.find(field) != nullptr) note(field, refuse_text("stands beside `terminal`, where one rank is"));
+        }
+        spec().retries = 0;  // nobody sits before the next one
         job_.launch.terminal = true;
         spec().one_rank_a_node = job_.launch.one_rank_a_node = true;
         if (body_.find("kind") == nullptr) spec().kind = Kind::shell;

@@ -294,10 +294,7 @@ Response Api::logs(const Request& request) {
         return reply;
     }
     options.heard = std::move(*heard);
-    if (options.until_end) {
-        const auto launch = control_.launch_of(*id);
-        options.is_typed_at = launch && launch->terminal;
-    }
+    options.is_typed_at = request.target.is_set("typed");
     // A name may mean another job when the client asks again after a break: it is told which one this is.
     options.accepted = fmt::format(R"({{"id":{},"count":1}})", id->value);
     return follow_jobs(control_, *id, 1, options);

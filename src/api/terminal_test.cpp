@@ -23,6 +23,8 @@ TEST_F(ApiTerminal, IsTypedAtAndHasASize) {
     EXPECT_EQ(wire().ask("POST", path + "/window", R"({"rows":40,"columns":132})").status, 200);
     EXPECT_EQ(control_.window, std::pair(40, 132));
     EXPECT_EQ(wire().ask("POST", path + "/input", std::string(16'385, 'x')).status, 413);
+    control_.takes_keys = false;
+    EXPECT_EQ(wire().ask("POST", path + "/input", "x").code(), "too_much_typed");
     for (const auto* wrong : {R"({"rows":0,"columns":80})", R"({"rows":24})", R"({"rows":"24","columns":80})", "[]"}) {
         EXPECT_EQ(wire().ask("POST", path + "/window", wrong).status, 422) << wrong;
     }
@@ -41,8 +43,8 @@ TEST_F(ApiTerminal, OthersHaveNone) {
 
 TEST_F(ApiTerminal, WhatDoesNotGoWithOneIsRefused) {
     start();
-    for (const auto* more :
-         {R"("terminal":"yes")", R"("terminal":true,"gpus":"1..2")", R"("terminal":true,"count":2)"}) {
+    for (const auto* more : {R"("terminal":"yes")", R"("terminal":true,"gpus":"1..2")", R"("terminal":true,"count":2)",
+                             R"("terminal":true,"ranks":"per_gpu")"}) {
         const auto reply =
             wire().ask("POST", "/api/v1/jobs", std::string{R"({"argv":["sh"],"folder":"/",)"} + more + "}");
         EXPECT_EQ(reply.status, 422) << more << reply.body;

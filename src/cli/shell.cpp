@@ -9,11 +9,13 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <condition_variable>
 #include <csignal>
 #include <cstdlib>
 #include <mutex>
 #include <optional>
 #include <thread>
+#include <utility>
 
 #include "api/json.hpp"
 #include "base/json_text.hpp"
@@ -31,7 +33,7 @@ namespace {
 
 constexpr std::size_t shown_of_the_past = 8U << 10;  // bytes, to who takes it up again
 
-std::atomic<bool> was_interrupted = false;
+std::atomic<int> was_interrupted = 0;
 std::atomic<bool> window_has_changed = true;
 
 /// As long as it lives, each key goes to the job as it is typed, Ctrl-C too.
@@ -80,16 +82,47 @@ private:
     bool has_tilde_ = false;
 };
 
-/// Asks again while the control plane is away; false when it stays away, or says no.
-bool post_patiently(const std::string& state, const std::string& target, const std::string& body) {
-    const auto until = std::chrono::steady_clock::now() + longest_absence;
-    while (true) {
-        const auto reply = Client{state}.call("POST", target, body);
-        if (reply && reply->status != 503) return reply->status < 300;
-        if (std::chrono::steady_clock::now() > until) return false;
-        std::this_thread::sleep_for(pause_between_tries);
+/// What is typed, on its way: whoever reads the keys never waits for the control plane.
+class Typed {
+public:
+    /// False: so much waits that this is dropped.
+    bool add(std::string_view keys) {
+        const std::lock_guard lock{mutex_};
+        if (waiting_.size() + keys.size() > most) return false;
+        waiting_ += keys;
+        came_.notify_one();
+        return true;
     }
-}
+    void window_changed() {
+        const std::lock_guard lock{mutex_};
+        window_ = true;
+        came_.notify_one();
+    }
+    struct Next {
+        std::string keys;
+        bool window = false;
+    };
+    /// Waits until there is something.
+    Next next() {
+        std::unique_lock lock{mutex_};
+        came_.wait(lock, [this] { return window_ || !waiting_.empty(); });
+        Next next{waiting_.substr(0, at_once), std::exchange(window_, false)};
+        waiting_.erase(0, next.keys.size());
+        return next;
+    }
+    [[nodiscard]] bool is_empty() {
+        const std::lock_guard lock{mutex_};
+        return waiting_.empty();
+    }
+
+private:
+    static constexpr std::size_t most = 1U << 20;
+    static constexpr std::size_t at_once = 8U << 10;
+    std::mutex mutex_;
+    std::condition_variable came_;
+    std::string waiting_;
+    bool window_ = true;  // tell it once
+};
 
 class Session {
 public:
@@ -125,7 +158,7 @@ public:
             auto resume = followed_.resume();
             if (resume.empty()) resume = resume_;
             const auto target =
-                path_ + "/logs?follow=1&frames=1" + (resume.empty() ? "" : "&resume=" + escaped(resume));
+                path_ + "/logs?follow=1&frames=1&typed=1" + (resume.empty() ? "" : "&resume=" + escaped(resume));
             (void)Client{state_}.stream("GET", target, {}, {}, [&](std::string_view piece) {
                 answered = std::chrono::steady_clock::now();
                 return followed_.take(piece) && !status_;
@@ -141,22 +174,43 @@ public:
         return *status_;
     }
 
-    /// Passes on what is typed, and the window's size; true: it was left, false: nothing comes any more.
-    bool type() {
+    /// Reads keys until the caller leaves (true), or there are no more (false).
+    bool read_keys() {
         Escape escape;
+        const bool is_person = ::isatty(STDIN_FILENO) != 0;
+        char last = '\n';
         char keys[4096];
         while (true) {
-            if (window_has_changed.exchange(false)) tell_window();
+            if (window_has_changed.exchange(false)) typed_.window_changed();
             const auto got = ::read(STDIN_FILENO, keys, sizeof keys);
             if (got < 0 && errno == EINTR) continue;
-            if (got == 0 && !is_hung_up()) {  // the end of a file, or Ctrl-D before the terminal was ours: as a key
-                if (!post_patiently(state_, path_ + "/input", "\x04") || ::isatty(STDIN_FILENO) == 0) return false;
+            if (got < 0 || (got == 0 && is_hung_up())) return false;
+            if (got ==
+                0) {  // the end of a file, or Ctrl-D before the terminal was ours: as a key, which ends a line first
+                add(last == '\n' || last == '\r' ? "\x04" : "\n\x04", true);
+                if (!is_person) return false;
                 continue;
             }
-            if (got <= 0) return false;
-            const auto typed = escape.pass({keys, static_cast<std::size_t>(got)});
-            if (!typed) return true;
-            if (!typed->empty() && !post_patiently(state_, path_ + "/input", *typed)) return false;
+            const std::string_view read{keys, static_cast<std::size_t>(got)};
+            last = read.back();
+            const auto on = is_person ? escape.pass(read) : std::string{read};
+            if (!on) return true;
+            add(*on, !is_person);
+        }
+    }
+
+    /// Passes on what was read, for ever. What a control plane may have taken before it went away is not typed twice.
+    [[noreturn]] void pass_on() {
+        while (true) {
+            const auto next = typed_.next();
+            if (next.window) tell_window();
+            while (!next.keys.empty()) {
+                const auto reply = Client{state_}.call("POST", path_ + "/input", next.keys);
+                const bool may_be_typed = reply ? reply->status != 429 && reply->status != 503
+                                                : reply.error().fault == Fault::unknown_outcome;
+                if (may_be_typed) break;  // or it has no terminal now, as one that waits to start anew
+                std::this_thread::sleep_for(pause_between_tries);
+            }
         }
     }
 
@@ -166,8 +220,15 @@ private:
     void tell_window() {
         winsize size{};
         if (::ioctl(STDIN_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_row == 0 || size.ws_col == 0) return;
-        (void)post_patiently(state_, path_ + "/window",
-                             fmt::format(R"({{"rows":{},"columns":{}}})", size.ws_row, size.ws_col));
+        (void)Client{state_}.call("POST", path_ + "/window",
+                                  fmt::format(R"({{"rows":{},"columns":{}}})", size.ws_row, size.ws_col));
+    }
+    /// A person hears that a key was lost; a file waits.
+    void add(const std::string& keys, bool waits) {
+        while (!typed_.add(keys)) {
+            if (!waits) return show("\a");
+            std::this_thread::sleep_for(pause_between_tries);
+        }
     }
     static bool is_hung_up() {
         pollfd input{STDIN_FILENO, POLLIN, 0};
@@ -178,6 +239,7 @@ private:
     std::string state_;
     std::string path_;
     std::uint64_t job_;
+    Typed typed_;
     std::string resume_;
     Followed followed_;
     std::optional<int> status_;
@@ -213,24 +275,31 @@ Result<std::string> body_of(const ShellOptions& options) {
     return body + ",\"environment\":" + *environment + "}";
 }
 
-/// Says once what it waits for. False: it has ended, or was given up by Ctrl-C.
+/// Says once what it waits for. False: it was given up by Ctrl-C, or the control plane stays away.
 bool wait_for_start(const std::string& state, std::uint64_t job) {
     bool has_said = false;
+    auto answered = std::chrono::steady_clock::now();
     while (true) {
         const auto reply = Client{state}.call("GET", fmt::format("/api/v1/jobs/{}", job));
         const auto row = reply && reply->status == 200 ? api::parse_json(reply->body) : Result<api::Json>{};
         const auto& now = row ? (*row)["state"].text : std::string{};
-        if (now == "running") return true;
-        if (now == "succeeded" || now == "failed" || now == "cancelled") return true;  // its output and end follow
+        if (reply && (reply->status == 404 || (!now.empty() && now != "waiting" && now != "starting"))) return true;
         const auto& reasons = row ? (*row)["reasons"].items : std::vector<api::Json>{};
         if (now == "waiting" && !reasons.empty() && !std::exchange(has_said, true)) {
             print_error("stargate: job {} waits: {}; Ctrl-C gives it up\n", job, reasons.front()["message"].text);
         }
-        if (was_interrupted) {
-            (void)Client{state}.call("POST", fmt::format("/api/v1/jobs/{}/cancel", job));
-            return false;
+        if (reply) answered = std::chrono::steady_clock::now();
+        const bool is_away = std::chrono::steady_clock::now() - answered > longest_absence;
+        if (was_interrupted || is_away) {
+            const bool is_over = Client{state}.call("POST", fmt::format("/api/v1/jobs/{}/cancel", job)).has_value();
+            if (is_over) return false;
+            if (is_away || was_interrupted > 1) {
+                print_error("stargate: no control plane answers; job {} may still start: stargate cancel {}\n", job,
+                            job);
+                return false;
+            }
         }
-        std::this_thread::sleep_for(std::chrono::milliseconds{has_said ? 100 : 5});
+        std::this_thread::sleep_for(std::chrono::milliseconds{has_said || !reply ? 100 : 5});
     }
 }
 
@@ -254,11 +323,11 @@ Result<std::uint64_t> job_of(const ShellOptions& options, int& status) {
 
 int shell(const ShellOptions& options) {
     std::signal(SIGPIPE, SIG_IGN);
+    on_signal(SIGINT, [](int) { ++was_interrupted; });
     int status = 1;
     const auto job = job_of(options, status);
     if (!job) return fail_with(job.error());
     if (*job == 0) return status;
-    on_signal(SIGINT, [](int) { was_interrupted = true; });
     Session session{options.state, *job};
     if (options.attach.empty()) {
         if (!wait_for_start(options.state, *job)) return 130;
@@ -269,27 +338,26 @@ int shell(const ShellOptions& options) {
         if (reply->status >= 300) return explain_failure(reply->status, reply->body);
         if (const auto shown = session.show_the_past(); !shown) return fail_with(shown.error());
     }
+    std::signal(SIGINT, SIG_DFL);  // at a terminal of ours it is a key
     on_signal(SIGWINCH, [](int) { window_has_changed = true; });
     RawTerminal terminal;
+    sigset_t window;  // the read of the thread that has the keys is what it interrupts
+    sigemptyset(&window);
+    sigaddset(&window, SIGWINCH);
+    pthread_sigmask(SIG_BLOCK, &window, nullptr);
+    std::thread{[&] { session.pass_on(); }}.detach();
     std::thread{[&] {
-        sigset_t window;  // this thread's read is what the signal interrupts
-        sigemptyset(&window);
-        sigaddset(&window, SIGWINCH);
         pthread_sigmask(SIG_UNBLOCK, &window, nullptr);
-        if (!session.type()) return;  // what it prints is still shown
+        if (!session.read_keys()) return;  // what it prints is still shown
         terminal.restore();
         print_error("\nstargate: left; take it up again with: stargate shell --attach {}\n", *job);
         std::_Exit(0);
     }}.detach();
-    sigset_t window;
-    sigemptyset(&window);
-    sigaddset(&window, SIGWINCH);
-    pthread_sigmask(SIG_BLOCK, &window, nullptr);
     status = session.follow();
     terminal.restore();
     if (!session.detail().empty()) print_error("stargate: job {}: {}\n", *job, without_controls(session.detail()));
     std::fflush(nullptr);
-    std::_Exit(status);  // the other thread reads from the terminal
+    std::_Exit(status);  // the other threads wait for keys
 }
 
 }  // namespace stargate::cli

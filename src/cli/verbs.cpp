@@ -275,6 +275,11 @@ int run_command(Asked& asked) {
 }
 
 int open_shell(Asked& asked) {
+    const bool asks = !asked.command.empty() || !asked.time.empty() || !asked.priority.empty() || !asked.name.empty() ||
+                      !asked.sandbox.empty() || !asked.tenant.empty() || asked.gpus != "1";
+    if (!asked.reference.empty() && asks) {
+        return fail_with({Fault::malformed, "--attach takes up what runs already as it is; leave the rest out"});
+    }
     ShellOptions options;
     options.state = asked.state;
     options.attach = asked.reference;

@@ -57,8 +57,9 @@ public:
     /// Carries out one command, in order for one attempt. Returns at once; the outcome comes as a report.
     virtual void carry_out(const Command& command) = 0;
 
-    /// Typed at the terminal of an attempt that has one; at most 16 KiB. Lost where that does not run here.
-    virtual void type(AttemptId, std::string) {}
+    /// Typed at the terminal of an attempt that has one. False: so much of what was typed before has not been taken
+    /// there that it has to wait. Lost where the attempt does not run here.
+    [[nodiscard]] virtual bool type(AttemptId, std::string) { return true; }
     /// The size of its terminal, in characters.
     virtual void set_window(AttemptId, std::uint16_t /*rows*/, std::uint16_t /*columns*/) {}
 };

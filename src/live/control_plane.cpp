@@ -72,8 +72,9 @@ void ControlPlane::stop() {
 
 void ControlPlane::get_ready() { writer_->get_ready(); }
 
-void ControlPlane::type(AttemptId attempt, std::string bytes) {
-    if (auto* engine = engine_ready_.load()) engine->type(attempt, std::move(bytes));
+bool ControlPlane::type(AttemptId attempt, std::string bytes) {
+    auto* engine = engine_ready_.load();
+    return engine != nullptr && engine->type(attempt, std::move(bytes));
 }
 
 void ControlPlane::set_window(AttemptId attempt, std::uint16_t rows, std::uint16_t columns) {

@@ -74,7 +74,7 @@ public:
     [[nodiscard]] Result<std::optional<RetiredJob>> find_retired(JobId job) const override;
     [[nodiscard]] Result<std::vector<api::OutputPiece>> read_output(JobId job, AttemptId attempt, std::int64_t offset,
                                                                     std::size_t most) const override;
-    void type(AttemptId attempt, std::string bytes) override;
+    [[nodiscard]] bool type(AttemptId attempt, std::string bytes) override;
     void set_window(AttemptId attempt, std::uint16_t rows, std::uint16_t columns) override;
     [[nodiscard]] api::Figures figures() const override;
     void shut_down(api::RunningWork work) override;

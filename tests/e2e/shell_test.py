@@ -86,6 +86,20 @@ class Shell(Machine):
         self.assertEqual(shell.end(), 130)
         self.stargate.wait_for("shell", "cancelled")
 
+    def test_one_that_was_preempted_can_be_typed_at_when_it_is_back(self):
+        shell = self.at_terminal("-g", "1")
+        shell.expect(r"\$ ")
+        self.submit("urgent", "sleep 2", "gpus: 4\npriority: production\n")
+        self.stargate.wait_for("urgent", "running")
+        shell.type("lost\n")  # nobody is there
+        self.stargate.wait_for("urgent", "succeeded")
+        wait_until("it is back", lambda: (row := self.job())["state"] == "running" and row["attempt"] > 1)
+        shell.expect(r"\$ ")
+        shell.type("echo it hea''rs\n")
+        shell.expect("it hears")
+        shell.type("\n~.")
+        self.assertEqual(shell.end(), 0)
+
     def test_only_shells_are_attached_to(self):
         self.submit("plain", "sleep 600")
         self.stargate.wait_for("plain", "running")
@@ -95,10 +109,21 @@ class Shell(Machine):
             self.assertIn(words, done.stderr)
 
     def test_what_is_typed_may_come_from_a_file(self):
-        done = subprocess.run([str(BINARY), "shell", "--state", str(self.state)], input="echo $((6*7))\n", text=True,
-                              capture_output=True, cwd=self.folder, timeout=60, check=False)
-        self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertIn("\n42", done.stdout.replace("\r", ""))
+        for typed in ("echo $((6*7))\n", "echo $((6*7))", "~.\necho $((6*7))\n"):
+            done = subprocess.run([str(BINARY), "shell", "--state", str(self.state)], input=typed, text=True,
+                                  capture_output=True, cwd=self.folder, timeout=60, check=False)
+            self.assertEqual(self.job()["state"], "succeeded" if "~" not in typed else self.job()["state"], done.stderr)
+            self.assertIn("\n42", done.stdout.replace("\r", ""), typed)
+
+    def test_a_command_that_is_warned_saves(self):
+        program = "import signal, sys, time\ndef told(*_):\n  print('saved', flush=True); sys.exit(0)\n" \
+                  "signal.signal(signal.SIGTERM, told); print('ready', flush=True); time.sleep(600)"
+        shell = self.at_terminal("--name", "train", "--", "/usr/bin/python3", "-c", program)
+        shell.expect("ready")
+        self.stargate.run("cancel", "train")
+        shell.expect("saved")
+        shell.end()
+        self.assertEqual(self.stargate.job("train")["state"], "cancelled")
 
     def test_a_command_of_ones_own_ends_as_it_does(self):
         shell = self.at_terminal("--", "/bin/sh", "-c", "read line; echo got $line; exit 3")

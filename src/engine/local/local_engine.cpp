@@ -55,6 +55,8 @@ public:
         if (was_empty) eventfd_write(wake_.get(), 1);
     }
 
+    [[nodiscard]] local::Typing& typing() { return supervisor_.typing(); }
+
 private:
     void work() {
         std::array<epoll_event, 64> events;
@@ -129,9 +131,11 @@ void LocalEngine::carry_out(const Command& command) {
     thread_->hand_over([command](local::Supervisor& supervisor) { supervisor.carry_out(command); });
 }
 
-void LocalEngine::type(AttemptId attempt, std::string bytes) {
+bool LocalEngine::type(AttemptId attempt, std::string bytes) {
+    if (!thread_->typing().take(attempt.value, bytes.size())) return false;
     thread_->hand_over(
         [attempt, bytes = std::move(bytes)](local::Supervisor& supervisor) { supervisor.type(attempt, bytes); });
+    return true;
 }
 
 void LocalEngine::set_window(AttemptId attempt, std::uint16_t rows, std::uint16_t columns) {

@@ -34,7 +34,7 @@ public:
 
     Result<std::vector<Unknown>> adopt(const std::vector<Believed>& believed) override;
     void carry_out(const Command& command) override;
-    void type(AttemptId attempt, std::string bytes) override;
+    [[nodiscard]] bool type(AttemptId attempt, std::string bytes) override;
     void set_window(AttemptId attempt, std::uint16_t rows, std::uint16_t columns) override;
 
 private:

@@ -223,6 +223,15 @@ struct Outranked {
     }
 };
 
-using Answer = std::variant<Refused, Running, Ended, Stepped, Outranked>;
+/// So many typed bytes are at the terminal now, or were dropped with one that is gone.
+struct Taken {
+    std::uint64_t bytes = 0;
+    template <class Self, class Coder>
+    static void fields(Self& self, Coder& coder) {
+        coder(self.bytes);
+    }
+};
+
+using Answer = std::variant<Refused, Running, Ended, Stepped, Outranked, Taken>;
 
 }  // namespace stargate::local

@@ -1,6 +1,7 @@
 #include "engine/local/output_log.hpp"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -31,7 +32,12 @@ Result<OutputLog> OutputLog::open(const std::string& path) {
 Result<OutputLog::Part> OutputLog::read(std::int64_t offset, std::size_t most) const {
     using local::OutputFrameHead;
     if (offset < 0) return fail(Fault::malformed, "an offset of an output file is never negative");
-    std::string bytes(std::max(most, OutputFrameHead::size + OutputFrameHead::longest), '\0');
+    struct stat status {};
+    if (fstat(file_.get(), &status) != 0)
+        return fail(Fault::unavailable, local::failure("cannot read the output file"));
+    const auto there = static_cast<std::size_t>(std::max<std::int64_t>(status.st_size - offset, 0));
+    if (there == 0) return Part{.pieces = {}, .next_offset = offset};  // whoever follows finds this most of the time
+    std::string bytes(std::min(there, std::max(most, OutputFrameHead::size + OutputFrameHead::longest)), '\0');
     const auto got = pread(file_.get(), bytes.data(), bytes.size(), offset);
     if (got < 0) return fail(Fault::unavailable, local::failure("cannot read the output file"));
     bytes.resize(static_cast<std::size_t>(got));

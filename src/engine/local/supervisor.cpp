@@ -149,6 +149,7 @@ void Supervisor::end_ranks(const EndRanks& command) {
 }
 
 void Supervisor::forget(AttemptId attempt) {
+    typing_.forget(attempt.value);
     foreign_.erase(attempt.value);
     auto& entry = *tracked_.try_emplace(attempt.value).first;
     entry.second.is_forgotten = true;
@@ -168,15 +169,19 @@ void Supervisor::send(Entry& entry, const Order& order) {
     }
 }
 
-void Supervisor::type(AttemptId attempt, const std::string& bytes) { send_if_linked(attempt, Typed{speaker_, bytes}); }
-
-void Supervisor::set_window(AttemptId attempt, std::uint16_t rows, std::uint16_t columns) {
-    send_if_linked(attempt, Window{speaker_, rows, columns});
+void Supervisor::type(AttemptId attempt, const std::string& bytes) {
+    if (!send_if_linked(attempt, Typed{speaker_, bytes})) typing_.forget(attempt.value);
 }
 
-void Supervisor::send_if_linked(AttemptId attempt, const Order& order) {
+void Supervisor::set_window(AttemptId attempt, std::uint16_t rows, std::uint16_t columns) {
+    (void)send_if_linked(attempt, Window{speaker_, rows, columns});
+}
+
+bool Supervisor::send_if_linked(AttemptId attempt, const Order& order) {
     const auto found = tracked_.find(attempt.value);
-    if (found != tracked_.end() && found->second.link.is_open()) send(*found, order);
+    if (found == tracked_.end() || found->second.is_final || !found->second.link.is_open()) return false;
+    send(*found, order);
+    return true;
 }
 
 void Supervisor::take_ready(std::uint64_t tag, std::uint32_t events) {
@@ -220,6 +225,7 @@ void Supervisor::take(Entry& entry, const Answer& answer) {
                    [&](const Stepped& stepped) {
                        options_.listener(Progress{id, stepped.step});
                    },
+                   [&](const Taken& taken) { typing_.give_back(entry.first, taken.bytes); },
                    [&](const Outranked&) {},  // another control plane leads: what it brings about is not ours to tell
                },
                answer);
@@ -237,6 +243,7 @@ void Supervisor::process_ended(Entry& entry) {
 }
 
 void Supervisor::link_closed(Entry& entry) {
+    typing_.forget(entry.first);
     auto& [attempt, tracked] = entry;
     // Our own child still lives, or its end is about to be told. It has cut us off: it is found again by its folder.
     if (tracked.pid != 0) {

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -14,6 +16,34 @@
 
 namespace stargate::local {
 
+/// Bytes that were typed at each terminal and have not been taken there: bounded, wherever they lie. From any thread.
+class Typing {
+public:
+    [[nodiscard]] bool take(std::uint64_t attempt, std::size_t bytes) {
+        const std::lock_guard guard{mutex_};
+        auto& held = held_[attempt];
+        if (held > 0 && held + bytes > most) return false;
+        held += bytes;
+        return true;
+    }
+    void give_back(std::uint64_t attempt, std::uint64_t bytes) {
+        const std::lock_guard guard{mutex_};
+        const auto found = held_.find(attempt);
+        if (found == held_.end()) return;  // typed in the life of an earlier control plane
+        found->second -= std::min<std::size_t>(found->second, bytes);
+        if (found->second == 0) held_.erase(found);
+    }
+    void forget(std::uint64_t attempt) {
+        const std::lock_guard guard{mutex_};
+        held_.erase(attempt);
+    }
+
+private:
+    static constexpr std::size_t most = 64U << 10;
+    std::mutex mutex_;
+    std::map<std::uint64_t, std::size_t> held_;  // by attempt
+};
+
 /// The local engine's work, on one thread: follows the shim of every attempt that it has been told of. Says what it
 /// wants to be woken for by epoll; holds no thread and no lock.
 class Supervisor {
@@ -25,6 +55,7 @@ public:
     /// To attempts whose launch has a terminal alone.
     void type(AttemptId attempt, const std::string& bytes);
     void set_window(AttemptId attempt, std::uint16_t rows, std::uint16_t columns);
+    [[nodiscard]] Typing& typing() { return typing_; }
     [[nodiscard]] std::vector<Unknown> adopt(const std::vector<Believed>& believed);
 
     /// What epoll brought, by the tag that was given to it.
@@ -80,7 +111,7 @@ private:
     void remove_if_dead(std::uint64_t attempt);
 
     void send(Entry& entry, const Order& order);
-    void send_if_linked(AttemptId attempt, const Order& order);
+    [[nodiscard]] bool send_if_linked(AttemptId attempt, const Order& order);
     void take_answers(Entry& entry);
     void take(Entry& entry, const Answer& answer);
     void process_ended(Entry& entry);
@@ -102,6 +133,7 @@ private:
     std::map<std::uint64_t, Tracked> tracked_;  // by attempt
     std::map<std::uint64_t, Unknown> foreign_;  // found beyond what State believes, and not forgotten
     std::int64_t look_at_foreign_us_ = INT64_MAX;
+    Typing typing_;
 };
 
 }  // namespace stargate::local

@@ -14,7 +14,10 @@ protected:
         return launch;
     }
     AttemptId shell() { return start(at_terminal({"/bin/sh", "-i"})); }
-    void type(AttemptId attempt, const std::string& bytes) { engine_->type(attempt, bytes); }
+    /// As a client does: what has to wait is sent again.
+    void type(AttemptId attempt, const std::string& bytes) {
+        EXPECT_TRUE(soon([&] { return engine_->type(attempt, bytes); }));
+    }
 };
 
 TEST_F(TerminalTest, AShellTakesWhatIsTypedAndEchoesIt) {
@@ -67,6 +70,47 @@ TEST_F(TerminalTest, AWarnedShellGoesWithWhatRunsInIt) {
     const auto ended = reports_.next<RanksEnded>(attempt);
     ASSERT_TRUE(ended);
     EXPECT_LT(std::chrono::steady_clock::now() - begun, std::chrono::seconds{40}) << "only the deadline ended it";
+}
+
+TEST_F(TerminalTest, AWarnedProgramHasTheTimeToSave) {
+    const std::string saves = "trap 'echo sav\"\"ing; sleep 0.3; echo sav\"\"ed; exit 0' TERM; echo read\"\"y; ";
+    const auto alone = start(at_terminal({"/bin/sh", "-c", saves + "while :; do sleep 0.05; done"}));
+    ASSERT_TRUE(prints(alone, "ready"));
+    end(alone, std::chrono::seconds{50});
+    const auto ended = reports_.next<RanksEnded>(alone);
+    ASSERT_TRUE(ended);
+    EXPECT_EQ(ended->exit.code, 0);
+    EXPECT_NE(output(alone).find("saved"), std::string::npos) << output(alone);
+
+    const auto at_prompt = start(at_terminal({"/bin/bash", "--norc", "-i"}));
+    type(at_prompt, "/bin/sh -c \"" +
+                        std::string{"trap 'echo sav''ed; exit 0' TERM; echo read''y; while :; do sleep 0.05; done"} +
+                        "\"\n");
+    ASSERT_TRUE(prints(at_prompt, "ready\r")) << output(at_prompt);
+    end(at_prompt, std::chrono::seconds{4});
+    ASSERT_TRUE(reports_.next<RanksEnded>(at_prompt));
+    EXPECT_NE(output(at_prompt).find("saved"), std::string::npos) << output(at_prompt);
+}
+
+TEST_F(TerminalTest, WhatNobodyReadsIsBounded) {
+    const auto attempt = start(at_terminal({"/bin/sh", "-c", "stty raw -echo; echo ready; exec sleep 600"}));
+    ASSERT_TRUE(prints(attempt, "ready"));
+    std::size_t typed = 0;
+    const std::string keys(8'000, 'x');
+    const auto limit = std::chrono::steady_clock::now() + std::chrono::milliseconds{500};
+    while (std::chrono::steady_clock::now() < limit) typed += engine_->type(attempt, keys) ? keys.size() : 0;
+    EXPECT_GT(typed, 60'000U);
+    EXPECT_LT(typed, 200'000U);
+    end(attempt, std::chrono::milliseconds{0});
+    EXPECT_TRUE(reports_.next<RanksEnded>(attempt));
+}
+
+TEST_F(TerminalTest, AProgramThatClosesItsStreamsGoesOn) {
+    const auto attempt = start(at_terminal({"/bin/sh", "-c", "exec </dev/null >/dev/null 2>&1; sleep 0.3; exit 4"}));
+    const auto ended = reports_.next<RanksEnded>(attempt);
+    ASSERT_TRUE(ended);
+    EXPECT_EQ(ended->exit.kind, ExitKind::exited) << ended->exit.detail;
+    EXPECT_EQ(ended->exit.code, 4);
 }
 
 TEST_F(TerminalTest, ItOutlivesTheControlPlane) {

@@ -16,6 +16,8 @@ namespace {
 /// What ranks get to end in when another of their gang has failed: they wait for it in vain, and may want to say so.
 constexpr std::int64_t broken_gang_grace_us = 5'000'000;
 constexpr std::int64_t init_patience_us = 5'000'000;
+/// What a shell that is told that its terminal goes needs to go too.
+constexpr std::int64_t longest_hang_up_us = 1'000'000;
 /// A longer grace than any makes sense; keeps sums of times in range.
 constexpr std::int64_t longest_grace_us = 365LL * 24 * 3600 * 1'000'000;
 }  // namespace
@@ -91,6 +93,7 @@ void Generation::warn(const End& end) {
         return;
     }
     signal_ranks(SIGTERM, staying(), already_leaving_from);
+    if (place_.spec.terminal) hang_up_at_us_ = kill_at_us_ - std::min(grace / 2, longest_hang_up_us);
     settle_leaving();
 }
 
@@ -196,10 +199,17 @@ void Generation::settle_leaving() {
     }
 }
 
-std::int64_t Generation::next_time() const { return standing_ == Standing::over ? never_us : kill_at_us_; }
+std::int64_t Generation::next_time() const {
+    return standing_ == Standing::over ? never_us : std::min(kill_at_us_, hang_up_at_us_);
+}
 
 void Generation::act_on_time(std::int64_t now_us) {
-    if (standing_ != Standing::over && now_us >= kill_at_us_) kill_leaving();
+    if (standing_ == Standing::over) return;
+    if (now_us >= hang_up_at_us_) {
+        hang_up_at_us_ = never_us;
+        signal_ranks(SIGHUP, 0, run_.ranks);
+    }
+    if (now_us >= kill_at_us_) kill_leaving();
 }
 
 void Generation::kill_leaving() {

@@ -96,6 +96,7 @@ private:
     std::optional<Outcome> outcome_;
     std::optional<End> warning_;
     std::int64_t kill_at_us_;
+    std::int64_t hang_up_at_us_ = INT64_MAX;  // of a warned rank at a terminal, shortly before that
     bool was_killed_ = false;
     bool was_asked_to_kill_ = false;  // init was, with Confinement::none
     bool gang_broken_ = false;

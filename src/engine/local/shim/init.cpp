@@ -4,6 +4,7 @@
 #include <linux/sched.h>
 #include <poll.h>
 #include <sched.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
@@ -13,6 +14,9 @@
 
 #include <algorithm>
 #include <csignal>
+#include <cstdlib>
+#include <cstring>
+#include <string>
 #include <vector>
 
 #include "engine/local/shim/init_messages.hpp"
@@ -39,6 +43,17 @@ struct Child {
     }
     [[nodiscard]] bool has_ended() const { return is_reaped && (!is_warned || kill(-pid, 0) != 0); }
 };
+
+bool ignores(pid_t pid, int number) {
+    const auto path = "/proc/" + std::to_string(pid) + "/status";
+    const Fd file{open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+    char text[4096];
+    const auto got = file ? read(file.get(), text, sizeof text - 1) : -1;
+    if (got <= 0) return false;
+    text[got] = '\0';
+    const char* ignored = strstr(text, "\nSigIgn:");
+    return ignored != nullptr && (strtoull(ignored + 8, nullptr, 16) >> (number - 1) & 1U) != 0;
+}
 
 class Init {
 public:
@@ -109,12 +124,13 @@ private:
     }
 
     void start_at_terminal(const Run& run, RankFailure& why) {
-        const auto terminal = open_terminal(spec_.account.uid);
+        auto terminal = open_terminal(spec_.account.uid);
         if (!terminal.slave || !send_packet(link_.get(), encode(InitAnswer{TerminalMade{}}), {terminal.master.get()})) {
             why = {.local_rank = 0, .stage = RankFailure::streams, .error = errno};
             return;
         }
         start_rank(run, 0, terminal.slave.get(), terminal.slave.get(), why);
+        terminal_ = std::move(terminal.master);
     }
 
     void signal_ranks(const SignalRanks& order) {
@@ -124,8 +140,19 @@ private:
             if (child.is_told) continue;
             if (order.signal == SIGTERM && !child.is_reaped) child.is_warned = true;
             child.send(order.signal);
-            // A shell at a terminal does not heed the one; that its terminal goes it does, and so do those in it.
-            if (order.signal == SIGTERM && spec_.terminal) child.send(SIGHUP);
+            if (order.signal == SIGTERM && spec_.terminal) warn_at_terminal(child);
+        }
+    }
+
+    /// What runs at a shell's prompt has a group of its own, and is warned too. A shell does not heed SIGTERM: one that
+    /// stands at its prompt hears that its terminal goes, which it does heed.
+    void warn_at_terminal(const Child& child) const {
+        pid_t foreground = 0;
+        if (!terminal_ || ioctl(terminal_.get(), TIOCGPGRP, &foreground) != 0 || foreground <= 0) return;
+        if (foreground != child.pid) {
+            kill(-foreground, SIGTERM);
+        } else if (ignores(child.pid, SIGTERM)) {
+            child.send(SIGHUP);
         }
     }
 
@@ -172,6 +199,7 @@ private:
     Fd link_;
     Fd signals_;
     std::vector<Child> children_;  // by local rank
+    Fd terminal_;                  // the master side, where there is one
     bool is_started_ = false;
 };
 

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <string_view>
+#include <utility>
 
 #include "engine/local/output_frame.hpp"
 #include "engine/local/shim/terminal.hpp"
@@ -45,16 +46,25 @@ void Output::add_terminal(std::int32_t rank, Fd master) {
 }
 
 void Output::type(const std::string& bytes) {
-    constexpr std::size_t most_typed = 1U << 20;
-    if (typed_.size() + bytes.size() <= most_typed) typed_ += bytes;
+    typed_ += bytes;
     for (const auto& stream : streams_) {
+        if (stream.is_hung_up) return forget_typed();
         if (stream.is_terminal) type_on(stream);
     }
 }
 
+std::uint64_t Output::taken() { return std::exchange(taken_, 0); }
+
+void Output::forget_typed() {
+    taken_ += typed_.size();
+    typed_.clear();
+}
+
 void Output::type_on(const Stream& terminal) {
     const auto put = write(terminal.pipe.get(), typed_.data(), typed_.size());
-    if (put > 0) typed_.erase(0, static_cast<std::size_t>(put));
+    if (put <= 0) return;
+    taken_ += static_cast<std::uint64_t>(put);
+    typed_.erase(0, static_cast<std::size_t>(put));
 }
 
 void Output::set_window(std::uint16_t rows, std::uint16_t columns) {
@@ -68,7 +78,8 @@ void Output::set_window(std::uint16_t rows, std::uint16_t columns) {
 void Output::list(std::vector<pollfd>& polled) const {
     for (const auto& stream : streams_) {
         const bool may_type = stream.is_terminal && !typed_.empty();
-        polled.push_back({stream.pipe.get(), static_cast<short>(may_type ? POLLIN | POLLOUT : POLLIN), 0});
+        polled.push_back(
+            {stream.is_hung_up ? -1 : stream.pipe.get(), static_cast<short>(may_type ? POLLIN | POLLOUT : POLLIN), 0});
     }
 }
 
@@ -88,6 +99,7 @@ void Output::drain() {
         for (int i = 0; i < most_reads && take(stream); ++i) {}
     }
     streams_.clear();
+    forget_typed();  // the next terminal is another's
     if (lost_ > 0) (void)note_lost(0);
 }
 
@@ -104,7 +116,13 @@ bool Output::take(Stream& stream) {
         keep(stream, buffer_.get(), static_cast<std::size_t>(got));
         return true;
     }
-    if (got == 0 || (errno != EAGAIN && errno != EINTR)) stream.pipe.reset();
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) return false;
+    if (stream.is_terminal) {
+        stream.is_hung_up = true;
+        forget_typed();
+    } else {
+        stream.pipe.reset();
+    }
     return false;
 }
 

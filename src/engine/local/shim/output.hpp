@@ -25,8 +25,11 @@ public:
 
     /// The master side of a terminal, in the place of both streams.
     void add_terminal(std::int32_t rank, Fd master);
-    /// Typed at the terminal. What it does not take at once, for nobody reads there, is kept, up to a mebibyte.
+    /// Typed at the terminal. What it does not take at once, for nobody reads there, is kept: whoever sends it waits
+    /// for `taken`.
     void type(const std::string& bytes);
+    /// Typed bytes that the terminal has taken since this was asked last.
+    [[nodiscard]] std::uint64_t taken();
     /// The terminal's size, also of one that comes later.
     void set_window(std::uint16_t rows, std::uint16_t columns);
 
@@ -45,8 +48,10 @@ private:
         std::int32_t rank = 0;
         std::uint8_t number = 1;
         bool is_terminal = false;
+        bool is_hung_up = false;  // a terminal that nobody has open; closed, it would end who has it for his own
     };
     void type_on(const Stream& terminal);
+    void forget_typed();
     /// False when the stream has nothing more for now.
     bool take(Stream& stream);
     void keep(const Stream& stream, const char* bytes, std::size_t length);
@@ -63,6 +68,7 @@ private:
     std::uint64_t lost_ = 0;  // bytes that a full disk cost
     std::vector<Stream> streams_;
     std::string typed_;  // and not taken yet
+    std::uint64_t taken_ = 0;
     std::uint16_t rows_ = 24, columns_ = 80;
     std::unique_ptr<char[]> buffer_;
 };

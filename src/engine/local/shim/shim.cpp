@@ -297,6 +297,11 @@ void Shim::be_dismissed() {
     (void)records_->dismiss();
 }
 
+/// Whoever types waits for this.
+void Shim::tell_taken() {
+    if (const auto bytes = output_.taken(); bytes > 0) links_.tell(Taken{bytes});
+}
+
 void Shim::wait_and_take() {
     arm_timer(next_time());
     // The progress watch rests between two looks, so a job that writes without end costs nothing.
@@ -319,6 +324,7 @@ void Shim::wait_and_take() {
     settle();
     links_.take_ready(polled, links_at, [this](const Order& order) { return obey(order); });
     settle();
+    tell_taken();
     // The control plane died before it could commit the end: nobody else keeps it now.
     if (last_end_ && last_end_->final && !is_recorded_ && record_pause_us_ == 0 && !links_.has_listener())
         keep_record();

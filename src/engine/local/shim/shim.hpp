@@ -39,6 +39,7 @@ private:
     void next_generation(const Run& run);
     void end(const End& end);
     void tell_standing();
+    void tell_taken();
 
     void wait_and_take();
     void arm_timer(std::int64_t at_us);
