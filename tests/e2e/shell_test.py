@@ -113,11 +113,11 @@ class Shell(Machine):
             done = subprocess.run([str(BINARY), "shell", "--state", str(self.state)], input=typed, text=True,
                                   capture_output=True, cwd=self.folder, timeout=60, check=False)
             self.assertEqual(self.job()["state"], "succeeded" if "~" not in typed else self.job()["state"], done.stderr)
-            self.assertIn("\n42", done.stdout.replace("\r", ""), typed)
+            self.assertIn("42\n", done.stdout.replace("\r", ""), typed)
 
     def test_a_command_that_is_warned_saves(self):
-        program = "import signal, sys, time\ndef told(*_):\n  print('saved', flush=True); sys.exit(0)\n" \
-                  "signal.signal(signal.SIGTERM, told); print('ready', flush=True); time.sleep(600)"
+        program = "import os, signal, time\ndef told(*_):\n  os.write(1, b'saved'); os._exit(0)\n" \
+                  "signal.signal(signal.SIGTERM, told); os.write(1, b'ready'); time.sleep(600)"
         shell = self.at_terminal("--name", "train", "--", "/usr/bin/python3", "-c", program)
         shell.expect("ready")
         self.stargate.run("cancel", "train")
