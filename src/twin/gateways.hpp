@@ -72,7 +72,8 @@ public:
 
     [[nodiscard]] std::size_t size() const { return gateways_.size(); }
     [[nodiscard]] bool is_silent(std::size_t gateway) const { return gateways_[gateway].silent; }
-    [[nodiscard]] bool is_idle() const { return requests_.empty(); }
+    /// Requests that wait or are being answered.
+    [[nodiscard]] std::size_t open() const { return requests_.size(); }
     /// One that is under way or waits, in words; empty: there is none.
     [[nodiscard]] std::string one_open() const;
     /// Requests by how they ended, and `asked` for all.
