@@ -83,9 +83,9 @@ public:
     [[nodiscard]] virtual Result<std::optional<Answer>> find_key(const std::string& tenant, const std::string& key,
                                                                  const std::string& body) const = 0;
 
-    /// As submit, for what people ask of jobs, nodes and tenants: Cancel, Hold, Resize, Drain, SetTenant. All are taken
-    /// or none, and decided in order; what other users ask for comes between, and many take several batches. As many
-    /// answers come back. `by`: the uid of who asks.
+    /// As submit, for what people ask of jobs, nodes and tenants: Cancel, Hold, Resize, Edit, Drain, SetTenant. All are
+    /// taken or none, and decided in order; what other users ask for comes between, and many take several batches. As
+    /// many answers come back. `by`: the uid of who asks.
     virtual void ask(std::uint32_t by, std::vector<Input> inputs, Done<std::vector<Answer>> done) = 0;
 
     /// Runs `look` on the view, under its lock: copy out and be quick. `last_fact` is the newest fact folded.
@@ -104,8 +104,8 @@ public:
     /// an empty function ends it, and once this has returned the old one is not called any more.
     virtual void on_facts(std::function<void(std::uint64_t last_fact)> notify) = 0;
 
-    /// Jobs that left State, the last ended first, until `visit` returns false or `most` were seen; `after` goes on
-    /// after the one that was seen last. May read the store.
+    /// Jobs that left State, the last ended first, until `visit` returns false or `most` were seen; with `after`, those
+    /// that ended before it (of one instant, those with a lower id). May read the store.
     [[nodiscard]] virtual Result<void> read_retired(std::size_t most,
                                                     const std::function<bool(const RetiredJob&)>& visit,
                                                     const RetiredJob* after = nullptr) const = 0;

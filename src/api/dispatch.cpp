@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <limits>
 
 #include "api/job_rows.hpp"
 #include "api/query.hpp"
@@ -27,8 +28,21 @@ struct Api::Route {
     }
 };
 
+namespace {
+constexpr std::uint64_t most_instant = std::numeric_limits<std::int64_t>::max();
+constexpr std::uint64_t most_uid = std::numeric_limits<std::uint32_t>::max();
+
+std::vector<Parameter> with_limit(std::vector<Parameter> taken) {
+    taken.push_back(whole_in("limit", 1, most_job_rows));
+    return taken;
+}
+}  // namespace
+
 const std::vector<Api::Route>& Api::routes() {
     constexpr std::uint64_t most_gpus = 10'000'000;
+    static const std::vector<Parameter> of_history{whole_in("since", 0, most_instant),
+                                                   whole_in("until", 0, most_instant), whole_in("owner", 0, most_uid),
+                                                   text_in("tenant")};
     static const std::vector<Route> all{
         {"GET", {"metrics"}, &Api::metrics},
         {"GET", {"openapi.json"}, &Api::openapi},
@@ -39,6 +53,7 @@ const std::vector<Api::Route>& Api::routes() {
           word_in<JobState>("state")}},
         {"POST", {"api", "v1", "jobs"}, &Api::submit, {flag_in("follow")}},
         {"GET", {"api", "v1", "jobs", "*"}, &Api::job},
+        {"PATCH", {"api", "v1", "jobs", "*"}, &Api::edit},
         {"GET", {"api", "v1", "jobs", "*", "why"}, &Api::why},
         {"GET",
          {"api", "v1", "jobs", "*", "logs"},
@@ -58,6 +73,8 @@ const std::vector<Api::Route>& Api::routes() {
         {"PUT", {"api", "v1", "tenants", "**"}, &Api::set_tenant},
         {"GET", {"api", "v1", "services"}, &Api::services},
         {"GET", {"api", "v1", "usage"}, &Api::usage},
+        {"GET", {"api", "v1", "history"}, &Api::history, with_limit(of_history)},
+        {"GET", {"api", "v1", "history", "usage"}, &Api::usage_of_jobs, of_history},
         {"GET",
          {"api", "v1", "events"},
          &Api::events,

@@ -91,8 +91,10 @@ public:
         }();
         auto job = history.rbegin();
         if (after != nullptr) {
-            while (job != history.rend() && job->job.id != after->job.id) ++job;
-            if (job != history.rend()) ++job;
+            const auto ended = [](const RetiredJob& one) {
+                return std::pair{std::get<Finished>(one.job.phase).at, one.job.id};
+            };
+            while (job != history.rend() && ended(*job) >= ended(*after)) ++job;
         }
         for (; job != history.rend() && most > 0; ++job, --most) {
             if (!visit(*job)) break;

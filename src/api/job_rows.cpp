@@ -192,6 +192,10 @@ void append_row(std::string& out, const State& state, const Job& job, const JobS
     }
     nodes.push_back(']');
     row.text("detail", standing.detail);
+    append_milli(row.name("charged_gpu_s"), job.account.charged);
+    append_milli(row.name("lost_gpu_s"), job.account.lost);
+    row.number("recovered", job.account.recovered);
+    row.number("preempted", job.account.preempted);
     row.close();
 }
 

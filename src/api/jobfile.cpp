@@ -43,6 +43,7 @@ public:
             job_.lines[key.text] = key.line;
         }
         job_.file = presentable(setting_.file);
+        finish_sweep(root);
         finish_service(root);
         require(root, "name", !job_.submit.spec.name.empty());
         require_servers(root);
@@ -113,7 +114,7 @@ private:
     void finish_service(const YamlNode& root) {
         constexpr std::array<std::string_view, 6> of_services{"replicas", "slo",   "max_concurrency",
                                                               "drain",    "model", "endpoints"};
-        constexpr std::array<std::string_view, 8> of_others{"time",  "count",  "after",   "topology",
+        constexpr std::array<std::string_view, 9> of_others{"time",  "count",  "after",   "topology",  "sweep",
                                                             "ranks", "resize", "retries", "checkpoint"};
         const bool is_service = job_.submit.service.has_value();
         for (const auto& [key, value] : root.members) {
@@ -352,6 +353,46 @@ private:
             job_.launch.env.emplace_back(key.text, value.text);
         });
     }
+    /// `{LR: [0.1, 0.01], SEED: [1, 2, 3]}`: six elements.
+    void sweep(const YamlNode& node) {
+        each_member(node, "sweep", {}, [&](const YamlNode::Key& key, const YamlNode& value) {
+            const auto field = "sweep." + key.text;
+            if (const auto fits = check_variable_name(key.text); !fits) {
+                return reject(key.line, field, fits.error().detail);
+            }
+            const bool is_list = value.kind == YamlNode::Kind::sequence && !value.items.empty();
+            const bool is_plain = std::all_of(value.items.begin(), value.items.end(),
+                                              [](const YamlNode& item) { return item.kind == YamlNode::Kind::scalar; });
+            if (!is_list || !is_plain) {
+                return reject(value.line, field, fmt::format("no list of values; write `{}: [0.1, 0.01]`", key.text));
+            }
+            auto& variable = job_.launch.sweep.emplace_back();
+            variable.name = key.text;
+            for (const auto& item : value.items) variable.values.push_back(item.text);
+        });
+        if (job_.launch.sweep.empty()) reject(node.line, "sweep", "holds no variable; write `{LR: [0.1, 0.01]}`");
+    }
+    /// As many elements as there are combinations.
+    void finish_sweep(const YamlNode& root) {
+        if (root.find("sweep") == nullptr) return;
+        const auto line = job_.lines["sweep"];
+        if (root.find("count") != nullptr) {
+            return reject(line, "sweep", "says how many elements there are, and so does `count`; leave that out");
+        }
+        std::int64_t count = 1;
+        for (const auto& variable : job_.launch.sweep) {
+            const bool is_twice = std::any_of(job_.launch.env.begin(), job_.launch.env.end(),
+                                              [&](const auto& set) { return set.first == variable.name; });
+            if (is_twice) return reject(line, "sweep." + variable.name, "stands in `env` too; leave it out of one");
+            count *= static_cast<std::int64_t>(variable.values.size());
+            if (count > setting_.max_array) {
+                return reject(line, "sweep",
+                              fmt::format("has more than {} combinations; write fewer values, or several files",
+                                          setting_.max_array));
+            }
+        }
+        job_.submit.count = static_cast<std::int32_t>(count);
+    }
     void checkpoint(const YamlNode& node) {
         each_member(node, "checkpoint", {"dir", "grace"}, [&](const YamlNode::Key& key, const YamlNode& value) {
             if (key.text == "dir") {
@@ -491,6 +532,7 @@ const std::vector<JobReader::Field>& JobReader::fields() {
         {"dir", &JobReader::skip},               // read before other paths
         {"mounts", &JobReader::mounts},          //
         {"env", &JobReader::env},                //
+        {"sweep", &JobReader::sweep},            //
         {"checkpoint", &JobReader::checkpoint},  //
         {"retries", &JobReader::retries},        //
         {"replicas", &JobReader::replicas},      //

@@ -42,6 +42,30 @@ TEST(JobFile, ShortestOneGetsTheDefaults) {
     EXPECT_EQ(job->launch.sandbox, Sandbox::standard);
 }
 
+TEST(JobFile, ASweepHasAnElementForEachCombination) {
+    const auto job = parse(head + "sweep: {LR: [0.1, \"0.01\"], SEED: [1, 2, 3]}\n");
+    ASSERT_TRUE(job) << job.error().detail;
+    EXPECT_EQ(job->submit.count, 6);
+    std::vector<std::string> seen;
+    for (std::int32_t task = 0; task < 6; ++task) {
+        const auto variables = job->launch.swept(task);
+        ASSERT_EQ(variables.size(), 2U);
+        EXPECT_EQ(variables[0].first, "LR");
+        EXPECT_EQ(variables[1].first, "SEED");
+        seen.push_back(variables[0].second + " " + variables[1].second);
+    }
+    EXPECT_EQ(seen, (std::vector<std::string>{"0.1 1", "0.1 2", "0.1 3", "0.01 1", "0.01 2", "0.01 3"}));
+    EXPECT_TRUE(parse(head)->launch.swept(3).empty());
+}
+
+TEST(JobFile, ASweepIsNoLargerThanAnArrayMayBe) {
+    std::string list = "[0";
+    for (int i = 1; i < 400; ++i) list += ", " + std::to_string(i);
+    const auto text = head + "sweep: {A: " + list + "], B: " + list + "]}\n";
+    EXPECT_EQ(parse(text).error().detail,
+              "job.yaml:4: sweep: has more than 100000 combinations; write fewer values, or several files");
+}
+
 TEST(JobFile, EveryFieldArrives) {
     const auto job = parse(R"(
 kind: training
@@ -346,6 +370,16 @@ const std::vector<Bad> bad{
     {head + "env: {STARGATE_RANK: 0}\n",
      "job.yaml:4: env.STARGATE_RANK: STARGATE_ names are given by Stargate; use another name"},
     {head + "env: {A: [1]}\n", "job.yaml:4: env.A: a variable is one text; write it in quotes"},
+    {head + "sweep: [1]\n", "job.yaml:4: sweep: a group of fields belongs here; write `sweep: {NAME: ...}`"},
+    {head + "sweep: {}\n", "job.yaml:4: sweep: holds no variable; write `{LR: [0.1, 0.01]}`"},
+    {head + "sweep: {LR: 1}\n", "job.yaml:4: sweep.LR: no list of values; write `LR: [0.1, 0.01]`"},
+    {head + "sweep: {LR: []}\n", "job.yaml:4: sweep.LR: no list of values; write `LR: [0.1, 0.01]`"},
+    {head + "sweep: {LR: [[1]]}\n", "job.yaml:4: sweep.LR: no list of values; write `LR: [0.1, 0.01]`"},
+    {head + "sweep: {l r: [1]}\n",
+     "job.yaml:4: sweep.l r: not a variable's name; use letters, digits and `_`, the first no digit"},
+    {head + "sweep: {LR: [1]}\ncount: 3\n",
+     "job.yaml:4: sweep: says how many elements there are, and so does `count`; leave that out"},
+    {head + "sweep: {LR: [1]}\nenv: {LR: 1}\n", "job.yaml:4: sweep.LR: stands in `env` too; leave it out of one"},
     {head + "checkpoint: {grace: 2d}\n", "job.yaml:4: checkpoint.grace: `2d` is out of range; write 0s to 1h"},
     {head + "retries: -1\n", "job.yaml:4: retries: `-1` is no number from 0 to 1000; write one"},
     {head + "ranks: per_cpu\n",

@@ -21,6 +21,19 @@ const std::vector<std::string_view> known_members{
     "yaml",   "file", "folder",  "environment", "argv", "name",  "gpus", "gpu_type", "count", "priority", "time",
     "memory", "cpus", "sandbox", "tenant",      "env",  "after", "held", "kind",     "ranks", "grace",    "terminal"};
 
+/// Names of jobs to come after: a list, or one.
+Result<std::vector<std::string>> names_in(const Json& after) {
+    std::vector<std::string> names;
+    for (const auto& item : after.kind == Json::Kind::list ? after.items : std::vector<Json>{after}) {
+        if (item.kind != Json::Kind::text) return fail(Fault::malformed, "no name of a job; give [\"prepare\"]");
+        names.push_back(item.text);
+    }
+    return read_after(names);
+}
+
+constexpr std::string_view time_out_of_range = "out of range; write 1s to 366d";
+bool is_time_limit(Duration time) { return time >= std::chrono::seconds{1} && time <= longest_time_limit; }
+
 /// A command given as JSON members. Keeps the first error.
 class CommandReader {
 public:
@@ -52,9 +65,7 @@ public:
         terminal();
         env();
         after();
-        if (spec().time_limit < std::chrono::seconds{1} || spec().time_limit > longest_time_limit) {
-            note("time", refuse_text("out of range; write 1s to 366d"));
-        }
+        if (!is_time_limit(spec().time_limit)) note("time", refuse_text(std::string{time_out_of_range}));
         if (spec().grace > longest_grace) note("grace", refuse_text("out of range; write 0s to 1h"));
         if (failed_) return tl::unexpected<Error>(error_);
         return std::move(job_);
@@ -174,18 +185,10 @@ private:
             job_.launch.env.emplace_back(variable, value.word());
         }
     }
-    /// A list of names, or one.
     void after() {
         const auto* after = body_.find("after");
-        if (after == nullptr || after->kind == Json::Kind::null) return;
-        std::vector<std::string> names;
-        for (const auto& item : after->kind == Json::Kind::list ? after->items : std::vector<Json>{*after}) {
-            if (item.kind != Json::Kind::text) {
-                return note("after", refuse_text("no name of a job; give [\"prepare\"]"));
-            }
-            names.push_back(item.text);
-        }
-        note("after", put(job_.submit.after, read_after(names)));
+        if (after != nullptr && after->kind != Json::Kind::null)
+            note("after", put(job_.submit.after, names_in(*after)));
     }
 
     const Json& body_;
@@ -228,7 +231,49 @@ void put_environment(const Json& environment, Launch& launch) {
     launch.keep_environment = true;
 }
 
+/// One member of an edit.
+Result<void> read_change(const Json::Member& member, Edit& edit) {
+    const auto& [name, value] = member;
+    const auto put = [](auto& place, auto read) -> Result<void> {
+        if (!read) return tl::unexpected<Error>(read.error());
+        place = std::move(*read);
+        return {};
+    };
+    if (name == "after") return put(edit.after, names_in(value));
+    if (value.kind != Json::Kind::text && value.kind != Json::Kind::number) {
+        return fail(Fault::malformed, "one value belongs here; write a text or a number");
+    }
+    if (name == "priority") return put(edit.priority, read_priority(value.word()));
+    if (name == "time") {
+        const auto read = put(edit.time_limit, read_duration(value.word()));
+        if (read && !is_time_limit(*edit.time_limit)) return fail(Fault::malformed, std::string{time_out_of_range});
+        return read;
+    }
+    JobSpec spec;
+    if (const auto read = read_gpus(value.word(), spec); !read) return read;
+    if (spec.share > 0) return fail(Fault::malformed, "a part of a GPU is chosen at submit; write whole GPUs: 1, 1..4");
+    edit.gpus = GpuRange{spec.min_gpus, spec.max_gpus};
+    return {};
+}
+
 }  // namespace
+
+Result<Edit> parse_edit(std::string_view body) {
+    const std::vector<std::string_view> known{"priority", "time", "gpus", "after"};
+    if (!is_utf8(body)) return refuse("body", "not UTF-8; send UTF-8");
+    const auto json = parse_body(body);
+    if (!json) return tl::unexpected<Error>(json.error());
+    if (json->members.empty()) return refuse("body", "changes nothing; give priority, time, gpus or after");
+    Edit edit;
+    for (const auto& member : json->members) {
+        if (std::find(known.begin(), known.end(), member.name) == known.end()) {
+            return refuse(member.name, fmt::format("no such member{}; give priority, time, gpus or after",
+                                                   did_you_mean(member.name, known)));
+        }
+        if (const auto read = read_change(member, edit); !read) return refuse(member.name, read.error().detail);
+    }
+    return edit;
+}
 
 Result<ParsedJob> parse_submit(std::string_view body, JobFileSetting setting, bool keep_environment) {
     if (!is_utf8(body)) return refuse("body", "not UTF-8; send UTF-8");

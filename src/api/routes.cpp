@@ -4,11 +4,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <tuple>
 
 #include "api/account.hpp"
 #include "api/json.hpp"
 #include "api/query.hpp"
 #include "api/references.hpp"
+#include "api/request_body.hpp"
 #include "api/sentences.hpp"
 #include "api/words.hpp"
 #include "base/spelling.hpp"
@@ -249,6 +251,85 @@ void Api::act_on_jobs(const Request& request, const Finish& finish) {
                 const auto* job = state.find<Job>(of);
                 reply = refusal_reply({caller, state}, refused->why,
                                       {job == nullptr ? nullptr : &state.spec_of(*job), nullptr, of});
+            });
+            return reply;
+        });
+    });
+}
+
+namespace {
+
+/// An array is changed as a whole.
+Reply is_one_of_array(const std::string& reference, const Spec& array) {
+    return error_reply(409, "conflict",
+                       fmt::format("{} is one of {} elements of {}, which are changed together", reference, array.count,
+                                   array.spec.name),
+                       fmt::format("change all of them: stargate edit {}[]", array.first.value));
+}
+
+/// Why an edit was refused, in the words of what it asked for.
+Reply cannot_edit(const Sight& sight, const std::string& reference, JobId of, const Edit& edit, const Refusal& why) {
+    const auto& state = sight.state();
+    const auto* job = state.find<Job>(of);
+    if (why.why == Why::wrong_state && edit.after && job != nullptr && !std::holds_alternative<Finished>(job->phase)) {
+        return error_reply(
+            409, "wrong_state",
+            fmt::format("{} has been started, and only what waits can be told to come after others", reference),
+            fmt::format("leave `after` out, or cancel it and submit it again: stargate cancel {}", reference));
+    }
+    auto spec = job == nullptr ? JobSpec{} : state.spec_of(*job);
+    Submit asked;
+    if (edit.after) asked.after = *edit.after;
+    if (edit.priority) spec.priority = *edit.priority;
+    if (edit.gpus) std::tie(spec.min_gpus, spec.max_gpus) = std::tie(edit.gpus->least, edit.gpus->most);
+    return refusal_reply(sight, why, {&spec, &asked, {}});
+}
+
+}  // namespace
+
+void Api::edit(const Request& request, const Finish& finish) {
+    auto edit = parse_edit(request.body);
+    if (!edit) return finish(bad_body(edit.error()));
+    const auto& reference = request.target.path[3];
+    Named named;
+    bool is_denied = false;
+    bool is_over = true;
+    std::optional<Reply> is_part;
+    std::size_t active = 0;
+    control_.read([&](const State& state, Instant, std::uint64_t) {
+        const Sight sight{request.caller, state};
+        named = jobs_of(sight, reference);
+        if (named.jobs.empty()) return;
+        const auto& array = state.at<Spec>(state.at<Job>(named.jobs.front()).spec);
+        const bool is_whole = reference == array.spec.name || reference == fmt::format("{}[]", array.first.value);
+        if (!is_whole && array.count > 1) is_part = is_one_of_array(reference, array);
+        is_denied = !sight.may_act(array.spec);
+        for (const auto id : named.jobs) {
+            const auto& phase = state.at<Job>(id).phase;
+            is_over = is_over && std::holds_alternative<Finished>(phase);
+            if (std::holds_alternative<Active>(phase)) ++active;
+        }
+    });
+    if (!named.rivals.empty()) return finish(ambiguous(reference, named.rivals));
+    if (named.jobs.empty()) {
+        const auto retired = retired_of(control_, request.caller, reference);
+        if (!retired || !*retired) return finish(no_job(reference));
+    }
+    if (is_denied) return finish(forbidden("this job belongs to somebody else"));
+    if (is_over) {
+        return finish(error_reply(409, "wrong_state", fmt::format("{} has ended already", reference),
+                                  "look at it: stargate show " + reference));
+    }
+    if (is_part) return finish(*is_part);
+    edit->job = named.jobs.front();
+    const auto caller = request.caller;
+    control_.ask(caller.uid, {*edit}, [=, this](const Result<std::vector<Answer>>& answers) {
+        finish([=, this]() -> Response {
+            if (!answers) return failure_reply(answers.error());
+            if (answers->front().accepted()) return done_reply(named.jobs, active);
+            Reply reply;
+            control_.read([&](const State& state, Instant, std::uint64_t) {
+                reply = cannot_edit({caller, state}, reference, named.jobs.front(), *edit, answers->front().why);
             });
             return reply;
         });

@@ -93,6 +93,8 @@ private:
     Response tenants(const Request& request);
     Response services(const Request& request);
     Response usage(const Request& request);
+    Response history(const Request& request);
+    Response usage_of_jobs(const Request& request);
     Response events(const Request& request);
     Response event_types(const Request& request);
     Response info(const Request& request);
@@ -110,6 +112,7 @@ private:
 
     void whoami(const Request& request, const Finish& finish);
     void act_on_jobs(const Request& request, const Finish& finish);
+    void edit(const Request& request, const Finish& finish);
     void drain(const Request& request, const Finish& finish);
     void set_tenant(const Request& request, const Finish& finish);
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "api/follow.hpp"
+#include "api/history.hpp"
 #include "api/holders.hpp"
 #include "api/job_list.hpp"
 #include "api/job_rows.hpp"
@@ -33,7 +34,7 @@ void append_reason(std::string& out, const Sight& sight, const Refusal& why, con
 }
 
 /// How it is run, as its owner and operators may see it.
-void append_launch(std::string& out, const Launch& launch) {
+void append_launch(std::string& out, const Launch& launch, std::int32_t task) {
     out += R"({"argv":)";
     json_text(out, launch.argv);
     out += R"(,"shell":)";
@@ -48,7 +49,14 @@ void append_launch(std::string& out, const Launch& launch) {
     json_text(out, launch.mounts);
     out += R"(,"checkpoint_folder":)";
     json_string(out, launch.checkpoint_folder);
-    out += "}";  // the environment may hold secrets: it is for the job alone
+    out += R"(,"sweep":{)";
+    for (const auto& [name, value] : launch.swept(task)) {
+        if (out.back() != '{') out.push_back(',');
+        json_string(out, name);
+        out.push_back(':');
+        json_string(out, value);
+    }
+    out += "}}";  // the environment may hold secrets: it is for the job alone
 }
 
 }  // namespace
@@ -63,6 +71,49 @@ Response Api::jobs(const Request& request) {
     return whole_or_rest(list_jobs(control_, request.caller, std::move(filter), limit));
 }
 
+namespace {
+
+/// What of the history is asked for; nothing where its tenant is not there for the caller.
+std::optional<HistoryFilter> history_filter(const Control& control, const Request& request) {
+    HistoryFilter filter;
+    const auto instant = [&](std::string_view name, Instant otherwise) {
+        const auto at = whole_number(request.target.value(name));
+        return at ? Instant{Duration{static_cast<std::int64_t>(*at)}} : otherwise;
+    };
+    filter.since = instant("since", filter.since);
+    filter.until = instant("until", filter.until);
+    if (const auto owner = whole_number(request.target.value("owner"))) {
+        filter.owner = static_cast<std::uint32_t>(*owner);
+    }
+    filter.tenant = request.target.value("tenant");
+    bool is_there = filter.tenant.empty();
+    control.read([&](const State& state, Instant, std::uint64_t) {
+        const auto tenant = state.tenant_named(filter.tenant);
+        is_there = is_there || (tenant && Sight{request.caller, state}.may_use(*tenant));
+    });
+    return is_there ? std::optional{filter} : std::nullopt;
+}
+
+Reply no_tenant(const Request& request) {
+    return error_reply(404, "not_found", fmt::format("there is no tenant `{}`", request.target.value("tenant")),
+                       "list them: stargate tenants");
+}
+
+}  // namespace
+
+Response Api::history(const Request& request) {
+    auto filter = history_filter(control_, request);
+    if (!filter) return no_tenant(request);
+    const auto limit = whole_in_query(request.target, "limit", default_rows);
+    return whole_or_rest(list_history(control_, request.caller, std::move(*filter), limit));
+}
+
+Response Api::usage_of_jobs(const Request& request) {
+    auto filter = history_filter(control_, request);
+    if (!filter) return no_tenant(request);
+    return whole_or_rest(sum_history(control_, request.caller, std::move(*filter)));
+}
+
 Response Api::job(const Request& request) {
     const auto& reference = request.target.path[3];
     Reply reply;
@@ -70,6 +121,7 @@ Response Api::job(const Request& request) {
     std::optional<JobId> id;
     bool may_act = false;
     bool is_elsewhere = false;  // nothing of it is run here
+    std::int32_t task = 0;
     control_.read([&](const State& state, Instant now, std::uint64_t) {
         const Sight sight{request.caller, state};
         named = jobs_of(sight, reference);
@@ -78,6 +130,7 @@ Response Api::job(const Request& request) {
         const auto& job = state.at<Job>(*id);
         const auto& spec = state.spec_of(job);
         may_act = sight.may_act(spec);
+        task = job.task;
         append_job(reply.body, state, job);
         reply.body.back() = ',';  // its brace: more members follow
         reply.body += R"("spec":)";
@@ -104,7 +157,7 @@ Response Api::job(const Request& request) {
     reply.body += R"(,"launch":)";
     const auto launch = may_act && !is_elsewhere ? control_.launch_of(*id) : fail(Fault::denied, "");
     if (launch) {
-        append_launch(reply.body, *launch);
+        append_launch(reply.body, *launch, task);
     } else {
         reply.body += "null";
     }

@@ -274,6 +274,17 @@ Sentence sentence_of(const Sight& sight, const Refusal& why, const Subject& subj
         case Why::too_many_after:
             return {fmt::format("it comes after {} jobs, and {} is the most", why.need, why.have),
                     "make them elements of one array, or put a job between"};
+        case Why::comes_after_itself:
+            return {"it would come after itself: what it is to come after comes after it",
+                    "look at what that one comes after: stargate show JOB -o json"};
+        case Why::size_held:
+            return {fmt::format("{} runs on {}, which the new size does not allow", job_words(sight, why.about),
+                                gpu_words(why.have)),
+                    fmt::format("name a range with {} in it, or resize it first: stargate resize {} N", why.have,
+                                why.about)};
+        case Why::not_editable:
+            return {"a service is what it was submitted as",
+                    fmt::format("cancel it and submit it again: stargate cancel {}", why.about)};
         case Why::too_many_waiting:
             return {
                 fmt::format("{} would wait, and {} may", count_words(static_cast<double>(why.need), "job"), why.have),
@@ -316,7 +327,9 @@ Sentence sentence_of(const Sight& sight, const Refusal& why, const Subject& subj
 namespace {
 int status_of(Why why) {
     if (why == Why::not_found) return 404;
-    if (why == Why::wrong_state || why == Why::key_conflict) return 409;
+    const bool is_conflict =
+        why == Why::wrong_state || why == Why::key_conflict || why == Why::size_held || why == Why::not_editable;
+    if (is_conflict) return 409;
     if (why == Why::class_not_allowed) return 403;
     if (why == Why::too_many_waiting || why == Why::too_many_of_one || why == Why::too_many_services) return 429;
     if (why == Why::read_only) return 507;
@@ -335,7 +348,8 @@ std::string_view field_of(Why why) {
     if (why == Why::no_memory) return "memory";
     if (why == Why::unknown_tenant) return "tenant";
     if (why == Why::class_not_allowed) return "priority";
-    if (why == Why::unknown_dependency || why == Why::dependency_failed || why == Why::too_many_after) {
+    if (why == Why::unknown_dependency || why == Why::dependency_failed || why == Why::too_many_after ||
+        why == Why::comes_after_itself) {
         return "after";
     }
     if (why == Why::bad_array) return "count";

@@ -20,15 +20,6 @@ void print_line(fmt::format_string<Args...> text, Args&&... args) {
     fmt::print("{}\n", without_controls(fmt::format(text, std::forward<Args>(args)...)));
 }
 
-std::string clock_of(std::int64_t microseconds) {
-    const auto seconds = static_cast<time_t>(microseconds / 1'000'000);
-    tm local{};
-    localtime_r(&seconds, &local);
-    std::array<char, 32> text{};
-    std::strftime(text.data(), text.size(), "%Y-%m-%d %H:%M:%S", &local);
-    return text.data();
-}
-
 std::int64_t now() {
     timespec at{};
     clock_gettime(CLOCK_REALTIME, &at);
@@ -50,6 +41,15 @@ std::string reason_of(const Json& row) {
 }
 
 }  // namespace
+
+std::string clock_of(std::int64_t microseconds) {
+    const auto seconds = static_cast<time_t>(microseconds / 1'000'000);
+    tm local{};
+    localtime_r(&seconds, &local);
+    std::array<char, 32> text{};
+    std::strftime(text.data(), text.size(), "%Y-%m-%d %H:%M:%S", &local);
+    return text.data();
+}
 
 std::vector<Column> job_columns() {
     return {
@@ -192,13 +192,10 @@ void print_why(const Json& why) {
         print_line("  it starts in {} at the latest, by the others' time limits", why["starts_in"].text);
 }
 
-namespace {
-/// The owner's name where this machine knows it.
 std::string owner_of(const Json& job) {
     const auto* entry = ::getpwuid(static_cast<uid_t>(job["owner"].whole));
     return entry == nullptr ? "uid " + job["owner"].word() : entry->pw_name;
 }
-}  // namespace
 
 void print_job(const Json& job) {
     const auto line = [](std::string_view name, const std::string& value) {
@@ -222,6 +219,11 @@ void print_job(const Json& job) {
         line("attempt", fmt::format("id {}, generation {}", job["attempt"].word(), job["generation"].word()));
     }
     line("failures", job["failures"].whole == 0 ? "" : job["failures"].word());
+    line("recovered", job["recovered"].whole == 0 ? "" : job["recovered"].word());
+    line("preempted", job["preempted"].whole == 0 ? "" : job["preempted"].word());
+    if (job["charged_gpu_s"].number > 0)
+        line("used", fmt::format("{:.2f} GPU-hours", job["charged_gpu_s"].number / 3600));
+    if (job["lost_gpu_s"].number > 0) line("lost", fmt::format("{:.2f} GPU-hours", job["lost_gpu_s"].number / 3600));
     line("step", job["step"].whole < 0 ? "" : job["step"].word());
     line("exit status", job["exit_status"].word());
     const bool is_service = job["kind"].text == "service";  // which has none
@@ -232,6 +234,11 @@ void print_job(const Json& job) {
     const auto& launch = job["launch"];
     line("command", launch["argv"].items.empty() ? launch["shell"].word() : to_text(launch["argv"]));
     line("folder", launch["folder"].word());
+    std::string swept;
+    for (const auto& [name, value] : launch["sweep"].members) {
+        swept += fmt::format("{}{}={}", swept.empty() ? "" : " ", name, value.text);
+    }
+    line("sweep", swept);
     line("runs as", launch["account"].word());
     line("sandbox", launch["sandbox"].word());
     for (const auto& endpoint : job["endpoints"].items) line("endpoint", endpoint_of(endpoint));

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstdint>
+#include <string>
 #include <vector>
 
 #include "api/json.hpp"
@@ -14,6 +16,11 @@ std::vector<Column> tenant_columns();
 std::vector<Column> token_columns();
 std::vector<Column> service_columns();
 std::vector<Column> usage_columns();
+
+/// An instant as people of this place say it.
+std::string clock_of(std::int64_t microseconds);
+/// The owner's name where this machine knows it.
+std::string owner_of(const api::Json& job);
 
 void print_job(const api::Json& job);
 void print_why(const api::Json& why);

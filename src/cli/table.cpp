@@ -39,7 +39,35 @@ void cut(std::string& out, std::size_t begun, std::size_t width) {
     }
 }
 
-void print_table(const Json& rows, const std::vector<Column>& all, bool wide) {
+/// One cell of CSV.
+std::string csv_cell(std::string text, bool is_number) {
+    if (!is_number && !text.empty() && std::string_view{"=+-@\t\r"}.find(text[0]) != std::string_view::npos) {
+        text.insert(0, 1, '\'');
+    }
+    if (text.find_first_of(",\"\r\n") == std::string::npos) return text;
+    for (auto at = text.find('"'); at != std::string::npos; at = text.find('"', at + 2)) text.insert(at, 1, '"');
+    return '"' + text + '"';
+}
+
+void print_csv(const Json& rows, const std::vector<Column>& columns) {
+    std::string out;
+    const auto line = [&](auto cell) {
+        for (std::size_t i = 0; i < columns.size(); ++i) {
+            if (i > 0) out += ',';
+            out += cell(columns[i]);
+        }
+        out += '\n';
+    };
+    line([](const Column& column) { return csv_cell(column.heading, false); });
+    for (const auto& row : rows.items) {
+        line([&](const Column& column) { return csv_cell(column.text(row), column.right); });
+    }
+    print(out);
+}
+
+}  // namespace
+
+std::string table_text(const Json& rows, const std::vector<Column>& all, bool wide, std::size_t width) {
     std::vector<Column> columns;
     std::copy_if(all.begin(), all.end(), std::back_inserter(columns), [&](const Column& c) { return wide || !c.wide; });
     std::vector<std::vector<std::string>> cells(1);
@@ -53,7 +81,6 @@ void print_table(const Json& rows, const std::vector<Column>& all, bool wide) {
         for (std::size_t i = 0; i < line.size(); ++i) widths[i] = std::max(widths[i], line[i].size());
     }
     std::string out;
-    const auto terminal = terminal_width();
     for (const auto& line : cells) {
         const auto begun = out.size();
         for (std::size_t i = 0; i < line.size(); ++i) {
@@ -65,13 +92,11 @@ void print_table(const Json& rows, const std::vector<Column>& all, bool wide) {
             }
             if (!last) out += "  ";
         }
-        if (terminal > 0) cut(out, begun, terminal);
+        if (width > 0) cut(out, begun, width);
         out += "\n";
     }
-    print(out);
+    return out;
 }
-
-}  // namespace
 
 std::string to_text(const Json& value) {
     std::string out;
@@ -114,10 +139,13 @@ void print_rows(const std::string& body, const Json& rows, const std::vector<Col
             for (const auto& row : rows.items) print(row["name"].word() + "\n");
             break;
         case Output::table:
-            print_table(rows, columns, false);
+            print(table_text(rows, columns, false, terminal_width()));
             break;
         case Output::wide:
-            print_table(rows, columns, true);
+            print(table_text(rows, columns, true, terminal_width()));
+            break;
+        case Output::csv:
+            print_csv(rows, columns);
             break;
     }
 }

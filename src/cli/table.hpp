@@ -8,7 +8,7 @@
 namespace stargate::cli {
 
 /// How a listing is printed.
-enum class Output { table, wide, json, jsonl, name };
+enum class Output { table, wide, json, jsonl, name, csv };
 
 /// One column: its heading and the text of a row in it.
 struct Column {
@@ -18,8 +18,13 @@ struct Column {
     bool wide = false;   // shown with -o wide only
 };
 
-/// The rows as people or programs want them. `body` is the server's JSON, printed as it is for Output::json.
+/// The rows as people or programs want them. `body` is the server's JSON, printed as it is for Output::json. In CSV
+/// (RFC 4180, lines ending in a line feed) a text that a spreadsheet would take for a formula, since it begins with one
+/// of = + - @ or a tab, has an apostrophe before it; numbers stay as they are.
 void print_rows(const std::string& body, const api::Json& rows, const std::vector<Column>& columns, Output output);
+
+/// The rows as lines of text, each cut to `width` letters where that is not 0.
+std::string table_text(const api::Json& rows, const std::vector<Column>& columns, bool wide, std::size_t width);
 
 /// JSON again, on one line.
 std::string to_text(const api::Json& value);

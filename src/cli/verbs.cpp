@@ -16,6 +16,7 @@
 #include "base/json_text.hpp"
 #include "base/print_error.hpp"
 #include "base/utf8.hpp"
+#include "cli/accounting.hpp"
 #include "cli/client.hpp"
 #include "cli/complaint.hpp"
 #include "cli/job_source.hpp"
@@ -23,6 +24,7 @@
 #include "cli/run.hpp"
 #include "cli/shell.hpp"
 #include "cli/table.hpp"
+#include "cli/top.hpp"
 #include "cli/watch.hpp"
 
 namespace stargate::cli {
@@ -39,6 +41,7 @@ struct Asked {
     std::string file;
     std::string gpus = "1";
     std::string name, priority, time, sandbox, tenant, quota, classes, members;
+    std::string since, until, user, after, size;
     std::vector<std::string> command;
     int count = 1;
     int limit = 1000;
@@ -46,6 +49,7 @@ struct Asked {
     std::uint64_t from = 1;
     std::uint64_t attempt = 0;
     bool active = false;
+    bool of_jobs = false;
     bool follow = false;
     bool is_operator = false;
     bool is_gateway = false;
@@ -55,6 +59,7 @@ Output output_of(const std::string& word) {
     if (word == "json") return Output::json;
     if (word == "jsonl") return Output::jsonl;
     if (word == "name") return Output::name;
+    if (word == "csv") return Output::csv;
     return word == "wide" ? Output::wide : Output::table;
 }
 
@@ -175,6 +180,10 @@ int cancel(Asked& asked) {
     });
 }
 
+Accounting accounting_of(const Asked& asked) {
+    return {asked.state, asked.since, asked.until, asked.user, asked.tenant, asked.limit, output_of(asked.output)};
+}
+
 int token(Asked& asked) {
     std::ifstream file{asked.state + "/token"};
     std::string text;
@@ -211,6 +220,33 @@ std::string json_words(const std::string& words) {
         from = comma + 1;
     }
     return out + "]";
+}
+
+/// Only what was said is sent: the rest stays as it is.
+int edit(Asked& asked) {
+    std::string body;
+    const auto add = [&](const char* member, const std::string& json) {
+        body += fmt::format("{}\"{}\":{}", body.empty() ? "{" : ",", member, json);
+    };
+    for (const auto& [member, text] :
+         {std::pair{"priority", asked.priority}, std::pair{"time", asked.time}, std::pair{"gpus", asked.size}}) {
+        if (text.empty()) continue;
+        std::string quoted;
+        json_string(quoted, text);
+        add(member, quoted);
+    }
+    if (!asked.after.empty()) add("after", asked.after == "none" ? "[]" : json_words(asked.after));
+    if (body.empty()) {
+        print_error("stargate edit: nothing to change; name --priority, --time, --gpus or --after\n");
+        return 2;
+    }
+    return ask(asked, "PATCH", job_target(asked), body + "}", [&](const std::string& reply, const Json& done) {
+        if (is_json(output_of(asked.output))) return std::fwrite(reply.data(), 1, reply.size(), stdout), 0;
+        const auto count = done["jobs"].items.size();
+        fmt::print("{} is changed{}\n", asked.reference,
+                   count > 1 ? fmt::format(": all of its {} elements", count) : "");
+        return 0;
+    });
 }
 
 /// A quota as it is sent: a number, or null for `none`.
@@ -392,11 +428,37 @@ void add_verbs(CLI::App& app, std::function<int()>& action, const std::vector<st
     jobs->add_flag("--active", a.active, "without the finished ones");
     check_whole(jobs->add_option("--limit", a.limit, "rows at most"), 1, 100'000);
 
+    verb("top", "the fleet and its jobs, live; q or Ctrl-C leaves it", "top", [&a] { return top(a.state); });
     output(verb("fleet", "list nodes", "fleet -o wide", [&a] { return list(a, "/api/v1/fleet", node_columns()); }));
     output(verb("services", "list services: replicas, demand, lent GPUs", "services",
                 [&a] { return list(a, "/api/v1/services", service_columns()); }));
-    output(verb("usage", "what tenants have used of services: requests and tokens", "usage",
-                [&a] { return list(a, "/api/v1/usage", usage_columns()); }));
+    const auto bounds = [&](CLI::App* sub) {
+        sub->add_option("--since", a.since,
+                        "ended since then: 7d ago, or a date, as 2026-11-28 or \"2026-11-28 13:00\"");
+        sub->add_option("--until", a.until, "ended before then");
+        sub->add_option("--user", a.user, "whose jobs: a name or a uid");
+        sub->add_option("--tenant", a.tenant, "of this tenant and those below it");
+        return sub;
+    };
+    auto* usage = output_as(
+        verb("usage", "what tenants have used: tokens of services, or GPU-hours of jobs", "usage --jobs --since 30d",
+             [&a] {
+                 if (a.of_jobs) return usage_of_jobs(accounting_of(a));
+                 return list(a, "/api/v1/usage", usage_columns());
+             }),
+        {"table", "wide", "json", "jsonl", "name", "csv"});
+    auto* of_jobs = usage->add_flag("--jobs", a.of_jobs, "GPU-hours of jobs that have ended, by tenant and user");
+    for (auto* option : bounds(usage)->get_options([](const CLI::Option* each) {
+             const auto name = each->get_single_name();
+             return name == "since" || name == "until" || name == "user" || name == "tenant";
+         })) {
+        option->needs(of_jobs);
+    }
+    auto* history_verb =
+        bounds(output_as(verb("history", "jobs that have ended, and what they used; the last one first",
+                              "history --since 7d -o csv", [&a] { return history(accounting_of(a)); }),
+                         {"table", "wide", "json", "jsonl", "name", "csv"}));
+    check_whole(history_verb->add_option("--limit", a.limit, "rows at most"), 1, 100'000);
     auto* tenants = output(verb("tenants", "list tenants: quota, use and weight", "tenants",
                                 [&a] { return list(a, "/api/v1/tenants", tenant_columns()); }));
     auto* set = tenants->add_subcommand("set", "make a tenant, or change what you name of it");
@@ -427,6 +489,12 @@ void add_verbs(CLI::App& app, std::function<int()>& action, const std::vector<st
                     [&a] { return act(a, "hold", "is held"); }));
     act_on_job(
         verb("release", "let a held job run", "release train", [&a] { return act(a, "release", "is released"); }));
+    auto* edit_verb = act_on_job(verb("edit", "change what a job, or an array as a whole, asks for",
+                                      "edit train --priority production --time 4h", [&a] { return edit(a); }));
+    edit_verb->add_option("--priority", a.priority, "opportunistic, research, production or serving");
+    edit_verb->add_option("--time", a.time, "time limit, as 30m or 2h; of what runs from its start on");
+    edit_verb->add_option("--gpus", a.size, "4, or 1..8; of what runs only if it is elastic");
+    edit_verb->add_option("--after", a.after, "names of jobs that must succeed first, as prepare,data; or none");
     auto* resize = act_on_job(verb("resize", "ask an elastic job to run at another size", "resize train 2", [&a] {
         return act(a, "resize",
                    a.count == 0 ? "takes as many GPUs as it can have"

@@ -65,15 +65,33 @@ std::string how_it_ended(const Attempt& attempt, EndCause cause) {
     return "it ended with status " + std::to_string(status_of(*attempt.exit));
 }
 
+/// With everything lost that was charged and not saved: nobody goes on from there.
+JobAccount with_the_rest_lost(const State& state, const Attempt& attempt, Instant now) {
+    auto account = charged_until(state, attempt, now);
+    const auto& job = state.at<Job>(attempt.job);
+    if (!is_replica(state, job)) account.lost += account.charged - job.account.saved;
+    return account;
+}
+
+/// Whether some of its ranks go on through the ending that is under way, with all that they have.
+bool some_stay(const State& state, const Attempt& attempt) {
+    const auto& spec = state.spec_of(state.at<Job>(attempt.job));
+    return attempt.ending && std::any_of(attempt.parts.begin(), attempt.parts.end(), [&](const Part& part) {
+               return staying_ranks(spec, *attempt.ending, part) > 0;
+           });
+}
+
 void end(Core& core, Instant now, const Attempt& attempt, Outcome outcome, std::int32_t status, std::string detail,
          std::int32_t more_failures = 0) {
     const auto job = attempt.job;
     const auto failures = core.state().at<Job>(job).failures + more_failures;
     NodeIds nodes;
     for (const auto& part : attempt.parts) nodes.push_back(part.node);
+    const auto account = outcome == Outcome::succeeded ? charged_until(core.state(), attempt, now)
+                                                       : with_the_rest_lost(core.state(), attempt, now);
     return_loans(core, now, attempt.id);
     core.apply(now, Ended{attempt.id, job, outcome, status, charge_of(attempt, now), std::move(detail), attempt.started,
-                          std::move(nodes), failures});
+                          std::move(nodes), failures, account});
     if (outcome != Outcome::succeeded) drop_dependents(core, now, job);
 }
 
@@ -93,9 +111,15 @@ void requeue(Core& core, Instant now, const Attempt& attempt, EndCause cause, bo
         constexpr int most_doublings = 8;
         not_before = now + state.settings().retry_backoff * (1 << std::min(failures - 1, most_doublings));
     }
+    auto account = with_the_rest_lost(state, attempt, now);
+    if (infrastructure) {
+        ++account.recovered;
+    } else if (cause != EndCause::scaled) {
+        ++account.preempted;
+    }
     return_loans(core, now, attempt.id);
     core.apply(now, Requeued{attempt.id, attempt.job, cause, failures, not_before, charge_of(attempt, now),
-                             std::move(detail)});
+                             std::move(detail), account});
 }
 
 /// A port of this node that no other replica there has. Who starts anew gets another one, so that what somebody else
@@ -135,6 +159,12 @@ void go_on(Core& core, Instant now, const Attempt& attempt) {
     fact.gang_deadline = now + settings.gang_limit;
     fact.settled = now + settings.quiet_period;
     fact.charge = charge_of(attempt, now);
+    if (some_stay(state, attempt)) {
+        fact.account = state.at<Job>(attempt.job).account;
+        fact.account.charged += fact.charge;
+    } else {
+        fact.account = with_the_rest_lost(state, attempt, now);
+    }
     fact.borrower = fact.gpus < fact.gpus_before ? borrower_from(state, attempt.job) : JobId{};
     if (fact.borrower) fact.lender = attempt.job;
     core.apply(now, fact);
@@ -249,6 +279,13 @@ std::int64_t charge_of(const Attempt& attempt, Instant now) {
     return milli_gpus(attempt.parts) * held / 1000;
 }
 
+JobAccount charged_until(const State& state, const Attempt& attempt, Instant now) {
+    auto account = state.at<Job>(attempt.job).account;
+    account.charged += charge_of(attempt, now);
+    account.saved = account.charged;
+    return account;
+}
+
 bool must_end(const JobSpec& spec, const Ending& ending, const Part& part) {
     return staying_ranks(spec, ending, part) < part.ranks;
 }
@@ -286,8 +323,13 @@ void ranks_ended(Core& core, Instant now, const RanksEnded& report) {
                              staying_ranks(spec, *attempt->ending, part) == report.left;
         if (!as_told) return;  // told twice, or late: by now those that were left are to end as well
     }
-    part_is_gone(core, now,
-                 {report.attempt, report.node, report.generation, report.exit, asked, ours, report.step, report.left});
+    PartEnded fact{report.attempt, report.node, report.generation, report.exit, asked, ours, report.step, report.left};
+    const bool left_in_time = asked && report.exit.kind != ExitKind::killed &&
+                              attempt->ending->cause != EndCause::gang_broken && !some_stay(core.state(), *attempt);
+    if (left_in_time || report.step > core.state().at<Job>(attempt->job).step) {
+        fact.saved = charged_until(core.state(), *attempt, now).saved;
+    }
+    part_is_gone(core, now, fact);
 }
 
 void cancel_attempt(Core& core, Instant now, AttemptId id) {
@@ -306,7 +348,7 @@ void attempt_lost(Core& core, Instant now, AttemptId id, NodeId node, const std:
 void progress(Core& core, Instant now, const Progress& report) {
     const auto* attempt = core.state().find<Attempt>(report.attempt);
     if (attempt == nullptr || core.state().at<Job>(attempt->job).step >= report.step) return;
-    core.apply(now, Progressed{report.attempt, report.step});
+    core.apply(now, Progressed{report.attempt, report.step, charged_until(core.state(), *attempt, now).saved});
 }
 
 void warn(Core& core, Instant now, AttemptId id, EndCause cause, Parts next, JobId for_job) {

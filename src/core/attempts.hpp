@@ -27,6 +27,9 @@ void drop_dependents(Core& core, Instant now, JobId failed);
 /// GPU-milliseconds of the lease in force since it was granted.
 std::int64_t charge_of(const Attempt& attempt, Instant now);
 
+/// The account of an attempt's job with what the lease in force has used since it was granted, none of it lost.
+JobAccount charged_until(const State& state, const Attempt& attempt, Instant now);
+
 /// Whether this part has ranks that the ending generation takes away. In place, a part that loses none goes on.
 bool must_end(const JobSpec& spec, const Ending& ending, const Part& part);
 

@@ -7,6 +7,7 @@
 
 #include "base/overloaded.hpp"
 #include "core/attempts.hpp"
+#include "core/edit.hpp"
 #include "core/policy/place.hpp"
 #include "core/policy/reclaim.hpp"
 #include "core/schedule.hpp"
@@ -213,21 +214,6 @@ JobId failed_of(const State& state, const Spec& array) {
     }
 }
 
-/// Turns the names that a submit comes after into arrays; says why not where that cannot be.
-Refusal find_what_comes_before(const State& state, const Submit& in, JobSpec& spec) {
-    spec.after.clear();
-    spec.comes_after.clear();
-    std::set<JobId> known;
-    for (std::size_t i = 0; i < in.after.size(); ++i) {
-        const auto* array = resolve(state, in.after[i], spec.tenant, spec.owner);
-        if (array == nullptr) return {Why::unknown_dependency, static_cast<std::int64_t>(i), 0, 0};
-        if (const auto failed = failed_of(state, *array)) return {Why::dependency_failed, 0, 0, failed.value};
-        if (known.insert(array->first).second) spec.comes_after.push_back({array->first, array->count});
-    }
-    if (known.size() <= max_after) return {};
-    return {Why::too_many_after, static_cast<std::int64_t>(known.size()), static_cast<std::int64_t>(max_after), 0};
-}
-
 /// Whether there can be such replicas: each on one node, and as many as the array has elements.
 bool can_be(const ServiceSpec& service, const JobSpec& spec, std::int32_t count) {
     return service.min >= 0 && service.max >= 1 && service.min <= service.max && service.max <= max_replicas &&
@@ -308,7 +294,7 @@ Answer submit(Core& core, Instant now, const Submit& in) {
     if (of_one > state.settings().max_waiting_of_one) {
         return refuse(Why::too_many_of_one, of_one, state.settings().max_waiting_of_one);
     }
-    if (const auto why = find_what_comes_before(state, in, spec); why.why != Why::none) return {why, {}};
+    if (const auto why = find_what_comes_before(state, in.after, spec); why.why != Why::none) return {why, {}};
     if (const auto why = can_ever_run(state, spec); why.why != Why::none) return {why, {}};
     const JobId first{state.counters().jobs + 1};
     core.apply(now, Submitted{first, in.count, spec, in.held, in.service});
@@ -468,6 +454,20 @@ Refusal fits_some_domain(const State& state, const JobSpec& spec, std::int32_t g
 
 }  // namespace
 
+Refusal find_what_comes_before(const State& state, const std::vector<std::string>& after, JobSpec& spec) {
+    spec.after.clear();
+    spec.comes_after.clear();
+    std::set<JobId> known;
+    for (std::size_t i = 0; i < after.size(); ++i) {
+        const auto* array = resolve(state, after[i], spec.tenant, spec.owner);
+        if (array == nullptr) return {Why::unknown_dependency, static_cast<std::int64_t>(i), 0, 0};
+        if (const auto failed = failed_of(state, *array)) return {Why::dependency_failed, 0, 0, failed.value};
+        if (known.insert(array->first).second) spec.comes_after.push_back({array->first, array->count});
+    }
+    if (known.size() <= max_after) return {};
+    return {Why::too_many_after, static_cast<std::int64_t>(known.size()), static_cast<std::int64_t>(max_after), 0};
+}
+
 Refusal can_ever_run(const State& state, const JobSpec& spec) {
     const auto want = spec.min_gpus.count();
     Refusal quota;
@@ -495,6 +495,7 @@ Answer decide(Core& core, Instant now, const Input& input) {
                           [&](const Cancel& in) { return cancel(core, now, in.job); },
                           [&](const Hold& in) { return hold(core, now, in); },
                           [&](const Resize& in) { return resize(core, now, in); },
+                          [&](const Edit& in) { return edit(core, now, in); },
                           [&](const Due&) -> Answer { return due(core, now), Answer{}; },
                           [&](const Pass& in) -> Answer {
                               return in.starts_nothing ? put_growth_off(core, now) : schedule(core, now, in), Answer{};

@@ -119,7 +119,8 @@ void mark_seat(State& state, const Parts& seat, bool is_taken) {
 }
 
 /// Puts another lease in the place of the attempt's, in one step.
-void lease_instead(State& state, Instant at, AttemptId id, const Parts& parts, std::int64_t charged) {
+void lease_instead(State& state, Instant at, AttemptId id, const Parts& parts, std::int64_t charged,
+                   const JobAccount& account) {
     const auto& attempt = state.at<Attempt>(id);
     const auto job = attempt.job;
     const auto tenant = state.spec_of(state.at<Job>(job)).tenant;
@@ -128,6 +129,7 @@ void lease_instead(State& state, Instant at, AttemptId id, const Parts& parts, s
     lease(state, old, tenant, -1);
     lease(state, parts, tenant, 1);
     charge(state, tenant, charged);
+    state.change<Job>(job, [&](Job& row) { row.account = account; });
     state.change<Attempt>(id, [&](Attempt& row) {
         row.parts = parts;
         row.leased_since = at;
@@ -135,12 +137,13 @@ void lease_instead(State& state, Instant at, AttemptId id, const Parts& parts, s
 }
 
 /// Ends the lease of a live attempt and takes its row away.
-void close(State& state, AttemptId id, std::int64_t charged) {
+void close(State& state, AttemptId id, std::int64_t charged, const JobAccount& account) {
     const auto attempt = state.at<Attempt>(id);
     const auto tenant = state.spec_of(state.at<Job>(attempt.job)).tenant;
     state.change<Job>(attempt.job, [&](Job& job) {
         job.last_generation = attempt.generation;
         job.last_gpus = attempt.gpu_count();
+        job.account = account;
     });
     state.erase<Attempt>(id);
     lease(state, attempt.parts, tenant, -1);
@@ -226,7 +229,7 @@ void start(State& state, Instant at, const Started& fact) {
 }
 
 void resize(State& state, Instant at, const Resized& fact) {
-    lease_instead(state, at, fact.attempt, fact.parts, fact.charge);
+    lease_instead(state, at, fact.attempt, fact.parts, fact.charge, fact.account);
     state.change<Attempt>(fact.attempt, [&](Attempt& row) {
         row.generation = fact.generation;
         row.ending.reset();
@@ -289,7 +292,7 @@ void begin_sleep(State& state, const SleepBegun& fact) {
 }
 
 void seat(State& state, Instant at, const Seated& fact) {
-    lease_instead(state, at, fact.attempt, fact.parts, fact.charge);
+    lease_instead(state, at, fact.attempt, fact.parts, fact.charge, fact.account);
     mark_seat(state, fact.seat, true);
     state.change<Attempt>(fact.attempt, [&](Attempt& row) {
         row.presence = Presence::asleep;
@@ -300,7 +303,7 @@ void seat(State& state, Instant at, const Seated& fact) {
 
 void wake(State& state, Instant at, const Woken& fact) {
     mark_seat(state, state.at<Attempt>(fact.attempt).seat, false);
-    lease_instead(state, at, fact.attempt, fact.parts, fact.charge);
+    lease_instead(state, at, fact.attempt, fact.parts, fact.charge, fact.account);
     state.change<Attempt>(fact.attempt, [&](Attempt& row) {
         row.presence = Presence::waking;
         row.reply_by = fact.reply_by;
@@ -355,7 +358,12 @@ void note_end_of_part(State& state, const PartEnded& fact) {
         if (!fact.acknowledged && is_worse(fact.exit, row.exit)) row.exit = fact.exit;
         row.infrastructure_failed = row.infrastructure_failed || fact.infrastructure;
     });
-    if (fact.step > state.at<Job>(job).step) state.change<Job>(job, [&](Job& row) { row.step = fact.step; });
+    const auto& before = state.at<Job>(job);
+    if (fact.step <= before.step && fact.saved <= before.account.saved) return;
+    state.change<Job>(job, [&](Job& row) {
+        row.step = std::max(row.step, fact.step);
+        row.account.saved = std::max(row.account.saved, fact.saved);
+    });
 }
 
 void change_node(State& state, const NodeChanged& fact) {
@@ -420,7 +428,7 @@ void warn(State& state, const Warned& fact) {
 }
 
 void requeue(State& state, Instant at, const Requeued& fact) {
-    close(state, fact.attempt, fact.charge);
+    close(state, fact.attempt, fact.charge, fact.account);
     state.change<Job>(fact.job, [&](Job& job) {
         job.failures = fact.failures;
         job.phase = Waiting{at, fact.not_before};
@@ -454,6 +462,32 @@ void take_office(State& state, const TookOffice& fact) {
     }
     for (const auto job : claims) {
         state.change<Claim>(job, [&](Claim& row) { row.deadline = fact.fresh; });
+    }
+}
+
+/// Who runs has the new time limit from its start on; who was to have a size that it may not have any more has the
+/// nearest that it may.
+void edit(State& state, const Edited& fact) {
+    const auto count = state.at<Spec>(fact.job).count;
+    const auto before = state.at<Spec>(fact.job).spec;
+    state.edit_spec(fact.job, fact.spec);
+    drop<Blocked>(state, fact.job);
+    const auto within = [&](std::int32_t wanted) {
+        if (wanted == 0 || !fact.spec.is_elastic()) return 0;
+        return std::clamp(wanted, std::max(1, fact.spec.min_gpus.count()), fact.spec.max_gpus.count());
+    };
+    for (std::int32_t task = 0; task < count; ++task) {
+        const JobId id{fact.job.value + static_cast<std::uint64_t>(task)};
+        const auto* job = state.find<Job>(id);
+        if (job == nullptr || std::holds_alternative<Finished>(job->phase)) continue;
+        const auto wanted = within(job->want_gpus);
+        if (wanted != job->want_gpus) state.change<Job>(id, [&](Job& row) { row.want_gpus = wanted; });
+        const auto* active = std::get_if<Active>(&job->phase);
+        if (active == nullptr) continue;
+        state.change<Attempt>(active->attempt, [&](Attempt& row) {
+            row.want_gpus = within(row.want_gpus);
+            if (fact.spec.time_limit != before.time_limit) row.limit = row.started + fact.spec.time_limit;
+        });
     }
 }
 
@@ -500,11 +534,14 @@ void evolve(State& state, Instant at, const Fact& fact) {
                 state.change<Job>(job, [&](Job& row) { row.want_gpus = f.gpus; });  // of its next attempts too
             },
             [&](const Progressed& f) {
-                state.change<Job>(state.at<Attempt>(f.attempt).job, [&](Job& job) { job.step = f.step; });
+                state.change<Job>(state.at<Attempt>(f.attempt).job, [&](Job& job) {
+                    job.step = f.step;
+                    job.account.saved = std::max(job.account.saved, f.saved);
+                });
             },
             [&](const Requeued& f) { requeue(state, at, f); },
             [&](const Ended& f) {
-                close(state, f.attempt, f.charge);
+                close(state, f.attempt, f.charge, f.account);
                 forget_trouble(state, f.job);
                 finish(state, f.job, {at, f.outcome, f.exit_status, f.detail, f.started, f.nodes});
                 // Old logs do not tell them here.
@@ -549,6 +586,7 @@ void evolve(State& state, Instant at, const Fact& fact) {
             [&](const Lent& f) { note_loan(state, f); },
             [&](const Returned& f) { end_loan(state, f); },
             [&](const Answered& f) { state.change<Attempt>(f.attempt, [](Attempt& row) { row.has_answered = true; }); },
+            [&](const Edited& f) { edit(state, f); },
             [&](const Failing& f) { state.change<Attempt>(f.attempt, [&](Attempt& row) { row.trouble = f.detail; }); },
         },
         fact);

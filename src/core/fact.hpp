@@ -133,9 +133,10 @@ struct PartEnded {
     bool acknowledged = false;
     bool infrastructure = false;
     std::int64_t step = -1;
-    std::int32_t left = 0;  // ranks that go on in place
+    std::int32_t left = 0;   // ranks that go on in place
+    std::int64_t saved = 0;  // GPU-milliseconds of its job that are not lost from here on; 0: as many as before
 };
-BOOST_DESCRIBE_STRUCT(PartEnded, (), (attempt, node, generation, exit, acknowledged, infrastructure, step, left))
+BOOST_DESCRIBE_STRUCT(PartEnded, (), (attempt, node, generation, exit, acknowledged, infrastructure, step, left, saved))
 
 /// A new generation with a new lease; GPUs that it no longer holds are free, or go to the claim that waits for them.
 struct Resized {
@@ -151,10 +152,11 @@ struct Resized {
     std::int64_t charge = 0;
     JobId lender{};    // of a loan: the job that shrank
     JobId borrower{};  // and the replica that it shrank for
+    JobAccount account{};
 };
 BOOST_DESCRIBE_STRUCT(Resized, (),
                       (attempt, generation, parts, cause, gpus_before, gpus, step, gang_deadline, settled, charge,
-                       lender, borrower))
+                       lender, borrower, account))
 
 /// A resize that was under way goes on to another size, or the warning now means the end.
 struct SizeWanted {
@@ -166,8 +168,9 @@ BOOST_DESCRIBE_STRUCT(SizeWanted, (), (attempt, gpus))
 struct Progressed {
     AttemptId attempt;
     std::int64_t step = -1;
+    std::int64_t saved = 0;  // as of PartEnded
 };
-BOOST_DESCRIBE_STRUCT(Progressed, (), (attempt, step))
+BOOST_DESCRIBE_STRUCT(Progressed, (), (attempt, step, saved))
 
 /// The attempt is over, its lease is free and its charge made; its job waits again.
 struct Requeued {
@@ -178,8 +181,9 @@ struct Requeued {
     Instant not_before{};
     std::int64_t charge = 0;
     std::string detail;
+    JobAccount account{};
 };
-BOOST_DESCRIBE_STRUCT(Requeued, (), (attempt, job, cause, failures, not_before, charge, detail))
+BOOST_DESCRIBE_STRUCT(Requeued, (), (attempt, job, cause, failures, not_before, charge, detail, account))
 
 /// The attempt is over and so is its job.
 struct Ended {
@@ -192,8 +196,10 @@ struct Ended {
     Instant started{};          // of the attempt
     NodeIds nodes;              // that it held last
     std::int32_t failures = 0;  // infrastructure failures of the job, this one included
+    JobAccount account{};
 };
-BOOST_DESCRIBE_STRUCT(Ended, (), (attempt, job, outcome, exit_status, charge, detail, started, nodes, failures))
+BOOST_DESCRIBE_STRUCT(Ended, (),
+                      (attempt, job, outcome, exit_status, charge, detail, started, nodes, failures, account))
 
 /// A job that never ran, or waits between attempts, is over.
 struct Dropped {
@@ -300,8 +306,9 @@ struct Seated {
     Parts parts;
     Parts seat;
     std::int64_t charge = 0;
+    JobAccount account{};
 };
-BOOST_DESCRIBE_STRUCT(Seated, (), (attempt, job, parts, seat, charge))
+BOOST_DESCRIBE_STRUCT(Seated, (), (attempt, job, parts, seat, charge, account))
 
 /// A replica holds the GPUs of its seat again and is told to wake.
 struct Woken {
@@ -310,8 +317,9 @@ struct Woken {
     Parts parts;
     Instant reply_by{};
     std::int64_t charge = 0;
+    JobAccount account{};
 };
-BOOST_DESCRIBE_STRUCT(Woken, (), (attempt, job, parts, reply_by, charge))
+BOOST_DESCRIBE_STRUCT(Woken, (), (attempt, job, parts, reply_by, charge, account))
 
 /// The replicas of this service do not know how to sleep: it has no standby.
 struct SleepRefused {
@@ -368,12 +376,20 @@ struct Answered {
 };
 BOOST_DESCRIBE_STRUCT(Answered, (), (attempt, job))
 
+/// A job, or an array as a whole, asks for something else from now on: `job` is its first element. Those of its
+/// elements that run keep what they have, and their time limit moves.
+struct Edited {
+    JobId job;
+    JobSpec spec;
+};
+BOOST_DESCRIBE_STRUCT(Edited, (), (job, spec))
+
 using Fact =
     std::variant<Configured, TenantSet, NodeJoined, NodeChanged, Submitted, HoldChanged, BackoffOver, BlockedBecause,
                  Reserved, ReservationDropped, Claimed, ClaimDropped, Started, Running, Warned, PartEnded, Resized,
                  SizeWanted, Progressed, Requeued, Ended, Dropped, Retired, TookOffice, Settled, GrowthPlanned,
                  ForeignNoted, DemandNoted, Scaled, ShrinkPlanned, Wished, Ready, SleepBegun, Seated, Woken,
-                 SleepRefused, Lent, Returned, HelpPlanned, PassCutOff, Failing, Answered>;
+                 SleepRefused, Lent, Returned, HelpPlanned, PassCutOff, Failing, Answered, Edited>;
 
 /// The word of a fact's type in `events` and in docs/events.md, in the order of Fact.
 constexpr std::array<std::string_view, std::variant_size_v<Fact>> fact_names{
@@ -385,6 +401,6 @@ constexpr std::array<std::string_view, std::variant_size_v<Fact>> fact_names{
     "growth_planned", "foreign_noted", "demand",      "scaled",       "shrink_planned",
     "wished",         "ready",         "sleep_begun", "seated",       "woken",
     "sleep_refused",  "lent",          "returned",    "help_planned", "pass_cut_off",
-    "failing",        "answered"};
+    "failing",        "answered",      "edited"};
 
 }  // namespace stargate

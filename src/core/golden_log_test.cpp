@@ -191,6 +191,29 @@ Given a_borrower_answers() {
     return given;
 }
 
+/// People change what they asked for, and attempts end in all the ways that a job's account tells apart.
+Given edits_and_accounts() {
+    auto given = Given{}.node("n1", 4).node("n2", 4, 1);
+    given.running(job("train").gpus(1, 4).retries(2)).waiting(job("next").gpus(8)).waiting(job("report").after("next"));
+    given.wait(seconds{10});
+    given.decide_now(Progress{given.attempt("train").id, 5});
+    Edit of_running{given.id("train")};
+    of_running.priority = PriorityClass::opportunistic;
+    of_running.time_limit = hours{2};
+    of_running.gpus = GpuRange{GpuCount{2}, GpuCount{6}};
+    given.ask(of_running);
+    Edit of_waiting{given.id("report")};
+    of_waiting.after = std::vector<std::string>{"train"};
+    given.ask(of_waiting);
+    if (given.phase("train") == "stopping") given.leaves("train", 6);
+    if (given.phase("train") == "starting") given.runs("train");
+    if (given.phase("next") == "starting") given.runs("next").wait(seconds{3}).ends("next", 1);
+    given.later(seconds{5});
+    if (given.phase("train") == "starting") given.runs("train");
+    given.wait(seconds{7}).reboots("n1").later(seconds{2});
+    return given;
+}
+
 /// Tokens ask for more than requests do.
 Given tokens_wake_a_replica() {
     Given given;
@@ -242,6 +265,7 @@ TEST(GoldenLog, IsReadAsItWasWritten) {
         write_once("log_v1_tokens.txt", tokens_wake_a_replica());
         write_once("log_v1_arrays.txt", arrays_come_after_arrays());
         write_once("log_v1_answers.txt", a_borrower_answers());
+        write_once("log_v1_edits.txt", edits_and_accounts());
     }
     std::set<std::string> covered;
     for (const auto& path : golden_logs()) {

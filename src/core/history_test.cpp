@@ -25,7 +25,7 @@ std::ostream& operator<<(std::ostream& out, const Happens& happens) {
 
 rc::Gen<std::vector<Happens>> histories() {
     return rc::gen::container<std::vector<Happens>>(
-        rc::gen::map(rc::gen::tuple(rc::gen::inRange(0, 35), rc::gen::inRange(0, 1000), rc::gen::inRange(0, 1000)),
+        rc::gen::map(rc::gen::tuple(rc::gen::inRange(0, 37), rc::gen::inRange(0, 1000), rc::gen::inRange(0, 1000)),
                      [](const std::tuple<int, int, int>& drawn) {
                          return Happens{std::get<0>(drawn), std::get<1>(drawn), std::get<2>(drawn)};
                      }));
@@ -93,6 +93,22 @@ const Row* some(const State& state, int which, Is is) {
     return rows.empty() ? nullptr : rows[static_cast<std::size_t>(which) % rows.size()];
 }
 
+/// Another class, time limit, size or order of some job; whether it may be is for the core to say.
+Input some_edit(const State& state, const Happens& happens) {
+    const auto* job =
+        some<Job>(state, happens.which, [](const Job& row) { return !std::holds_alternative<Finished>(row.phase); });
+    if (job == nullptr) return Due{};
+    Edit edit{job->id};
+    if (happens.much % 3 == 0) edit.priority = static_cast<PriorityClass>(happens.which % 4);
+    if (happens.much % 4 == 1) edit.time_limit = minutes{1 + happens.which % 120};
+    if (happens.much % 5 == 2) {
+        edit.gpus = GpuRange{GpuCount{1 + happens.which % 3}, GpuCount{1 + happens.which % 3 + happens.much % 8}};
+    }
+    if (happens.much % 7 == 3) edit.after = std::vector<std::string>{"j" + std::to_string(happens.which % 7)};
+    if (happens.much % 14 == 10) edit.after->clear();
+    return edit;
+}
+
 Input input_to_services(const State& state, const Happens& happens) {
     switch (happens.what) {
         case 24:
@@ -120,6 +136,9 @@ Input input_to_services(const State& state, const Happens& happens) {
             const auto left = staying_ranks(state.spec_of(state.at<Job>(attempt->job)), *attempt->ending, part);
             return RanksEnded{attempt->id, part.node, attempt->generation, {ExitKind::exited, 0, ""}, true, -1, left};
         }
+        case 35:
+        case 36:
+            return some_edit(state, happens);
         case 34:  // a pass that takes few of those that are over out of State
             return Pass{false, false, 1 + happens.much % 3};
         default:
@@ -257,6 +276,7 @@ RC_GTEST_PROP(History, KeepsAllInvariants, ()) {
     given.pass();
     RC_CLASSIFY(given.times("lent") > 0, "lent");
     RC_CLASSIFY(given.times("woken") > 0, "woken");
+    RC_CLASSIFY(given.times("edited") > 0, "edited");
     RC_ASSERT_FALSE(::testing::Test::HasFailure());
 }
 
@@ -287,7 +307,7 @@ RC_GTEST_PROP(History, AnUndoneProbeLeavesNothingBehind, ()) {
 Input input_to_arrays(const State& state, const Happens& happens) {
     const auto jobs = std::max<std::uint64_t>(1, state.counters().jobs);
     const JobId job{1 + static_cast<std::uint64_t>(happens.which) % jobs};
-    switch (happens.what % 6) {
+    switch (happens.what % 7) {
         case 0:
         case 1: {
             auto asked = test::job("j" + std::to_string(happens.which % 9)).count(1 + happens.much % 4);
@@ -300,6 +320,13 @@ Input input_to_arrays(const State& state, const Happens& happens) {
             return Cancel{job};
         case 3:
             return Hold{job, happens.much % 4 == 0};
+        case 5: {
+            Edit edit{job, {}, {}, {}, std::vector<std::string>{}};
+            for (auto left = happens.much % 3; left > 0; --left) {
+                edit.after->push_back("j" + std::to_string((happens.much + left) % 9));
+            }
+            return edit;
+        }
         case 4: {
             const auto* attempt = some<Attempt>(state, happens.which, [](const Attempt&) { return true; });
             if (attempt == nullptr) return Due{};

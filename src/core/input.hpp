@@ -98,6 +98,24 @@ struct Resize {
 };
 BOOST_DESCRIBE_STRUCT(Resize, (), (job, gpus))
 
+/// As many GPUs at least, and at most.
+struct GpuRange {
+    GpuCount least{1};
+    GpuCount most{1};
+    friend bool operator==(const GpuRange&, const GpuRange&) = default;
+};
+BOOST_DESCRIBE_STRUCT(GpuRange, (), (least, most))
+
+/// What is to be different about a job, or about the array that it is an element of. What is not said stays as it is.
+struct Edit {
+    JobId job;
+    std::optional<PriorityClass> priority{};
+    std::optional<Duration> time_limit{};
+    std::optional<GpuRange> gpus{};
+    std::optional<std::vector<std::string>> after{};  // names, as of a Submit
+};
+BOOST_DESCRIBE_STRUCT(Edit, (), (job, priority, time_limit, gpus, after))
+
 /// A deadline in State may have come.
 struct Due {};
 BOOST_DESCRIBE_STRUCT(Due, (), ())
@@ -137,12 +155,12 @@ BOOST_DESCRIBE_STRUCT(ServiceDemand, (),
 
 using Input = std::variant<TakeOffice, SetTenant, NodeUp, NodeSilent, NodeDead, Drain, Submit, Cancel, Hold, Resize,
                            Due, Pass, RanksRunning, RanksEnded, AttemptLost, Progress, ForeignFound, ServiceDemand,
-                           ReplicaReady, ReplicaAsleep, ReplicaFailed, ReplicaAnswered>;
+                           ReplicaReady, ReplicaAsleep, ReplicaFailed, ReplicaAnswered, Edit>;
 
 constexpr std::array<std::string_view, std::variant_size_v<Input>> input_names{
-    "take_office",   "set_tenant",     "node_up",        "node_silent",     "node_dead",     "drain",
-    "submit",        "cancel",         "hold",           "resize",          "due",           "pass",
-    "ranks_running", "ranks_ended",    "attempt_lost",   "progress",        "foreign_found", "service_demand",
-    "replica_ready", "replica_asleep", "replica_failed", "replica_answered"};
+    "take_office",   "set_tenant",     "node_up",        "node_silent",      "node_dead",     "drain",
+    "submit",        "cancel",         "hold",           "resize",           "due",           "pass",
+    "ranks_running", "ranks_ended",    "attempt_lost",   "progress",         "foreign_found", "service_demand",
+    "replica_ready", "replica_asleep", "replica_failed", "replica_answered", "edit"};
 
 }  // namespace stargate

@@ -239,6 +239,35 @@ std::optional<std::string> broken_routing(const State& state, const Job& job) {
     return is_held ? std::nullopt : std::optional{of("an external service waits for something: job", job.id.value)};
 }
 
+/// Who runs holds no more and no less than it may from now on.
+std::optional<std::string> broken_edit(const State& state, const Edited& fact) {
+    std::optional<std::string> what;
+    for (std::int32_t task = 0; task < state.at<Spec>(fact.job).count && !what; ++task) {
+        const auto* job = state.find<Job>(JobId{fact.job.value + static_cast<std::uint64_t>(task)});
+        const auto* active = job == nullptr ? nullptr : std::get_if<Active>(&job->phase);
+        if (active != nullptr) what = broken_attempt(state, active->attempt);
+    }
+    return what;
+}
+
+/// Nothing is lost that was not charged, and no tenant was charged less than its jobs.
+std::optional<std::string> broken_accounts(const State& state) {
+    std::map<TenantId, std::int64_t> charged;
+    std::optional<std::string> what;
+    state.table<Job>().for_each([&](const Job& job) {
+        const auto& account = job.account;
+        if (account.lost < 0 || account.lost > account.charged)
+            what = of("more is lost than was charged: job", job.id.value);
+        const bool runs = std::holds_alternative<Active>(job.phase);
+        if (!runs && account.saved > account.charged) what = of("more is saved than was charged: job", job.id.value);
+        for_each_tenant(state, state.spec_of(job).tenant, [&](TenantId id) { charged[id] += account.charged; });
+    });
+    for (const auto& [id, sum] : charged) {
+        if (sum > state.at<TenantRow>(id).charged) what = of("a tenant was charged less than its jobs:", id.value);
+    }
+    return what;
+}
+
 }  // namespace
 
 std::optional<std::string> broken_by(const State& state, const Fact& fact) {
@@ -292,6 +321,7 @@ std::optional<std::string> broken_by(const State& state, const Fact& fact) {
                           [](const Ready&) { return std::optional<std::string>{}; },
                           [](const SleepBegun&) { return std::optional<std::string>{}; },
                           [](const SleepRefused&) { return std::optional<std::string>{}; },
+                          [&](const Edited& f) { return broken_edit(state, f); },
                           [](const Answered&) { return std::optional<std::string>{}; },
                           [](const Failing&) { return std::optional<std::string>{}; },
                           [](const Returned&) { return std::optional<std::string>{}; },
@@ -315,6 +345,7 @@ std::optional<std::string> broken(const State& state) {
         keep(broken_routing(state, job));
     });
     keep(broken_quota(state));
+    keep(broken_accounts(state));
     state.table<Service>().for_each([&](const Service& service) { keep(broken_service(state, service)); });
     if (what) return what;
     const auto rebuilt = State::from_rows(state.rows());

@@ -36,19 +36,22 @@ enum class Why : std::uint8_t {
     not_found,
     wrong_state,  // what was asked does not apply to a job in this state
     not_elastic,
-    read_only,          // the store cannot be written
-    too_many_of_one,    // one person has as many waiting jobs as one may have
-    not_needed,         // a replica that demand does not ask for
-    bad_service,        // replicas that cannot be: fewer at most than at least, or larger than a node
-    name_taken,         // clients reach another service by this name
-    too_many_services,  // of endpoints
-    too_many_after,     // jobs that it comes after
+    read_only,           // the store cannot be written
+    too_many_of_one,     // one person has as many waiting jobs as one may have
+    not_needed,          // a replica that demand does not ask for
+    bad_service,         // replicas that cannot be: fewer at most than at least, or larger than a node
+    name_taken,          // clients reach another service by this name
+    too_many_services,   // of endpoints
+    too_many_after,      // jobs that it comes after
+    comes_after_itself,  // through others
+    size_held,           // it runs at a size outside of what it is to ask for
+    not_editable,        // a service is what it was submitted as
 };
 BOOST_DESCRIBE_ENUM(Why, none, held, dependency, backing_off, tenant_quota, no_gpus, fragmented, no_cpus, no_memory,
                     reserved_for_other, claim_pending, behind_same, pass_bound, node_down, never_fits, unknown_tenant,
                     class_not_allowed, unknown_dependency, dependency_failed, too_many_waiting, bad_array, key_conflict,
                     not_found, wrong_state, not_elastic, read_only, too_many_of_one, not_needed, bad_service,
-                    name_taken, too_many_services, too_many_after)
+                    name_taken, too_many_services, too_many_after, comes_after_itself, size_held, not_editable)
 
 /// A reason with its numbers: `need` of something of which `have` is there, and whom or what it is about.
 struct Refusal {

@@ -136,6 +136,18 @@ using Phase = std::variant<Waiting, Active, Finished, Routed>;
 enum class Wish : std::uint8_t { off, asleep, awake };
 BOOST_DESCRIBE_ENUM(Wish, off, asleep, awake)
 
+/// What a job has used and what became of it, over all of its attempts. As told by the last fact that charged it: of
+/// older logs nothing is known.
+struct JobAccount {
+    std::int64_t charged = 0;  // GPU-milliseconds of its leases; of a share its part
+    std::int64_t saved = 0;    // as many had been charged when it told the last step, or left in time as it was warned
+    std::int64_t lost = 0;     // GPU-milliseconds after the last of these, of runs that ended without success
+    std::int32_t recovered = 0;  // starts that follow a failure of the infrastructure
+    std::int32_t preempted = 0;  // starts that follow its making room, or leaving a node that was drained
+    friend bool operator==(const JobAccount&, const JobAccount&) = default;
+};
+BOOST_DESCRIBE_STRUCT(JobAccount, (), (charged, saved, lost, recovered, preempted))
+
 struct Job {
     JobId id;
     JobId spec;
@@ -149,11 +161,12 @@ struct Job {
     std::uint32_t last_generation = 0;
     std::int32_t last_gpus = 0;  // GPUs that the newest attempt held last
     Phase phase;
+    JobAccount account;
     friend bool operator==(const Job&, const Job&) = default;
 };
 BOOST_DESCRIBE_STRUCT(Job, (),
                       (id, spec, task, held, failures, step, last_attempt, last_generation, last_gpus, phase, want_gpus,
-                       wish))
+                       wish, account))
 
 /// A generation on its way out: warned, and ended by its executor at the deadline.
 struct Ending {

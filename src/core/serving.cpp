@@ -296,7 +296,8 @@ void replica_asleep(Core& core, Instant now, const ReplicaAsleep& report) {
         if (!service.cannot_sleep) core.apply(now, SleepRefused{service.first});
         return warn(core, now, attempt.id, EndCause::scaled, {}, {});
     }
-    Seated fact{attempt.id, attempt.job, attempt.parts, {}, charge_of(attempt, now)};
+    Seated fact{
+        attempt.id, attempt.job, attempt.parts, {}, charge_of(attempt, now), charged_until(core.state(), attempt, now)};
     for (auto& part : fact.parts) {
         if (part.gpus != 0) fact.seat.push_back(part);
         part.gpus = 0;
@@ -358,7 +359,7 @@ void wake(Core& core, Instant now, const Claim& claim) {
         }
     }
     core.apply(now, Woken{attempt.id, attempt.job, std::move(parts), now + state.settings().ready_limit,
-                          charge_of(attempt, now)});
+                          charge_of(attempt, now), charged_until(state, attempt, now)});
 }
 
 void note_lenders(Core& core, Instant now, JobId borrower, const Loans& lenders) {

@@ -87,6 +87,7 @@ void State::take_back(Edit edit) {
                        row.left = old.left;
                        row.failed = old.failed;
                    },
+                   [this](OldSpec& old) { edit_spec(old.first, std::move(old.spec)); },
                },
                edit);
 }
@@ -96,6 +97,37 @@ void State::count_gone(JobId spec, bool had_failed) {
     if (undo_ != nullptr) undo_->push_back(OldLeft{spec, row.left, row.failed});
     --row.left;
     row.failed += had_failed ? 1 : 0;
+}
+
+void State::edit_spec(JobId first, JobSpec spec) {
+    ++placement_version_;
+    auto& row = *std::get<TableFor<Spec>>(tables_).find(first);
+    // Whatever stands somewhere because of what it asks for is taken out of there and put where it belongs now.
+    const auto for_each_element = [&](auto visit) {
+        for (std::int32_t task = 0; task < row.count; ++task) {
+            const auto* job = find<Job>(JobId{first.value + static_cast<std::uint64_t>(task)});
+            if (job != nullptr) visit(*job);
+        }
+    };
+    const auto account_attempt = [&](const Job& job, int sign) {
+        const auto* active = std::get_if<Active>(&job.phase);
+        const auto* attempt = active == nullptr ? nullptr : find<Attempt>(active->attempt);
+        if (attempt != nullptr) account(*attempt, sign);
+    };
+    for_each_element([&](const Job& job) {
+        account_attempt(job, -1);
+        take_out_of_line(job);
+    });
+    const auto open = elements_.find(first)->open;
+    unindex(row);
+    if (undo_ != nullptr) undo_->push_back(OldSpec{first, std::move(row.spec)});
+    row.spec = std::move(spec);
+    index(row);
+    elements_.find(first)->open = open;
+    for_each_element([&](const Job& job) {
+        put_in_line(job);
+        account_attempt(job, 1);
+    });
 }
 
 bool State::has_succeeded(const Job& job) {

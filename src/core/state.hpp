@@ -151,13 +151,18 @@ public:
         decltype(key_of(std::declval<Row>())) key;
         std::optional<Row> row;
     };
-    /// All that ever changes of a specification.
+    // What changes of a specification.
     struct OldLeft {
         JobId spec;
         std::int32_t left = 0, failed = 0;
     };
-    using Edit = std::variant<Old<Job>, Old<Spec>, Old<Attempt>, Old<Node>, Old<TenantRow>, Old<Claim>, Old<Blocked>,
-                              Old<Reservation>, Old<SharedGpu>, Old<Counters>, Old<Settings>, Old<Service>, OldLeft>;
+    struct OldSpec {
+        JobId first;
+        JobSpec spec;
+    };
+    using Edit =
+        std::variant<Old<Job>, Old<Spec>, Old<Attempt>, Old<Node>, Old<TenantRow>, Old<Claim>, Old<Blocked>,
+                     Old<Reservation>, Old<SharedGpu>, Old<Counters>, Old<Settings>, Old<Service>, OldLeft, OldSpec>;
     using UndoLog = std::vector<Edit>;
 
     State();
@@ -192,6 +197,8 @@ public:
     void erase(Key key);
     /// An element of this specification has left State; others have not.
     void count_gone(JobId spec, bool had_failed);
+    /// Its elements ask for something else. Cost O(elements); the tenant and the owner stay.
+    void edit_spec(JobId first, JobSpec spec);
 
     void attach(UndoLog* undo) { undo_ = undo; }
     void take_back(Edit edit);
@@ -428,7 +435,7 @@ void State::put(Row row) {
 
 template <class Row, class Key, class Change>
 void State::change(Key key, Change change) {
-    static_assert(!std::is_same_v<Row, Spec>, "a specification changes by count_gone alone");
+    static_assert(!std::is_same_v<Row, Spec>, "a specification changes by count_gone and edit_spec alone");
     auto& rows = std::get<TableFor<Row>>(tables_);
     Row* row = rows.find(key);
     CHECK(row != nullptr);

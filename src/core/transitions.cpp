@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <tuple>
 
 #include "base/overloaded.hpp"
 #include "core/evolve.hpp"
@@ -172,6 +173,40 @@ Found illegal_close(const State& state, AttemptId id, JobId job) {
     return std::nullopt;
 }
 
+/// A job has used what the fact charges more than before, and nothing that was lost comes back.
+Found illegal_account(const State& state, AttemptId id, std::int64_t charge, const JobAccount& now) {
+    const auto* attempt = state.find<Attempt>(id);
+    const auto& before = state.at<Job>(attempt->job).account;
+    if (now.charged != before.charged + charge)
+        return of("a charge is not in the account of the job of attempt", id.value);
+    const auto more_lost = now.lost - before.lost;
+    if (more_lost < 0 || more_lost > std::max<std::int64_t>(0, now.charged - before.saved)) {
+        return of("something else is lost than what was not saved: attempt", id.value);
+    }
+    return std::nullopt;
+}
+
+/// Who it is and whom it belongs to stay; who runs is asked for nothing before it.
+Found illegal_edit(const State& state, const Edited& f) {
+    const auto* array = state.find<Spec>(f.job);
+    if (array == nullptr) return of("an edit of nothing:", f.job.value);
+    const auto& spec = array->spec;
+    if (spec.kind == Kind::service || f.spec.kind == Kind::service) return of("an edit of a service:", f.job.value);
+    if (std::tie(spec.name, spec.tenant, spec.owner) != std::tie(f.spec.name, f.spec.tenant, f.spec.owner)) {
+        return of("an edit makes another job of it:", f.job.value);
+    }
+    for (std::int32_t task = 0; task < array->count; ++task) {
+        const JobId id{f.job.value + static_cast<std::uint64_t>(task)};
+        if (is_waiting(state, id) && state.find<Claim>(id) != nullptr)
+            return of("an edit of what is promised something: job", id.value);
+        const auto* job = state.find<Job>(id);
+        const bool runs = job != nullptr && std::holds_alternative<Active>(job->phase);
+        if (runs && spec.comes_after != f.spec.comes_after)
+            return of("it runs, and is to come after others: job", id.value);
+    }
+    return std::nullopt;
+}
+
 Found illegal_change(const State& state, const NodeChanged& f) {
     const auto* node = state.find<Node>(f.node);
     if (node == nullptr) return of("no such node:", f.node.value);
@@ -274,7 +309,11 @@ std::optional<std::string> illegal(const State& before, Instant at, const Fact& 
             },
             [&](const Warned& f) { return illegal_warning(before, f); },
             [&](const PartEnded& f) { return illegal_end_of_part(before, f); },
-            [&](const Resized& f) { return illegal_resize(before, f); },
+            [&](const Resized& f) {
+                if (const auto illegal = illegal_resize(before, f)) return illegal;
+                return illegal_account(before, f.attempt, f.charge, f.account);
+            },
+            [&](const Edited& f) { return illegal_edit(before, f); },
             [&](const SizeWanted& f) {
                 return when(before.find<Attempt>(f.attempt) == nullptr, "no attempt", f.attempt.value);
             },
@@ -283,9 +322,13 @@ std::optional<std::string> illegal(const State& before, Instant at, const Fact& 
                 return when(attempt == nullptr || before.at<Job>(attempt->job).step >= f.step, "no progress: attempt",
                             f.attempt.value);
             },
-            [&](const Requeued& f) { return illegal_close(before, f.attempt, f.job); },
+            [&](const Requeued& f) {
+                if (const auto illegal = illegal_close(before, f.attempt, f.job)) return illegal;
+                return illegal_account(before, f.attempt, f.charge, f.account);
+            },
             [&](const Ended& f) {
                 if (const auto illegal = illegal_close(before, f.attempt, f.job)) return illegal;
+                if (const auto illegal = illegal_account(before, f.attempt, f.charge, f.account)) return illegal;
                 return when(f.started != before.at<Attempt>(f.attempt).started, "another start than it had: attempt",
                             f.attempt.value);
             },
@@ -341,10 +384,15 @@ std::optional<std::string> illegal(const State& before, Instant at, const Fact& 
             },
             [&](const Seated& f) {
                 const auto* attempt = replica(before, f.attempt, f.job);
-                return when(attempt == nullptr || attempt->presence != Presence::falling_asleep,
-                            "one sleeps who was not told to: attempt", f.attempt.value);
+                if (attempt == nullptr || attempt->presence != Presence::falling_asleep) {
+                    return Found{of("one sleeps who was not told to: attempt", f.attempt.value)};
+                }
+                return illegal_account(before, f.attempt, f.charge, f.account);
             },
-            [&](const Woken& f) { return illegal_wake(before, f); },
+            [&](const Woken& f) {
+                if (const auto illegal = illegal_wake(before, f)) return illegal;
+                return illegal_account(before, f.attempt, f.charge, f.account);
+            },
             [&](const Answered& f) {
                 const auto* attempt = replica(before, f.attempt, f.job);
                 return when(attempt == nullptr || !attempt->is_ready || attempt->has_answered,

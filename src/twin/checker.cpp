@@ -134,7 +134,7 @@ void Checker::probe(Core& core, Instant now, Rng& rng) {
     for (int i = 0; i < 4; ++i) {
         const JobId job{jobs == 0 ? 0 : jobs - rng.below(std::min<std::uint64_t>(jobs, 200))};
         const NodeId node{nodes == 0 ? 0 : 1 + rng.below(nodes)};
-        switch (rng.below(8)) {
+        switch (rng.below(9)) {
             case 0: {
                 Submit submit;
                 if (const auto* row = core.state().find<Job>(job)) {
@@ -164,6 +164,12 @@ void Checker::probe(Core& core, Instant now, Rng& rng) {
             case 6:
                 (void)decide(core, now + std::chrono::minutes{10}, Due{});
                 break;
+            case 7: {
+                Edit edit{job, PriorityClass::production, std::chrono::minutes{1 + rng.below(50)}};
+                if (rng.chance(0.5)) edit.after.emplace();
+                (void)decide(core, now, edit);
+                break;
+            }
             default:
                 break;
         }

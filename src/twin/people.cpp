@@ -65,6 +65,8 @@ Duration World::mean_of(Act what) const {
             return people.undrain;
         case Act::quota:
             return people.quota;
+        case Act::edit:
+            return people.edit;
     }
     return {};
 }
@@ -100,7 +102,35 @@ void World::act(Act what) {
             return put(Drain{node, false}, true);
         case Act::quota:
             return change_a_quota();
+        case Act::edit:
+            return change_a_job(job);
     }
+}
+
+/// Another class, time limit, size or order; of what runs too.
+void World::change_a_job(JobId job) {
+    Edit edit{job};
+    switch (people_.below(4)) {
+        case 0:
+            edit.priority = static_cast<PriorityClass>(people_.below(4));
+            break;
+        case 1:
+            edit.time_limit = std::chrono::minutes{1 + static_cast<std::int64_t>(people_.below(60))};
+            break;
+        case 2: {
+            if (people_.chance(0.5)) edit.job = an_active_job();
+            const GpuCount least{1 + static_cast<std::int32_t>(people_.below(4))};
+            edit.gpus = GpuRange{least, least + GpuCount{static_cast<std::int32_t>(people_.below(12))}};
+            break;
+        }
+        default: {
+            edit.after.emplace();
+            const auto& newest = newest_job_of_[scenario_.tenants[people_.below(scenario_.tenants.size())].name];
+            if (people_.chance(0.5) && !newest.empty()) edit.after->push_back(newest);
+            break;
+        }
+    }
+    put(edit, true);
 }
 
 /// Somewhere between a quarter and all of what the tenant was promised.

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <tuple>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -111,6 +112,8 @@ private:
             office->settings = *options_.settings;
             other_policy = true;
         }
+        const auto begun = next;
+        bool is_older = false;
         (void)decide(core_, row.at, row.input);
         ++report_.inputs;
         for (const auto& fact : core_.batch()) {
@@ -120,7 +123,7 @@ private:
             }
             const auto body = encode_entry(row.at, type_of(row.input), fact);
             const bool there = next < facts.size() && facts[next].input_seq == row.seq;
-            if (!there || !says_the_same(facts[next].body, body)) {
+            if (!there || !says_the_same(facts[next].body, body, is_older)) {
                 report_.difference = Difference{fact_ + 1, there ? json_of(facts[next].body) : "", json_of(body)};
                 return;
             }
@@ -131,7 +134,16 @@ private:
         if (next < facts.size() && facts[next].input_seq == row.seq) {
             report_.difference = Difference{facts[next].seq, json_of(facts[next].body), ""};
         }
+        if (is_older && !other_policy) take_as_logged(row.at, facts, begun, next);
         core_.commit();
+    }
+
+    /// What an older version did not note its State did not have, nor has ours when it goes on from there.
+    void take_as_logged(Instant at, const std::vector<LoggedFactRow>& facts, std::size_t from, std::size_t to) {
+        core_.undo_to({});
+        for (; from < to; ++from) {
+            if (const auto entry = decode_entry(facts[from].body)) core_.apply(at, entry->fact);
+        }
     }
 
     /// The log's inputs are at an end and its facts are not.
@@ -143,21 +155,30 @@ private:
     }
 
     /// An older version wrote less of a fact: members that were appended since had no other value than their first, but
-    /// for the loan that a resize is for, of which it said nothing. And it named what a job comes after element by
-    /// element.
-    [[nodiscard]] bool says_the_same(const std::string& logged, const std::string& decided) const {
+    /// for the loan that a resize is for and the account of a job, of which it said nothing. And it named what a job
+    /// comes after element by element.
+    [[nodiscard]] bool says_the_same(const std::string& logged, const std::string& decided, bool& is_older) const {
         if (logged == decided) return true;
         auto entry = decode_entry(logged);
         if (!entry) return false;
-        if (auto* resized = std::get_if<Resized>(&entry->fact)) {
-            const auto now = decode_entry(decided);
-            const auto* says = now ? std::get_if<Resized>(&now->fact) : nullptr;
-            const bool is_older = logged.size() < encode_entry(entry->at, entry->cause, entry->fact).size();
-            if (is_older && says != nullptr)
-                std::tie(resized->lender, resized->borrower) = std::tie(says->lender, says->borrower);
+        if (logged.size() < encode_entry(entry->at, entry->cause, entry->fact).size()) {
+            is_older = true;
+            if (const auto now = decode_entry(decided); now && now->fact.index() == entry->fact.index()) {
+                std::visit([&](auto& fact) { add_what_is_new(fact, now->fact); }, entry->fact);
+            }
         }
         if (auto* submitted = std::get_if<Submitted>(&entry->fact)) name_arrays(submitted->spec);
         return encode_entry(entry->at, entry->cause, entry->fact) == decided;
+    }
+
+    template <class Members>
+    static void add_what_is_new(Members& logged, const Fact& decided) {
+        const auto& says = std::get<Members>(decided);
+        if constexpr (requires { logged.account; }) logged.account = says.account;
+        if constexpr (requires { logged.saved; }) logged.saved = says.saved;
+        if constexpr (std::is_same_v<Members, Resized>) {
+            if (!logged.borrower) std::tie(logged.lender, logged.borrower) = std::tie(says.lender, says.borrower);
+        }
     }
 
     void name_arrays(JobSpec& spec) const {

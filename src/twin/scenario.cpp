@@ -204,6 +204,7 @@ Scenario read_all(const YamlNode& root) {
         in.read("hold", scenario.people.hold);
         in.read("release", scenario.people.release);
         in.read("resize", scenario.people.resize);
+        in.read("edit", scenario.people.edit);
         in.read("drain", scenario.people.drain);
         in.read("undrain", scenario.people.undrain);
         in.read("quota", scenario.people.quota);

@@ -62,7 +62,7 @@ struct ServicePlan {
 
 /// What people do besides submitting, each once in this time on average; 0: never.
 struct PeoplePlan {
-    Duration cancel{}, hold{}, release{}, resize{}, drain{}, undrain{}, quota{};
+    Duration cancel{}, hold{}, release{}, resize{}, drain{}, undrain{}, quota{}, edit{};
 };
 
 /// Faults, each once in this time on average over the whole world; 0: never. Shares are of all reports.

@@ -149,7 +149,8 @@ void World::begin() {
     gateways_.begin(now_);
     for (std::int64_t i = 0; i < scenario_.at_start; ++i) submit_one();
     if (scenario_.arrival_every > Duration{}) queue_.push(now_ + tick, Happening::arrival);
-    for (const auto act : {Act::cancel, Act::hold, Act::release, Act::resize, Act::drain, Act::undrain, Act::quota}) {
+    for (const auto act :
+         {Act::cancel, Act::hold, Act::release, Act::resize, Act::drain, Act::undrain, Act::quota, Act::edit}) {
         plan(mean_of(act), Happening::person, static_cast<std::uint64_t>(act));
     }
     const auto& faults = scenario_.faults;

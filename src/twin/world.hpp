@@ -90,9 +90,10 @@ private:
     void check();
     void note(const char* fault) { ++faults_[fault]; }
 
-    enum class Act : std::uint8_t { cancel, hold, release, resize, drain, undrain, quota };
+    enum class Act : std::uint8_t { cancel, hold, release, resize, drain, undrain, quota, edit };
     void act(Act what);
     void change_a_quota();
+    void change_a_job(JobId job);
     void set_quota(const TenantPlan& tenant, std::int64_t gpus);
     [[nodiscard]] JobId an_active_job();
     [[nodiscard]] Duration mean_of(Act what) const;

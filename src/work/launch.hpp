@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <boost/describe.hpp>
 #include <cstdint>
 #include <string>
@@ -35,6 +36,14 @@ struct Account {
 };
 BOOST_DESCRIBE_STRUCT(Account, (), (uid, gid, groups, name, home, shell))
 
+/// A variable of a sweep and the values that it takes in turn.
+struct SweepVariable {
+    std::string name;
+    std::vector<std::string> values;
+    friend bool operator==(const SweepVariable&, const SweepVariable&) = default;
+};
+BOOST_DESCRIBE_STRUCT(SweepVariable, (), (name, values))
+
 /// How a job is run on a machine: everything that the executor needs and no decision does. It is stored beside the
 /// log under the job's id and never enters State, so a hundred thousand waiting jobs stay small.
 struct Launch {
@@ -53,10 +62,23 @@ struct Launch {
     Bytes output_limit = gibibytes(1);         // each attempt's output file is cut there
     Duration grace = std::chrono::seconds{5};  // from a warning to the kill, where no control plane says it
     bool terminal = false;                     // its one rank stands at a terminal, which people type at
+    std::vector<SweepVariable> sweep;  // an element of the array for each combination, the last changing fastest
     friend bool operator==(const Launch&, const Launch&) = default;
+
+    /// The variables of one element of a sweep: its index, counted out in the lengths of the lists.
+    [[nodiscard]] std::vector<std::pair<std::string, std::string>> swept(std::int32_t task) const {
+        std::vector<std::pair<std::string, std::string>> variables(sweep.size());
+        auto left = static_cast<std::size_t>(task);
+        for (auto at = sweep.size(); at-- > 0;) {
+            const auto& values = sweep[at].values;
+            if (!values.empty()) variables[at] = {sweep[at].name, values[left % values.size()]};
+            left /= std::max<std::size_t>(1, values.size());
+        }
+        return variables;
+    }
 };
 BOOST_DESCRIBE_STRUCT(Launch, (),
                       (name, argv, shell, folder, env, keep_environment, mounts, account, sandbox, one_rank_a_node,
-                       resize_in_place, checkpoint_folder, output_limit, grace, terminal))
+                       resize_in_place, checkpoint_folder, output_limit, grace, terminal, sweep))
 
 }  // namespace stargate

@@ -10,7 +10,7 @@ import unittest
 import machine
 from harness import BINARY, Stargate, give_to_job_user, scratch_folder
 
-VERBS = ("up down run submit jobs fleet services usage tenants show why logs cancel hold release resize drain undrain events "
+VERBS = ("up down run submit jobs top fleet services usage history tenants show why logs cancel hold release edit resize drain undrain events "
          "token doctor gateway twin mock-engine bench-serve").split()
 NOT_WRITTEN = "stargate: standard output did not take all of it; see whether its disk is full\n"
 

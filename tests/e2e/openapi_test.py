@@ -104,6 +104,9 @@ class Replies(Machine):
         self.call("post", job + "/release", ref="wide")
         self.call("post", job + "/resize", ref="elastic", query="?gpus=2")
         self.call("post", job + "/resize", {"gpus": 1}, ref="elastic")
+        self.call("patch", job, {"priority": "opportunistic", "time": "2h", "gpus": "3..4", "after": []}, ref="wide")
+        self.call("patch", job, {"gpus": 4}, ref="wide")
+        self.call("patch", job, {"time": "0s"}, ref="wide", status=422)
         self.call("post", job + "/cancel", ref="wide")
         self.call("post", job + "/cancel", ref="wide", status=409)
 
@@ -120,6 +123,10 @@ class Replies(Machine):
         token = self.call("get", "/api/v1/tokens")[0]["id"]
         self.call("delete", "/api/v1/tokens/{id}", id=token)
         self.call("get", "/api/v1/usage")
+        self.call("get", "/api/v1/history")
+        self.call("get", "/api/v1/history", query="?since=1&owner=0&tenant=default&limit=2")
+        self.call("get", "/api/v1/history", query="?tenant=nobody", status=404)
+        self.call("get", "/api/v1/history/usage", query=f"?until={2**62}")
         self.call("get", "/api/v1/events")
         self.call("get", "/api/v1/events/types")
         self.call("get", "/api/v1/whoami")

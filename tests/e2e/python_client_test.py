@@ -1,6 +1,7 @@
 """clients/python against the real control plane: what it hands in, waits for and reads, also over a kill -9; elastic loops."""
 
 import itertools
+import os
 import sys
 import textwrap
 import threading
@@ -63,6 +64,19 @@ class Work(OfClient):
             self.client.wait(held, timeout=0.2)
         self.assertEqual(self.client.cancel("el"), [job.id])
         self.assertEqual(self.client.wait(job, timeout=30)[0].state, "cancelled")
+
+    def test_what_was_asked_for_is_changed_and_what_was_used_is_told(self):
+        job = self.run_job("true", name="held", held=True)
+        self.assertEqual(self.client.edit("held", priority="production", gpus=2, after=[]), [job.id])
+        self.assertEqual((self.client.job("held").priority, self.client.job("held").gpus), ("production", 2))
+        self.client.release("held")
+        row = self.client.wait(job, timeout=30)[0]
+        self.assertEqual([each.id for each in self.client.history(since=time.time() - 600, owner=os.geteuid())], [job.id])
+        self.assertEqual(self.client.history(until=row.ended_at / 1e6 - 600), [])
+        self.assertEqual((row.lost_gpu_s, row.recovered, row.preempted), (0, 0, 0))
+        with self.assertRaises(StargateError) as caught:
+            self.client.edit("held", time="1h")
+        self.assertEqual((caught.exception.code, caught.exception.status), ("wrong_state", 409))
 
     def test_errors_say_what_is_wrong_and_what_helps(self):
         for code, status, ask in (("not_found", 404, lambda: self.client.job("nobody")),

@@ -51,6 +51,10 @@ class Job:
     ended_at: typing.Optional[int]
     nodes: typing.List[str]
     detail: str
+    charged_gpu_s: float = 0.0  # GPU-seconds, over all attempts
+    lost_gpu_s: float = 0.0  # of these, computed for nothing
+    recovered: int = 0  # starts that followed a failure of the infrastructure
+    preempted: int = 0  # starts that followed its making room
 
     @property
     def has_ended(self) -> bool:
@@ -164,6 +168,16 @@ class Client:
         rows = self._transport.ask("GET", "/api/v1/jobs?" + urllib.parse.urlencode(query))
         return [_of(Job, row) for row in rows]
 
+    def history(self, *, since: typing.Optional[float] = None, until: typing.Optional[float] = None,
+                owner: typing.Optional[int] = None, tenant: typing.Optional[str] = None, limit: int = 1000) -> typing.List[Job]:
+        """Jobs that have ended, the last one first: since then, and before `until`, in seconds since 1970; of this uid, or this
+        tenant and those below it."""
+        query: typing.Dict[str, typing.Any] = {"limit": limit}
+        query |= {name: round(at * 1e6) for name, at in (("since", since), ("until", until)) if at is not None}
+        query |= {name: value for name, value in (("owner", owner), ("tenant", tenant)) if value is not None}
+        rows = self._transport.ask("GET", "/api/v1/history?" + urllib.parse.urlencode(query))
+        return [_of(Job, row) for row in rows]
+
     def why(self, ref: Ref) -> Why:
         """What blocks it."""
         return _of(Why, self._transport.ask("GET", _job(ref) + "/why"))
@@ -268,6 +282,13 @@ class Client:
     def resize(self, ref: Ref, gpus: int) -> typing.List[int]:
         """Asks for a size within its range; 0: as many as can be had."""
         return self._act(ref, "resize", {"gpus": gpus})
+
+    def edit(self, ref: Ref, *, priority: typing.Optional[str] = None, time: typing.Optional[str] = None,
+             gpus: typing.Union[int, str, None] = None, after: typing.Optional[typing.Sequence[str]] = None) -> typing.List[int]:
+        """Changes what it, or its array as a whole, asks for; what is not said stays. `after=[]`: it comes after nothing."""
+        said = {"priority": priority, "time": time, "gpus": gpus, "after": None if after is None else list(after)}
+        change = {name: value for name, value in said.items() if value is not None}
+        return list(self._transport.ask("PATCH", _job(ref), change)["jobs"])
 
     def _act(self, ref: Ref, verb: str, body: typing.Any = None) -> typing.List[int]:
         return list(self._transport.ask("POST", f"{_job(ref)}/{verb}", body)["jobs"])

@@ -103,6 +103,16 @@ TEST_F(Run, GivesEachRankItsPlaceInTheGang) {
     }
 }
 
+TEST_F(Run, AnElementOfASweepFindsItsOwnValues) {
+    auto job = shell_job("echo $LR $SEED $STARGATE_TASK");
+    job.sweep = {{"LR", {"0.1", "0.01"}}, {"SEED", {"1", "2", "3"}}};
+    auto command = command_for({}, 1);
+    command.task = 4;
+    const auto attempt = start(job, command);
+    ASSERT_TRUE(reports_.next<RanksEnded>(attempt));
+    EXPECT_EQ(output(attempt), "0.01 2 4\n");
+}
+
 TEST_F(Run, ARankANodeFindsAllItsGpusAndStartsItsOwnProcesses) {
     // As torchrun does: one process a GPU, which find each other by a store that the first one opens.
     auto job = shell_job(R"(echo $RANK/$WORLD_SIZE $LOCAL_RANK/$LOCAL_WORLD_SIZE gpus $STARGATE_GPUS

@@ -75,6 +75,7 @@ Spec spec_of(const RunRanks& command, const Launch& launch, const Speaker& by) {
     spec.command = launch.shell;
     spec.folder = launch.folder;
     spec.environment = launch.env;
+    for (auto& variable : launch.swept(command.task)) spec.environment.push_back(std::move(variable));
     if (command.port != 0) spec.environment.emplace_back("PORT", std::to_string(command.port));  // a replica's
     spec.keep_environment = launch.keep_environment;
     for (const auto& mount : launch.mounts) spec.mounts.push_back({mount.source, mount.target, mount.read_only});
