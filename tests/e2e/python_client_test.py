@@ -1,7 +1,12 @@
 """clients/python against the real control plane: what it hands in, waits for and reads, also over a kill -9; elastic loops."""
 
+import contextlib
+import io
 import itertools
+import json
 import os
+import signal
+import struct
 import sys
 import textwrap
 import threading
@@ -14,6 +19,7 @@ from harness import ROOT, wait_until
 CLIENTS = ROOT / "clients" / "python"
 sys.path.insert(0, str(CLIENTS))
 from stargate import Accepted, Client, StargateError  # noqa: E402
+from stargate.elastic import Elastic  # noqa: E402
 
 
 class OfClient(Machine):
@@ -137,10 +143,73 @@ class OverARestart(OfClient):
         self.assertEqual(sorted(names), sorted(f"n{i}" for i in range(len(jobs))))
         self.assertGreater(len(jobs), 10)
 
+    def test_a_connection_that_was_closed_meanwhile_costs_no_act(self):
+        job = self.run_job("sleep", "600", name="el", gpus="1..2", held=True)
+        for act, *arguments in ((self.client.hold,), (self.client.release,), (self.client.resize, 1), (self.client.cancel,)):
+            self.client.jobs()
+            self.stargate.kill()
+            self.stargate.up()
+            self.assertEqual(act("el", *arguments), [job.id], act)
+
+    def test_an_act_by_id_is_repeated_when_its_reply_is_lost_and_one_by_name_is_not(self):
+        job = self.run_job("sleep", "600", name="el", held=True)
+        transport, once = self.client._transport, self.client._transport._ask_once
+        asked = []
+
+        def lose_the_first(*arguments):
+            reply = once(*arguments)
+            asked.append(reply)
+            if len(asked) == 1:
+                raise ConnectionResetError("lost on its way")
+            return reply
+
+        transport._ask_once = lose_the_first
+        self.assertEqual(self.client.hold(job.id), [job.id])
+        self.assertEqual(len(asked), 2)
+        asked.clear()
+        with self.assertRaises(StargateError) as caught:
+            self.client.hold("el")
+        self.assertEqual((caught.exception.code, len(asked)), ("unreachable", 1))
+
     def test_waiting_goes_on(self):
         job = self.run_job("sleep", "2")
         self.restart_soon()
         self.assertEqual(self.client.wait(job, timeout=60)[0].state, "succeeded")
+
+
+class Streams(unittest.TestCase):
+    """Streams that break off, made up."""
+
+    def setUp(self):
+        self.client = Client("/nowhere", patience=0.5)
+        self.targets = []
+        self.replies = []  # one after another; the last one again and again
+        self.client._transport.stream = self.stream
+
+    @contextlib.contextmanager
+    def stream(self, target):
+        self.targets.append(target)
+        yield io.BytesIO(self.replies.pop(0) if len(self.replies) > 1 else self.replies[0])
+
+    @staticmethod
+    def frame(kind, data=b"", offset=0, **members):
+        data = json.dumps(members).encode() if members else data
+        return struct.pack("<IBIIQ", len(data), kind, 0, 0, offset) + data
+
+    def test_output_goes_on_with_the_job_that_the_name_meant_first(self):
+        accepted, broken_off = self.frame(3, id=7, count=1), b"?"
+        self.replies = [accepted + self.frame(4, attempt=9) + self.frame(1, b"one ", 4) + broken_off,
+                        accepted + self.frame(2, b"two", 7) + self.frame(5, state="succeeded", exit_status=0, detail="")]
+        self.assertEqual(b"".join(self.client.logs("train", follow=True)), b"one two")
+        self.assertEqual([target.split("?")[0] for target in self.targets], ["/api/v1/jobs/train/logs", "/api/v1/jobs/7/logs"])
+        self.assertTrue(self.targets[1].endswith("resume=0%3A9%3A4"), self.targets[1])
+
+    def test_one_that_breaks_off_each_time_is_given_up(self):
+        self.replies = [self.frame(3, id=7, count=1) + b"?"]
+        with self.assertRaises(StargateError) as caught:
+            list(self.client.logs("train", follow=True))
+        self.assertEqual(caught.exception.code, "unreachable")
+        self.assertLess(len(self.targets), 10)
 
 
 LOOP = textwrap.dedent("""
@@ -162,6 +231,18 @@ LOOP = textwrap.dedent("""
         for step in run.steps(first, {steps}, every=50):
             time.sleep(0.02)
 """)
+
+
+class OneProcess(unittest.TestCase):
+    def test_a_loop_in_epochs_saves_each_and_leaves_the_signal_as_it_was(self):
+        saved = []
+        before = signal.getsignal(signal.SIGTERM)
+        with Elastic(saved.append) as run:
+            self.assertEqual([list(run.steps(epoch, epoch + 2)) for epoch in (0, 2)], [[0, 1], [2, 3]])
+            self.assertNotEqual(signal.getsignal(signal.SIGTERM), before)
+            self.assertEqual(list(run.steps(2, 4)), [2, 3])  # the same steps of other weights
+        self.assertEqual(saved, [2, 4, 4])
+        self.assertEqual(signal.getsignal(signal.SIGTERM), before)
 
 
 class Loops(OfClient):

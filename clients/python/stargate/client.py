@@ -236,10 +236,13 @@ class Client:
             try:
                 with self._transport.stream(f"{_job(ref)}/logs?{query}") as reply:
                     for frame in _frames(reply):
-                        patience.begin_anew()
+                        if frame.kind in (1, 2, 5):  # others come of each connection, however soon it breaks
+                            patience.begin_anew()
                         if frame.kind in (1, 2):
                             resume = {"resume": f"0:{attempt}:{frame.offset}"}
                             yield frame.data
+                        elif frame.kind == 3:
+                            ref = json.loads(frame.data)["id"]  # its name may be a newer job's when this one breaks off
                         elif frame.kind == 4:
                             attempt = json.loads(frame.data)["attempt"]
                 return
@@ -291,7 +294,9 @@ class Client:
         return list(self._transport.ask("PATCH", _job(ref), change)["jobs"])
 
     def _act(self, ref: Ref, verb: str, body: typing.Any = None) -> typing.List[int]:
-        return list(self._transport.ask("POST", f"{_job(ref)}/{verb}", body)["jobs"])
+        # Done twice it is done once, where it is the same job: when the newest of a name has ended, the name means an older one.
+        is_id = isinstance(ref, int) or ref.rstrip("[]").isdecimal()
+        return list(self._transport.ask("POST", f"{_job(ref)}/{verb}", body, may_repeat=is_id)["jobs"])
 
 
 def _job(ref: Ref) -> str:
@@ -299,17 +304,22 @@ def _job(ref: Ref) -> str:
 
 
 class _Patience:
-    """How long a stream that broke off is taken up again."""
+    """How long a stream that breaks off is taken up again: so many seconds from the first break after something came. One that
+    held for longer than that, with nothing to say, has not been breaking either."""
 
     def __init__(self, seconds: float):
         self._seconds = seconds
         self.begin_anew()
 
     def begin_anew(self) -> None:
-        self._until = time.monotonic() + self._seconds
+        self._first = self._last = float("-inf")  # breaks
 
     def lose(self, error: Exception, where: str) -> None:
-        if time.monotonic() > self._until:
+        now = time.monotonic()
+        if now - self._last > self._seconds:
+            self._first = now
+        self._last = now
+        if now - self._first >= self._seconds:
             raise StargateError(0, "unreachable", f"the stream from {where} broke off: {error}",
                                 "start the control plane: stargate up") from error
         time.sleep(0.1)

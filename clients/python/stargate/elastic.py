@@ -75,7 +75,6 @@ class Elastic:
     def __init__(self, save: typing.Callable[[int], None]):
         self._save = save
         self._warned = threading.Event()
-        self._saved: typing.Optional[int] = None
         self._before: typing.Any = None
 
     def __enter__(self) -> "Elastic":
@@ -92,12 +91,13 @@ class Elastic:
         return self._warned.is_set()
 
     def steps(self, first: int, last: int, *, every: int = 0) -> typing.Iterator[int]:
-        """`first` to `last - 1`. A checkpoint is written after every `every` steps (0: only at the end) and after the last one.
+        """`first` to `last - 1`; may be called again for what comes after, as for each epoch. A checkpoint is written after every `every` steps (0: only at the end) and after the last one.
 
         When any rank is warned, all of them save after the same step and the process ends with status 0, which acknowledges the
         warning. That costs one small all-reduce a step.
         """
-        self._before = signal.signal(signal.SIGTERM, lambda *_: self._warned.set())
+        if self._before is None:
+            self._before = signal.signal(signal.SIGTERM, lambda *_: self._warned.set())
         for step in range(first, last):
             yield step
             done = step + 1
@@ -108,13 +108,10 @@ class Elastic:
                 self._leave()
 
     def _keep(self, step: int) -> None:
-        if self._saved == step:
-            return
         self._save(step)
         self._any_rank(False)  # all parts are written
         if int(os.environ.get("RANK", "0")) == 0:
             report_step(step)
-        self._saved = step
 
     @staticmethod
     def _any_rank(holds: bool) -> bool:

@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import os
+import select
 import socket
 import time
 import typing
@@ -35,6 +36,15 @@ class _OverUnixSocket(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
+
+
+def _is_closed_there(connection: http.client.HTTPConnection) -> bool:
+    """Whether an idle connection has ended on the other side, as after a restart or a minute: nothing else comes unasked."""
+    if connection.sock is None:
+        return False
+    look = select.poll()
+    look.register(connection.sock, select.POLLIN)
+    return bool(look.poll(0))
 
 
 def default_state() -> str:
@@ -71,10 +81,11 @@ class Transport:
             self._kept.close()
             self._kept = None
 
-    def ask(self, method: str, target: str, body: typing.Any = None, key: typing.Optional[str] = None) -> typing.Any:
-        """The reply's JSON. Sent again only where that cannot do a thing twice: reads, what carries an idempotency `key`, and
-        what was not taken. Raises StargateError."""
-        may_repeat = method == "GET" or key is not None
+    def ask(self, method: str, target: str, body: typing.Any = None, key: typing.Optional[str] = None,
+            may_repeat: bool = False) -> typing.Any:
+        """The reply's JSON. Sent again only where that cannot do a thing twice: reads, what carries an idempotency `key`, what
+        the caller says of (`may_repeat`), and what was not taken. Raises StargateError."""
+        may_repeat = may_repeat or method == "GET" or key is not None
         return self._patiently(lambda: self._ask_once(method, target, body, key), may_repeat)
 
     @contextlib.contextmanager
@@ -106,6 +117,8 @@ class Transport:
         if key:
             headers["Idempotency-Key"] = key
         text = None if body is None else json.dumps(body).encode()
+        if self._kept and _is_closed_there(self._kept):
+            self.close()
         self._kept = self._kept or self._connect(None)
         try:
             self._kept.request(method, target, text, headers)
