@@ -33,7 +33,7 @@ def measure_page(nodes=1000, jobs=10_000, loads=5, facts=30):
         url = f"http://127.0.0.1:{port}/"
         browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": WATCH})
         browser.get(url)
-        browser.execute_script("localStorage.setItem('stargate-token', arguments[0])", token)
+        browser.execute_script("sessionStorage.setItem('stargate-token', arguments[0])", token)
 
         def painted(what):
             return wait_until(f"{what} is on the page", lambda: browser.execute_script("return painted[arguments[0]]", what), 20)

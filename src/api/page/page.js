@@ -24,18 +24,19 @@ class Refused extends Error {
   }
 }
 
-let token = localStorage.getItem("stargate-token") ?? "";
+let session = null; // of who is signed in: the token, and what stops all that was asked with it
 
-async function ask(path, { method = "GET", body, signal } = {}) {
+// `as`: a session that is not begun yet. What an earlier one is still refused says nothing of this one's token.
+async function ask(path, { method = "GET", signal, as = session } = {}) {
   const reply = await fetch(path, {
-    method, signal, cache: "no-store",
-    headers: { Authorization: `Bearer ${token}` },
-    body: body === undefined ? undefined : JSON.stringify(body),
+    method, signal: signal ?? as?.stop.signal, cache: "no-store", headers: { Authorization: `Bearer ${as?.token ?? ""}` },
   });
   if (reply.ok) return reply;
   let error;
   try { ({ error } = await reply.json()); } catch { /* not of ours: its status has to do */ }
-  throw new Refused(reply.status, error);
+  const refused = new Refused(reply.status, error);
+  if (reply.status === 401 && session && as === session) leave(refused.message);
+  throw refused;
 }
 
 const read = async (path) => (await ask(path)).json();
@@ -108,9 +109,9 @@ const VIEWS = {
 };
 let view = "waiting";
 
-async function draw_jobs() {
-  const { query, keep, none, columns } = VIEWS[view];
-  const of = view;
+async function draw_jobs(of) {
+  if (of !== view) return;
+  const { query, keep, none, columns } = VIEWS[of];
   const all = await read(`/api/v1/jobs?limit=${keep ? 5 * SHOWN : SHOWN}${query && "&" + query}`);
   if (of !== view) return; // another was chosen meanwhile
   const rows = (keep ? all.filter(keep) : all).slice(0, SHOWN);
@@ -201,11 +202,15 @@ let output = null; // stops the stream of its output
 
 async function open_job(id) {
   opened = id;
-  $("job-said").textContent = "";
-  $("job-out").textContent = "";
+  for (const part of ["job-title", "job-facts", "job-why", "job-acts", "job-said", "job-out"]) $(part).replaceChildren();
   $("job").showModal();
-  await draw_job();
-  follow_output(id);
+  try {
+    await draw_job();
+  } catch (error) {
+    if (opened === id) $("job-said").textContent = error.message;
+    return;
+  }
+  if (opened === id) follow_output(id); // it may have been closed meanwhile, and another opened
 }
 
 async function draw_job() {
@@ -242,7 +247,7 @@ async function act(job, verb) {
   } catch (error) {
     $("job-said").textContent = error.message;
   }
-  await draw_job();
+  keep.job();
 }
 
 const MOST_OUTPUT = 200_000; // characters kept
@@ -251,9 +256,11 @@ async function follow_output(id) {
   output?.abort();
   const stop = (output = new AbortController());
   const out = $("job-out");
+  out.textContent = "";
   try {
     const reply = await ask(`${job_path(id)}/logs?follow=1`, { signal: stop.signal });
     for await (const piece of pieces_of(reply)) {
+      if (stop.signal.aborted) return;
       const at_end = out.scrollTop + out.clientHeight >= out.scrollHeight - 4;
       out.textContent = (out.textContent + piece).slice(-MOST_OUTPUT);
       if (at_end) out.scrollTop = out.scrollHeight;
@@ -275,40 +282,44 @@ async function* pieces_of(reply) {
 // --- Keeping it fresh ------------------------------------------------------------------------------------------------
 
 const NEVER_MORE_OFTEN = 100; // ms between two looks at the same thing
+const CHEAP = 20; // ms that drawing may take for that
 const HIDDEN = () => document.visibilityState === "hidden";
 
-// Draws soon after it is told to, and then not before a pause of twice what drawing took: a slow link is not flooded.
-function keeper(draw, at_least) {
+// Draws soon after it is told to, and then not before a pause of twice what drawing took: a slow link is not flooded. What
+// was not cheap to draw has to wait for `when_dear` ms: the control plane has others to answer.
+function keeper(draw, at_least, when_dear = at_least) {
   let stale = false;
   let busy = false;
   return async function again() {
     stale = true;
     if (busy || HIDDEN()) return;
     busy = true;
-    while (stale) {
+    while (stale && session) {
       stale = false;
       const begun = performance.now();
-      try { await draw(); } catch (error) { if (error instanceof Refused && error.status === 401) leave(error.message); }
-      await new Promise((go) => setTimeout(go, Math.max(at_least, 2 * (performance.now() - begun))));
+      try { await draw(); } catch { /* it is away, or one is signed out: the next time will do */ }
+      const took = performance.now() - begun;
+      await new Promise((go) => setTimeout(go, Math.max(took < CHEAP ? at_least : when_dear, 2 * took)));
     }
     busy = false;
   };
 }
 
+// One for each view, so that a view that is chosen does not wait for the one before. The queue is what has to be fresh.
+const keep_view = Object.fromEntries(Object.keys(VIEWS).map((name) =>
+  [name, keeper(() => draw_jobs(name), NEVER_MORE_OFTEN, name === "waiting" ? NEVER_MORE_OFTEN : 1000)]));
 const keep = {
-  jobs: keeper(draw_jobs, NEVER_MORE_OFTEN), sums: keeper(draw_sums, 1000), fleet: keeper(draw_fleet, 500),
+  jobs: () => keep_view[view](), sums: keeper(draw_sums, 1000), fleet: keeper(draw_fleet, 500),
   services: keeper(draw_services, 500), job: keeper(async () => { if ($("job").open) await draw_job(); }, NEVER_MORE_OFTEN),
 };
 const all_again = () => Object.values(keep).forEach((again) => again());
 
-let session = null;
-
 async function follow_events(signal) {
-  const info = await read("/api/v1/info");
-  let next = Math.max(1, info.last_fact - EVENTS_SHOWN);
+  let next = 0; // not known yet
   let pause = 250;
   while (!signal.aborted) {
     try {
+      next ||= Math.max(1, (await read("/api/v1/info")).last_fact - EVENTS_SHOWN);
       const reply = await ask(`/api/v1/events?follow=1&format=jsonl&from=${next}`, { signal });
       $("link").textContent = "live";
       $("link").className = "on";
@@ -324,10 +335,8 @@ async function follow_events(signal) {
         all_again();
         events.slice(-EVENTS_SHOWN).forEach(show_event);
       }
-    } catch (error) {
-      if (signal.aborted) return;
-      if (error instanceof Refused && error.status === 401) return leave(error.message);
-    }
+    } catch { /* broken off, or never there */ }
+    if (signal.aborted) return;
     $("link").textContent = "the control plane is away";
     $("link").className = "off";
     await new Promise((go) => setTimeout(go, pause));
@@ -335,30 +344,37 @@ async function follow_events(signal) {
   }
 }
 
-async function enter() {
+// The token lies in this tab's storage, and goes with it.
+async function enter(token) {
+  const as = { token, stop: new AbortController() };
+  let caller;
   try {
-    const caller = await read("/api/v1/whoami");
-    $("who").textContent = `${caller.operator ? "operator" : `uid ${caller.uid}`}${caller.runs_as ? `, jobs run as ${caller.runs_as}` : ""}`;
+    caller = await (await ask("/api/v1/whoami", { as })).json();
   } catch (error) {
-    return leave(token ? error.message : "");
+    if (!session) leave(error.message);
+    return;
   }
-  localStorage.setItem("stargate-token", token);
+  if (session) return; // asked twice
+  $("who").textContent = `${caller.operator ? "operator" : `uid ${caller.uid}`}${caller.runs_as ? `, jobs run as ${caller.runs_as}` : ""}`;
+  session = as;
+  sessionStorage.setItem("stargate-token", token);
   $("login").hidden = true;
+  $("token").value = "";
   $("all").hidden = $("leave").hidden = false;
-  session = new AbortController();
   all_again();
-  follow_events(session.signal);
+  follow_events(as.stop.signal);
 }
 
 function leave(why = "") {
-  session?.abort();
+  session?.stop.abort();
+  session = null;
   output?.abort();
   if ($("job").open) $("job").close();
-  localStorage.removeItem("stargate-token");
-  token = "";
+  sessionStorage.removeItem("stargate-token");
   $("login").hidden = false;
   $("all").hidden = $("leave").hidden = true;
   $("who").textContent = "";
+  $("events").replaceChildren();
   $("link").textContent = "not connected";
   $("link").className = "off";
   $("refusal").textContent = why;
@@ -367,8 +383,7 @@ function leave(why = "") {
 
 $("login").addEventListener("submit", (event) => {
   event.preventDefault();
-  token = $("token").value.trim();
-  enter();
+  enter($("token").value.trim());
 });
 $("leave").addEventListener("click", () => leave());
 $("views").addEventListener("click", ({ target }) => {
@@ -380,4 +395,6 @@ $("views").addEventListener("click", ({ target }) => {
 $("job").addEventListener("close", () => { output?.abort(); opened = 0; });
 document.addEventListener("visibilitychange", () => { if (session && !HIDDEN()) all_again(); });
 setInterval(() => { if (session) { drawn.delete("jobs"); keep.jobs(); } }, 10_000); // ages go on
-enter();
+
+const remembered = sessionStorage.getItem("stargate-token");
+if (remembered) enter(remembered); else leave();
