@@ -108,7 +108,10 @@ def main():
             with show:
                 if len(judged) >= options.count:
                     return
-            edit = work.get()
+            try:
+                edit = work.get_nowait()
+            except queue.Empty:
+                return
             begun = time.monotonic()
             found, what = judge(copy, edit)
             if found is None:
@@ -125,6 +128,8 @@ def main():
         thread.start()
     for thread in threads:
         thread.join()
+    if not judged:
+        sys.exit("mutate: none of these edits compiles")
     share = sum(judged) / len(judged)
     print(f"{sum(judged)} of {len(judged)} found, {100 * share:.0f} %; {ENOUGH:.0%} have to be")
     return 0 if share >= ENOUGH else 1
