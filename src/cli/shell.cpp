@@ -329,6 +329,7 @@ int shell(const ShellOptions& options) {
     if (!job) return fail_with(job.error());
     if (*job == 0) return status;
     Session session{options.state, *job};
+    std::optional<RawTerminal> terminal;  // from before anything is seen of it: who sees it may type
     if (options.attach.empty()) {
         if (!wait_for_start(options.state, *job)) return 130;
     } else {
@@ -336,11 +337,15 @@ int shell(const ShellOptions& options) {
         const auto reply = Client{options.state}.call("POST", "/api/v1/jobs/" + escaped(options.attach) + "/input");
         if (!reply) return fail_with(reply.error());
         if (reply->status >= 300) return explain_failure(reply->status, reply->body);
-        if (const auto shown = session.show_the_past(); !shown) return fail_with(shown.error());
+        terminal.emplace();
+        if (const auto shown = session.show_the_past(); !shown) {
+            terminal.reset();
+            return fail_with(shown.error());
+        }
     }
     std::signal(SIGINT, SIG_DFL);  // at a terminal of ours it is a key
     on_signal(SIGWINCH, [](int) { window_has_changed = true; });
-    RawTerminal terminal;
+    if (!terminal) terminal.emplace();
     sigset_t window;  // the read of the thread that has the keys is what it interrupts
     sigemptyset(&window);
     sigaddset(&window, SIGWINCH);
@@ -349,12 +354,12 @@ int shell(const ShellOptions& options) {
     std::thread{[&] {
         pthread_sigmask(SIG_UNBLOCK, &window, nullptr);
         if (!session.read_keys()) return;  // what it prints is still shown
-        terminal.restore();
+        terminal->restore();
         print_error("\nstargate: left; take it up again with: stargate shell --attach {}\n", *job);
         std::_Exit(0);
     }}.detach();
     status = session.follow();
-    terminal.restore();
+    terminal->restore();
     if (!session.detail().empty()) print_error("stargate: job {}: {}\n", *job, without_controls(session.detail()));
     std::fflush(nullptr);
     std::_Exit(status);  // the other threads wait for keys
