@@ -5,6 +5,7 @@
 
 #include <array>
 #include <ctime>
+#include <map>
 #include <set>
 
 #include "base/spelling.hpp"
@@ -193,8 +194,13 @@ void print_why(const Json& why) {
 }
 
 std::string owner_of(const Json& job) {
-    const auto* entry = ::getpwuid(static_cast<uid_t>(job["owner"].whole));
-    return entry == nullptr ? "uid " + job["owner"].word() : entry->pw_name;
+    static std::map<std::int64_t, std::string> known;  // a long listing asks for the same few
+    const auto [name, is_new] = known.try_emplace(job["owner"].whole);
+    if (is_new) {
+        const auto* entry = ::getpwuid(static_cast<uid_t>(job["owner"].whole));
+        name->second = entry == nullptr ? "uid " + job["owner"].word() : entry->pw_name;
+    }
+    return name->second;
 }
 
 void print_job(const Json& job) {

@@ -7,6 +7,7 @@
 
 #include "base/file.hpp"
 #include "base/scratch_folder.hpp"
+#include "core/decide.hpp"
 #include "core/evolve.hpp"
 #include "core/log.hpp"
 #include "store/memory_store.hpp"
@@ -293,6 +294,49 @@ TEST(Replay, OfALogOfBeforeAccountsAndLoansOfResizesIsEqual) {
         body = encode_entry(entry->at, entry->cause, entry->fact);
     });
     EXPECT_TRUE(replay(*wrong)->difference) << "a log of this version says all of it";
+}
+
+/// A version that keeps accounts goes on with the log of one that did not: what had been charged by then is in none.
+TEST(Replay, OfALogThatAnOlderVersionBeganIsEqual) {
+    store::MemoryStore log;
+    run("lending.yaml", 1, {}, &log);
+    store::Batch batch;
+    std::vector<Input> inputs;
+    EXPECT_TRUE(log.read_inputs(1, [&](const store::InputRow& row) {
+        batch.inputs.push_back({row.at, row.type, std::string{row.body}});
+        inputs.push_back(*decoded<Input>(row.body));
+        return true;
+    }));
+    Core core;
+    int old_charges = 0, new_accounts = 0;
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+        const auto at = batch.inputs[i].at;
+        (void)decide(core, at, inputs[i]);
+        const auto facts = core.batch();
+        const bool is_old = i < inputs.size() / 2;
+        if (is_old) core.undo_to({});
+        for (const auto& fact : facts) {
+            auto body = encode_entry(at, type_of(inputs[i]), fact);
+            if (is_old) {
+                write_as_of_old(body);
+                core.apply(at, decode_entry(body)->fact);
+            }
+            if (const auto* resized = std::get_if<Resized>(&fact); resized != nullptr && resized->charge > 0) {
+                ++(is_old ? old_charges : new_accounts);
+                EXPECT_TRUE(is_old || resized->account.charged > 0);
+            }
+            batch.facts.push_back({type_of(fact), std::move(body), static_cast<std::uint32_t>(i)});
+        }
+        core.commit();
+    }
+    EXPECT_GT(old_charges, 0);
+    EXPECT_GT(new_accounts, 0);
+    store::MemoryStore mixed;
+    EXPECT_EQ(mixed.commit(batch).outcome, store::Outcome::written);
+    const auto report = replay(mixed);
+    ASSERT_TRUE(report) << report.error().detail;
+    EXPECT_FALSE(report->difference) << replay_json(*report);
+    EXPECT_EQ(report->inputs, inputs.size());
 }
 
 /// What a job comes after was told element by element, of those that were in State.
