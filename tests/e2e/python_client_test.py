@@ -141,7 +141,7 @@ class OverARestart(OfClient):
             jobs.append(self.run_job("true", name=f"n{len(jobs)}", held=True))
         names = [row.name for row in self.client.jobs(limit=100_000)]
         self.assertEqual(sorted(names), sorted(f"n{i}" for i in range(len(jobs))))
-        self.assertGreater(len(jobs), 10)
+        self.assertGreater(len(jobs), 3)  # before, while nobody answered, and after
 
     def test_a_connection_that_was_closed_meanwhile_costs_no_act(self):
         job = self.run_job("sleep", "600", name="el", gpus="1..2", held=True)
