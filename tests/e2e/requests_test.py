@@ -147,7 +147,7 @@ class BadRequests(Machine):
     def test_routes_keys_and_unknown_jobs(self):
         self.stargate.up()
         self.assert_error(self.ask("GET", "/api/v1/nonsense"), 404)
-        self.assert_error(self.ask("GET", "/"), 404)
+        self.assert_error(self.ask("GET", "/index.html"), 404)
         self.assertIn(self.ask("DELETE", "/api/v1/jobs")[0], (404, 405))
         self.assertIn(self.ask("PUT", "/api/v1/jobs/1/cancel")[0], (404, 405))
         for target in ("/api/v1/jobs/777", "/api/v1/jobs/-1", "/api/v1/jobs/99999999999999999999999",
