@@ -128,8 +128,8 @@ TEST_F(GatewayPing, WhoGoesAwayWhileItIsPingedWaitsNoMore) {
     const auto asked = begin(streamed);
     ASSERT_TRUE(is_pinged(asked));
     asked.call->cancel();
-    is_awake_ = true;
     pass(milliseconds{50});
+    is_awake_ = true;
     EXPECT_EQ(ask(streamed).body, events);
     EXPECT_EQ(used().requests, 1U);
 }

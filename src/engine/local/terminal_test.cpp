@@ -49,13 +49,12 @@ TEST_F(TerminalTest, ItIsARealOneOfItsOwn) {
 TEST_F(TerminalTest, AnInterruptReachesWhatRunsInItAndNotTheShell) {
     const auto attempt = shell();
     ASSERT_TRUE(prints(attempt, "$ "));
-    type(attempt, "sleep 600; echo status $?\n");
-    ASSERT_TRUE(prints(attempt, "sleep 600"));
-    std::this_thread::sleep_for(
-        std::chrono::milliseconds{200});  // it may not have begun, and what is typed is read later
+    type(attempt, "/bin/sh -c 'echo go\"\"ing; exec sleep 600'\n");
+    ASSERT_TRUE(prints(attempt, "going\r"));
     type(attempt, "\x03");
-    type(attempt, "echo still here\n");
-    EXPECT_TRUE(prints(attempt, "$ still here")) << output(attempt);
+    ASSERT_TRUE(prints(attempt, "^C"));
+    type(attempt, "echo still\"\" here\n");
+    EXPECT_TRUE(prints(attempt, "still here")) << output(attempt);
     end(attempt, std::chrono::seconds{20});
     EXPECT_TRUE(reports_.next<RanksEnded>(attempt));
 }
@@ -63,8 +62,8 @@ TEST_F(TerminalTest, AnInterruptReachesWhatRunsInItAndNotTheShell) {
 TEST_F(TerminalTest, AWarnedShellGoesWithWhatRunsInIt) {
     const auto attempt = shell();
     ASSERT_TRUE(prints(attempt, "$ "));
-    type(attempt, "sleep 600\n");
-    ASSERT_TRUE(prints(attempt, "sleep 600"));
+    type(attempt, "/bin/sh -c 'echo go\"\"ing; exec sleep 600'\n");
+    ASSERT_TRUE(prints(attempt, "going\r"));
     const auto begun = std::chrono::steady_clock::now();
     end(attempt, std::chrono::seconds{50});
     const auto ended = reports_.next<RanksEnded>(attempt);

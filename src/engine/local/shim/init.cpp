@@ -69,7 +69,8 @@ public:
             pollfd polled[] = {{link_.get(), POLLIN, 0}, {signals_.get(), POLLIN, 0}};
             // A member of a lingering group may be reaped by someone else, unseen by us: look again now and then.
             constexpr int linger_check_ms = 50;
-            if (poll(polled, 2, is_lingering() ? linger_check_ms : -1) < 0) continue;
+            if (poll(polled, 2, is_lingering() || is_leaving_terminal() ? linger_check_ms : -1) < 0) continue;
+            if (is_leaving_terminal()) hang_up_at_prompt();
             if (polled[1].revents != 0) reap();
             tell_ended();
             if (polled[0].revents != 0) take_orders();
@@ -144,15 +145,26 @@ private:
         }
     }
 
-    /// What runs at a shell's prompt has a group of its own, and is warned too. A shell does not heed SIGTERM: one that
-    /// stands at its prompt hears that its terminal goes, which it does heed.
+    /// What runs at a shell's prompt has a group of its own, and is warned too. A shell does not heed SIGTERM: as soon
+    /// as it stands at its prompt it hears that its terminal goes, which it does heed.
     void warn_at_terminal(const Child& child) const {
         pid_t foreground = 0;
         if (!terminal_ || ioctl(terminal_.get(), TIOCGPGRP, &foreground) != 0 || foreground <= 0) return;
-        if (foreground != child.pid) {
-            kill(-foreground, SIGTERM);
-        } else if (ignores(child.pid, SIGTERM)) {
-            child.send(SIGHUP);
+        if (foreground != child.pid) kill(-foreground, SIGTERM);
+    }
+
+    [[nodiscard]] bool is_leaving_terminal() const {
+        return terminal_ && std::any_of(children_.begin(), children_.end(),
+                                        [](const Child& c) { return c.is_warned && !c.is_reaped; });
+    }
+
+    void hang_up_at_prompt() const {
+        pid_t foreground = 0;
+        if (ioctl(terminal_.get(), TIOCGPGRP, &foreground) != 0) return;
+        for (const auto& child : children_) {
+            if (child.is_warned && !child.is_reaped && foreground == child.pid && ignores(child.pid, SIGTERM)) {
+                child.send(SIGHUP);
+            }
         }
     }
 
