@@ -293,26 +293,32 @@ int revoke_token(Asked& asked) {
     });
 }
 
+/// What a command is asked to have besides GPUs, as members of its request.
+std::vector<std::pair<std::string, std::string>> further_members(const Asked& asked, const std::string& name) {
+    std::vector<std::pair<std::string, std::string>> members;
+    const auto add = [&](const char* member, const std::string& value) {
+        if (!value.empty()) members.emplace_back(member, value);
+    };
+    add("name", name);
+    add("priority", asked.priority);
+    add("time", asked.time);
+    add("sandbox", asked.sandbox);
+    add("tenant", asked.tenant);
+    return members;
+}
+
 int run_command(Asked& asked) {
     RunOptions options;
     options.state = asked.state;
     options.command = asked.command;
     options.gpus = asked.gpus;
     options.count = asked.count;
-    const auto add = [&](const char* member, const std::string& value) {
-        if (!value.empty()) options.more.emplace_back(member, value);
-    };
-    add("name", asked.name);
-    add("priority", asked.priority);
-    add("time", asked.time);
-    add("sandbox", asked.sandbox);
-    add("tenant", asked.tenant);
+    options.more = further_members(asked, asked.name);
     return run(options);
 }
 
 int open_shell(Asked& asked) {
-    const bool asks = !asked.command.empty() || !asked.time.empty() || !asked.priority.empty() || !asked.name.empty() ||
-                      !asked.sandbox.empty() || !asked.tenant.empty() || asked.gpus != "1";
+    const bool asks = !asked.command.empty() || asked.gpus != "1" || !further_members(asked, asked.name).empty();
     if (!asked.reference.empty() && asks) {
         return fail_with({Fault::malformed, "--attach takes up what runs already as it is; leave the rest out"});
     }
@@ -321,14 +327,7 @@ int open_shell(Asked& asked) {
     options.attach = asked.reference;
     options.command = asked.command;
     options.gpus = asked.gpus;
-    const auto add = [&](const char* member, const std::string& value) {
-        if (!value.empty()) options.more.emplace_back(member, value);
-    };
-    add("name", asked.name.empty() && asked.command.empty() ? "shell" : asked.name);
-    add("priority", asked.priority);
-    add("time", asked.time);
-    add("sandbox", asked.sandbox);
-    add("tenant", asked.tenant);
+    options.more = further_members(asked, asked.name.empty() && asked.command.empty() ? "shell" : asked.name);
     return shell(options);
 }
 

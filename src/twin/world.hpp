@@ -146,7 +146,7 @@ private:
     std::uint64_t route_version_ = 0;
     std::vector<std::int64_t> replicas_of_service_;  // that are not over, by place in the scenario
     bool services_close_planned_ = false;
-    std::size_t open_requests_ = SIZE_MAX;  // when services were about to close last
+    std::size_t open_requests_ = SIZE_MAX;    // when services were about to close last
     std::vector<CommandOnItsWay> held_back_;  // copies that arrive after the next takeover
     std::vector<NodeId> came_back_;           // answered again; asked what they have after the next round
     Snapshot snapshot_;

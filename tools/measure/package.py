@@ -15,7 +15,6 @@ SIZE = Row("W2-size", "MB", 15)
 START_UP = Row("W2-start", "ms", 30)
 
 CLEAN = ROOT / "build" / "debian-root"
-MIRROR = "http://deb.debian.org/debian"
 # As root in namespaces of its own: no process, mount or port of it is seen outside, or left behind.
 ALONE = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--net", "--ipc", "--uts"]
 INSTALL_AND_RUN = """
@@ -49,7 +48,7 @@ def clean_root():
     if not CLEAN.exists():
         part = CLEAN.with_suffix(".part")
         shutil.rmtree(part, ignore_errors=True)
-        made = subprocess.run(["debootstrap", "--variant=minbase", "bookworm", str(part), MIRROR], capture_output=True, text=True,
+        made = subprocess.run(["debootstrap", "--variant=minbase", "bookworm", str(part)], capture_output=True, text=True,
                               check=False)
         if made.returncode != 0:
             raise Failed(f"debootstrap cannot make a clean Debian 12: {made.stdout.strip().splitlines()[-1:]}")
